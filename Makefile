@@ -1,0 +1,40 @@
+# Every target sets itself up: git, make and python3 >= 3.11 are all that a machine needs.
+PYTHON ?= python3
+PROFILE ?= laptop
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: reproduce test lab bench site lint setup clean
+
+reproduce: setup
+	$(BIN)/synthembed run --profile $(PROFILE)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# The executed notebooks and the report as static pages under site/.
+site: setup
+	$(BIN)/jupyter nbconvert --to html --output-dir site results/$(PROFILE)/*/*.ipynb
+	cp results/$(PROFILE)/07_report/report.html site/index.html
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check lib tests benchmarks
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock requirements-cuda.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "$(PYTHON) is not Python 3.11 to 3.13: set PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

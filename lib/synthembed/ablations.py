@@ -1,0 +1,71 @@
+"""Ablations as data (Table 5): each row is a set of overrides, a complete training and evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+
+from . import backbone as backbones
+from . import evaluate, train
+from .encoder import Encoder
+from .examples import Example
+from .profile import Ablation, Profile
+from .provenance import write_json
+from .scores import averages
+
+SECTIONS = ("seed", "backbone", "lora", "train", "evaluate")
+
+
+def run(profile: Profile, corpus: list[Example], folder: Path) -> list[dict]:
+    """Rows for scores.json of every ablation of the profile; finished ones are read, not run."""
+    rows = []
+    for number, row in enumerate(profile.ablations.rows, 1):
+        print(f"ablation {number}/{len(profile.ablations.rows)}: {row.paper_row}", flush=True)
+        settings = profile.with_overrides(profile.ablations.set | row.set)
+        rows += one(row, settings, corpus, folder / row.id)
+    return rows
+
+
+def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path) -> list[dict]:
+    """Train and evaluate one ablation in ``folder``; its stage.json says what it was made from."""
+    made_from = _key(profile, corpus)
+    record_path = folder / "stage.json"
+    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
+    if record.get("key") != made_from:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(record_path, {"key": made_from, "status": "running"})
+    elif record["status"] == "done":
+        print(f"  finished before: {averages(record['rows'])['Avg']:.1f}")
+        return record["rows"]
+    started = time.time()
+    base = backbones.load(profile.backbone, profile.seed)
+    model = backbones.merge_lora(train.train(profile, base, corpus, folder))
+    encoder = Encoder(
+        model, profile.backbone.pooling, profile.evaluate.max_length, profile.evaluate.batch_tokens
+    )
+    subject = evaluate.MtebEncoder(encoder, f"synthembed/{row.id}", made_from, profile.train.instruction)
+    tasks = evaluate.tasks_of(profile.evaluate.benchmark, profile.evaluate.tasks)
+    rows = evaluate.run_tasks(subject, tasks, folder / "mteb", row.id)
+    write_json(
+        record_path,
+        {
+            "key": made_from,
+            "status": "done",
+            "id": row.id,
+            "settings": profile.model_dump(mode="json", include=set(SECTIONS)),
+            "wall_s": round(time.time() - started, 1),
+            "rows": rows,
+        },
+    )
+    return rows
+
+
+def _key(profile: Profile, corpus: list[Example]) -> str:
+    digest = hashlib.sha256(profile.hash(*SECTIONS).encode())
+    for example in corpus:
+        digest.update(example.id.encode())
+    return digest.hexdigest()[:16]

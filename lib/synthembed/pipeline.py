@@ -1,0 +1,200 @@
+"""Stages in order through papermill, and the ``synthembed`` command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import profile as profiles
+from .profile import ROOT, Profile, ProfileError
+from .provenance import STAGES, MissingInput, stale, write_json
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
+]
+SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
+RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
+
+
+class StageFailed(RuntimeError):
+    """A notebook raised; the message is the error's last lines."""
+
+
+def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Path) -> None:
+    """Run one notebook with papermill; its executed copy lies beside stage.json."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    out = folder / stage / f"{stage}.ipynb"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    errors = out.with_suffix(".stderr")
+    where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
+    parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
+    try:
+        with open(errors, "w", encoding="utf-8") as stderr:
+            papermill.execute_notebook(
+                ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
+                cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        log = f"\nThe executed notebook: {_show(out)}"
+        raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
+    errors.unlink()
+    _forget_paths(out)
+    record_path = folder / stage / "stage.json"
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    write_json(record_path, record | {"notebook": out.name})
+
+
+def _forget_paths(notebook: Path) -> None:
+    """Absolute paths in papermill's own metadata would tell where the run was made."""
+    data = json.loads(notebook.read_text(encoding="utf-8"))
+    for key in ("input_path", "output_path"):
+        data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
+    notebook.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:
+    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder."""
+    loaded = profiles.load(profile, overrides)
+    folder = results / (run or loaded.name)
+    started = time.monotonic()
+    for number, stage in enumerate(stages, 1):
+        reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
+        clock = f"[{int(time.monotonic() - started) // 60:02d}:{int(time.monotonic() - started) % 60:02d}]"
+        if reason is None:
+            print(f"{clock} {number}/{len(stages)} {stage}: finished before, skipped", flush=True)
+            continue
+        print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
+        execute(stage, profile, overrides, run, folder)
+    return folder
+
+
+def _notebook_missing(stage: str, folder: Path) -> str | None:
+    record = json.loads((folder / stage / "stage.json").read_text(encoding="utf-8"))
+    if "notebook" in record and not (folder / stage / record["notebook"]).exists():
+        return f"{stage}/{record['notebook']} is missing"
+    return None
+
+
+@app.command()
+def run(
+    profile: ProfileOption = "laptop",
+    only: Annotated[list[str], typer.Option(help="Run these stages only, e.g. 03_train; repeatable.")] = [],  # noqa: B006
+    start: Annotated[str, typer.Option("--from", help="Run from this stage on.")] = "",
+    set_: SetOption = [],  # noqa: B006
+    run: RunOption = "",
+) -> None:
+    """Run the notebooks of a profile; finished stages are skipped."""
+    names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
+    with _plain_errors():
+        folder = run_stages(profile, set_, run, names, ROOT / "results")
+    show(folder)
+
+
+def _stage(name: str) -> str:
+    found = [s for s in STAGES if s == name or s.partition("_")[2] == name or s.partition("_")[0] == name]
+    if not found:
+        raise typer.BadParameter(f"no stage {name!r}: stages are {', '.join(STAGES)}")
+    return found[0]
+
+
+class _plain_errors:
+    """Errors that name file, value and remedy need no traceback."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind and issubclass(kind, (ProfileError, MissingInput, StageFailed)):
+            print(error, file=sys.stderr)
+            raise typer.Exit(1)
+
+
+def show(folder: Path) -> None:
+    """Print where the report is, and the verdict table."""
+    verdicts = folder / "07_report" / "tables" / "verdicts.md"
+    if verdicts.exists():
+        print(
+            f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {_show(folder / '07_report' / 'report.html')}"
+        )
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
+) -> None:
+    """Render the report of a run again, from its results."""
+    from . import report as reports
+
+    folder = ROOT / "results" / run
+    if not folder.exists():
+        raise typer.BadParameter(f"no folder results/{run}")
+    reports.build(folder, folder / "07_report")
+    show(folder)
+
+
+@app.command()
+def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  # noqa: B006
+    """Requests and tokens of a profile's generation, before anything is spent."""
+    from . import cost
+
+    with _plain_errors():
+        loaded = profiles.load(profile, set_)
+    print(cost.estimate(loaded))
+
+
+@app.command()
+def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # noqa: B006
+    """Check that this machine can run a profile: profile, disk, memory, device, base model, key."""
+    with _plain_errors():
+        loaded = profiles.load(profile, set_)
+    problems = list(_problems(loaded))
+    for problem in problems:
+        print(f"problem: {problem}")
+    print("ready" if not problems else f"{len(problems)} problem(s)")
+    raise typer.Exit(bool(problems))
+
+
+def _problems(profile: Profile):
+    import os
+
+    import torch
+
+    from . import backbone
+
+    print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {backbone.device()}")
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < 5:
+        yield f"{free:.1f} GB of disk are free; a run wants 5"
+    if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
+        yield f"Python {sys.version.split()[0]}: use 3.11 to 3.13"
+    if (
+        profile.generate.backend != "recorded"
+        and not profile.generate.base_url
+        and not os.environ.get("OPENAI_API_KEY")
+    ):
+        yield "OPENAI_API_KEY is not set and generate.base_url is empty: generation cannot start"
+    try:
+        source = backbone.folder_of(profile.backbone)
+        from transformers import AutoConfig
+
+        AutoConfig.from_pretrained(source)
+    except (backbone.BackboneError, OSError) as error:
+        yield f"backbone.model {profile.backbone.model!r}: {str(error).splitlines()[0]}"
+
+
+def _show(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,336 @@
+"""One YAML file = one run: the typed profile, its loading, overrides and error messages.
+
+The defaults below are the paper's settings, each with its section, or marked "not stated" where the
+paper is silent; a profile file says only where a run departs from them (profiles/paper.yaml spells
+all of them out). Unknown keys, wrong types and impossible values fail before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from . import taxonomy
+from .taxonomy import LANGUAGES, PLACEHOLDERS, Family
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "profiles"
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0)]
+
+
+class ProfileError(ValueError):
+    """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Generate(Section):
+    """Synthetic data (Sec. 3.1, 4.1)."""
+
+    backend: Literal["recorded", "live", "batch"] = "batch"  # not stated; the paper used Azure OpenAI
+    examples: Positive = 500_000  # Sec. 4.1
+    tasks_per_list: Positive = 20  # "about 20 tasks" a brainstorm, Tables 8-11
+    examples_per_task: Annotated[float, Field(gt=0)] = 2.1  # derived: 500k examples, 150k instructions
+    families: dict[Family, Share] = dict(taxonomy.PAPER_COUNTS)  # Figure 2, left
+    languages: list[str] | None = None  # None = the 93 of the XLM-R list, Figure 2, right
+    placeholders: dict[Family, dict[str, list]] = {}  # overrides of Tables 8-13
+    placeholder_weights: Literal["uniform", "speed"] = "uniform"  # not stated
+    models: dict[str, Share] = {"gpt-4": 0.75, "gpt-35-turbo": 0.25}  # Sec. 4.1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0  # App. C
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # App. C
+    max_tokens: Positive = 4096  # not stated
+    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"  # not stated
+    base_url: str | None = None  # None = the OpenAI SDK's own default or OPENAI_BASE_URL
+    concurrency: Positive = 64
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    max_retries: Annotated[int, Field(ge=0)] = 5
+
+    @field_validator("families")
+    @classmethod
+    def _some_family(cls, v):
+        if sum(v.values()) <= 0:
+            raise ValueError("at least one family needs a share above 0")
+        return v
+
+    @field_validator("models")
+    @classmethod
+    def _some_model(cls, v):
+        if sum(v.values()) <= 0:
+            raise ValueError("at least one model needs a share above 0")
+        return v
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, v):
+        for code in v or []:
+            if code not in LANGUAGES:
+                raise ValueError(f"language {code!r} is not one of the 93 codes of the XLM-R list")
+        if v is not None and len(set(v)) < 2:
+            raise ValueError("bitext needs at least two languages")
+        return v
+
+    @field_validator("placeholders")
+    @classmethod
+    def _known_placeholders(cls, v):
+        for family, values in v.items():
+            for name, options in values.items():
+                if name not in PLACEHOLDERS[family]:
+                    raise ValueError(f"family {family!r} has no placeholder {name!r}")
+                if not options:
+                    raise ValueError(f"placeholder {family}.{name} has no value")
+        return v
+
+
+class Analyze(Section):
+    """Filters (Sec. 3.1 names the first two; the others are ours)."""
+
+    malformed: Literal[True] = True
+    exact_duplicates: bool = True
+    near_duplicates: bool = False
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    language_mismatch: bool = False
+    copied_query: bool = False
+    negative_equals_positive: bool = False
+
+
+class Backbone(Section):
+    """The base model (Sec. 4.2, App. A)."""
+
+    model: str = "mistralai/Mistral-7B-v0.1"  # hub id, local folder, or "embedded:smollm2-135m"
+    revision: str | None = None  # a hub commit; None = main, and stage.json records which it was
+    layers: Positive | None = None  # keep the first n layers; None = all
+    initialisation: Literal["pretrained", "random"] = "pretrained"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # mixed precision, App. A
+    pooling: Literal["last", "mean", "weighted-mean"] = "last"  # Sec. 3.2; the others are Table 5
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+
+
+class Lora(Section):
+    """App. A, and the released adapter_config.json for alpha and dropout."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Train(Section):
+    """Contrastive fine-tuning (Sec. 3.2, 4.2, App. A)."""
+
+    instruction: Literal["natural", "none", "task-type"] = "natural"  # Table 5
+    batch_size: Annotated[int, Field(ge=2)] = 2048
+    max_length: Annotated[int, Field(ge=8)] = 512
+    temperature: Annotated[float, Field(gt=0)] = 0.02
+    hard_negatives: bool = True
+    mask_known_positives: bool = True  # not stated
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None  # not stated
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    max_steps: Positive | None = None  # None = as many as the epochs give
+    chunk_tokens: Positive = 16_384  # padded tokens a chunk; memory, not mathematics
+    graph_tokens: Annotated[int, Field(ge=0)] = 0  # padded tokens whose graphs may stay in memory
+    gradient_checkpointing: bool = True
+    checkpoint_every: Positive = 50
+
+
+class Evaluate(Section):
+    """mteb with the paper's protocol (Sec. 4.2)."""
+
+    benchmark: str = "MTEB(eng, v1)"  # a name known to mteb, or "embedded"
+    tasks: list[str] | None = None  # restrict to these; None = the whole benchmark
+    systems: list[str] = ["base", "trained"]  # and "bm25", "minilm", or any hub id
+    max_length: Annotated[int, Field(ge=8)] = 512
+    batch_tokens: Positive = 65_536
+
+
+class Ablation(Section):
+    """One row of Table 5: an id, the paper's row name, and the overrides that make it."""
+
+    id: str
+    paper_row: str
+    set: dict[str, Any] = {}
+    note: str = ""
+
+
+class Ablations(Section):
+    set: dict[str, Any] = {}  # common to every row, the default included: the shared budget
+    rows: list[Ablation] = []
+
+    @field_validator("rows")
+    @classmethod
+    def _unique(cls, v):
+        ids = [r.id for r in v]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"ablation ids must differ, got {ids}")
+        return v
+
+
+class RopeVariant(Section):
+    """A setting of Figure 5: RoPE base and sliding window, changed without retraining."""
+
+    id: str
+    paper_row: str | None = None
+    rope_theta: Annotated[float, Field(gt=0)] | None = None  # None = as trained
+    sliding_window: Positive | None = None  # None = as the base model has it
+
+
+class LongContext(Section):
+    """Personalised passkey retrieval (Sec. 5.2, Figure 5)."""
+
+    lengths: list[Positive] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
+    queries: Positive = 50
+    candidates: Annotated[int, Field(ge=2)] = 100
+    system: Literal["base", "trained"] = "trained"  # not stated which checkpoint
+    instruction: str = "Retrieve the passage that states the pass key of the person asked about"
+    variants: list[RopeVariant] = []
+
+
+class Cluster(Section):
+    """More than one machine: Ray (extra ``cluster``); absent means in this process."""
+
+    address: str = "auto"
+    workers: Positive = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 1
+
+
+class Profile(Section):
+    name: str
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 42  # not stated
+    generate: Generate = Generate()
+    analyze: Analyze = Analyze()
+    backbone: Backbone = Backbone()
+    lora: Lora = Lora()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    ablations: Ablations = Ablations()
+    long_context: LongContext = LongContext()
+    cluster: Cluster | None = None
+
+    @model_validator(mode="after")
+    def _ablations_apply(self):
+        for row in self.ablations.rows:
+            try:
+                self.with_overrides(self.ablations.set | row.set)
+            except ProfileError as error:
+                raise ValueError(f"ablation {row.id!r}: {error}") from None
+        return self
+
+    def with_overrides(self, changes: dict[str, Any]) -> Profile:
+        """A copy with dotted keys replaced, validated again; its own ablations are left out."""
+        data = self.model_dump()
+        data["ablations"] = {}
+        for key, value in changes.items():
+            _assign(data, key, value)
+        return _validate(data, source="overrides", lines={})
+
+    def hash(self, *sections: str) -> str:
+        """SHA-256 (16 hex digits) over the named sections, or over the whole profile."""
+        data = self.model_dump(mode="json", include=set(sections) or None)
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(profile: str | Path = "laptop", overrides: str | list[str] = ()) -> Profile:
+    """Read a profile by name (``profiles/<name>.yaml``) or path, with ``a.b=c`` overrides on top.
+
+    Raises ProfileError naming file, line, key, value and remedy.
+    """
+    path = Path(profile)
+    if not path.suffix:
+        path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
+    text = path.read_text(encoding="utf-8")
+    try:
+        data = yaml.safe_load(text) or {}
+        lines = dict(_lines(yaml.compose(text)))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{_show(path)}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ProfileError(f"{_show(path)}: expected keys and values, got {type(data).__name__}")
+    data.setdefault("name", path.stem)
+    for override in overrides.split() if isinstance(overrides, str) else overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ProfileError(f"override {override!r}: write it as section.key=value")
+        try:
+            _assign(data, key, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
+        lines[tuple(key.split("."))] = f"override {override!r}"
+    return _validate(data, source=_show(path), lines=lines)
+
+
+def _assign(data: dict, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = data
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ProfileError(f"override {key}: {part!r} is a single value, it has no keys below it")
+    node[last] = value
+
+
+def _validate(data: dict, source: str, lines: dict) -> Profile:
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        raise ProfileError("\n".join(_explain(e, source, lines) for e in error.errors())) from None
+
+
+def _explain(error: dict, source: str, lines: dict) -> str:
+    path = tuple(str(p) for p in error["loc"])
+    where = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = where if isinstance(where, str) else f"{source}:{where}" if where else source
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(path[-1], _siblings(path), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_siblings(path))}"
+        return f"{place}: unknown key {key}; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
+
+
+def _siblings(path: tuple[str, ...]) -> list[str]:
+    model: Any = Profile
+    for part in path[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = next((t for t in _models(field.annotation)), None) if field else model
+    return list(model.model_fields) if model else []
+
+
+def _models(annotation) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models(a)]
+
+
+def _lines(node, path=()):
+    """(key path, line number) for every key of a YAML document."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*path, str(number)), value.start_mark.line + 1
+            yield from _lines(value, (*path, str(number)))
+
+
+def _show(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

@@ -1,0 +1,27 @@
+"""Plain-text progress with an ETA: at most a line every few seconds, also under papermill."""
+
+from __future__ import annotations
+
+import time
+
+
+class Progress:
+    def __init__(self, what: str, unit: str = "tokens", every: float = 10.0):
+        self.what, self.unit, self.every = what, unit, every
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Print that ``done`` of ``total`` is reached, if it is time to, or if all is done."""
+        now = time.monotonic()
+        if done < total and now - self.last < self.every:
+            return
+        self.last = now
+        spent = max(now - self.start, 1e-9)
+        rate = done / spent
+        left = (total - done) / rate if done else 0
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        print(
+            f"{self.what}: {done:,}/{total:,} {self.unit}, {speed} {self.unit}/s, "
+            f"ETA {int(left // 60)}:{int(left % 60):02d}{'  ' + note if note else ''}",
+            flush=True,
+        )

@@ -1,0 +1,328 @@
+"""What a stage was made from: ``stage.json``, and whether a finished stage may be skipped.
+
+A stage reads files of earlier stages and writes only its own folder ``results/<run>/<stage>/``.
+It is fresh while its profile sections, its input files, its code and its output files are those
+that stage.json names. Files are compared by hash, never by time.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import profile as profiles
+from .profile import ROOT, Profile, ProfileError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A stage: what it reads (files or globs of earlier stages) and which profile sections matter.
+
+    ``keep`` are files that survive when the stage starts anew: what was paid for, or is checked by
+    a key of its own. ``scratch`` are files that are no artefacts and may be deleted at any time.
+    """
+
+    inputs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+
+
+STAGES: dict[str, Spec] = {
+    "00_overview": Spec(sections=("name",)),
+    "01_generate": Spec((), ("seed", "generate"), keep=("replies.jsonl",)),
+    "02_analyze": Spec(
+        ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze")
+    ),
+    "03_train": Spec(
+        ("02_analyze/examples.jsonl",), ("seed", "backbone", "lora", "train"),
+        keep=("checkpoints/*", "log.jsonl"), scratch=("checkpoints/*",),
+    ),
+    "04_evaluate": Spec(
+        ("03_train/model/*",), ("seed", "backbone", "train", "evaluate"), keep=("mteb/**/*.json",)
+    ),
+    "05_ablations": Spec(
+        ("02_analyze/examples.jsonl",),
+        ("seed", "backbone", "lora", "train", "evaluate", "ablations"),
+        keep=("rows/**/*",), scratch=("rows/*/checkpoints/*",),
+    ),
+    "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "long_context")),
+    "07_report": Spec(
+        (
+            "02_analyze/statistics.json", "03_train/log.jsonl", "04_evaluate/scores.json",
+            "05_ablations/scores.json", "06_long_context/scores.json",
+        )
+    ),
+}  # fmt: skip
+
+
+class MissingInput(RuntimeError):
+    """An earlier stage has not written what this one reads."""
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, data) -> None:
+    """Atomically: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def code_hash(stage: str) -> str:
+    """Hash of the stage's notebook and of every module of ours that it reaches by imports."""
+    notebook = ROOT / "notebooks" / f"{stage}.ipynb"
+    digest = hashlib.sha256()
+    if notebook.exists():
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        digest.update("\n".join(sources).encode())
+        for path in sorted(_reached("\n".join(s for s in sources if not s.startswith("%")))):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _reached(source: str) -> set[Path]:
+    package = Path(__file__).parent
+    found: set[Path] = set()
+
+    def visit(text: str) -> None:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (
+                node.level or (node.module or "").startswith("synthembed")
+            ):
+                base = (node.module or "").removeprefix("synthembed").strip(".")
+                names = [base] if base else [a.name for a in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name.split(".", 1)[1] for a in node.names if a.name.startswith("synthembed.")]
+            else:
+                continue
+            for name in names:
+                relative = package / name.replace(".", "/")
+                path = (
+                    relative.with_suffix(".py")
+                    if relative.with_suffix(".py").exists()
+                    else relative / "__init__.py"
+                )
+                if path.exists() and path not in found:
+                    found.add(path)
+                    visit(path.read_text(encoding="utf-8"))
+
+    visit(source)
+    return found
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+
+
+def inputs_of(stage: str, folder: Path) -> dict[str, str]:
+    """Input files of a stage below the run's ``folder``, with their hashes; missing ones raise."""
+    found = {}
+    for pattern in STAGES[stage].inputs:
+        paths = _matching(folder, (pattern,))
+        if not paths:
+            earlier = pattern.partition("/")[0]
+            raise MissingInput(
+                f"{stage} needs {_show(folder / pattern)}, which is not there. Run that stage first: "
+                f"synthembed run --only {earlier} (or make reproduce), with the same profile and run."
+            )
+        found |= {p.relative_to(folder).as_posix(): sha256(p) for p in paths}
+    return found
+
+
+def fingerprint(stage: str, profile: Profile, inputs: dict[str, str]) -> str:
+    parts = [profile.hash(*STAGES[stage].sections) if STAGES[stage].sections else "", code_hash(stage)]
+    parts += [f"{k}={v}" for k, v in sorted(inputs.items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def stale(stage: str, profile: Profile, folder: Path) -> str | None:
+    """Why a stage must run, in words; None if it is finished and fresh."""
+    path = folder / stage / "stage.json"
+    if not path.exists():
+        return "it has not run"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("status") != "done":
+        return "it did not finish"
+    for name, wanted in record["outputs"].items():
+        output = folder / stage / name
+        if not output.exists():
+            return f"{stage}/{name} is missing"
+        if sha256(output) != wanted:
+            return f"{stage}/{name} was changed"
+    try:
+        inputs = inputs_of(stage, folder)
+    except MissingInput:
+        return "its input is missing"
+    for name in sorted(set(inputs) | set(record["inputs"])):
+        if inputs.get(name) != record["inputs"].get(name):
+            return f"{name} changed"
+    if record["code"] != code_hash(stage):
+        return "its code changed"
+    if record["fingerprint"] != fingerprint(stage, profile, inputs):
+        return "its settings changed"
+    return None
+
+
+@dataclass
+class Stage:
+    """An open stage: its folder, its profile, and what ``stage.json`` will say."""
+
+    name: str
+    profile: Profile
+    folder: Path
+    inputs: dict[str, str]
+    started: float = field(default_factory=time.time)
+    facts: dict = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        profile: str = "laptop",
+        overrides: str | list[str] = (),
+        run: str = "",
+        results: str = "results",
+    ) -> Stage:
+        """Begin a stage: load the profile, check that the inputs exist, clear what is outdated.
+
+        Called by the first code cell of a notebook, with its parameters. Raises ProfileError or
+        MissingInput with a remedy.
+        """
+        _refuse_unknown_parameters()
+        loaded = profiles.load(profile, overrides)
+        root = Path(results) if Path(results).is_absolute() else ROOT / results
+        top = root / (run or loaded.name)
+        inputs = inputs_of(name, top)
+        stage = cls(name, loaded, top / name, inputs)
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        stage._clear()
+        stage._write("running")
+        return stage
+
+    def _clear(self) -> None:
+        """Remove outputs of another profile, other inputs or other code, but never what is kept."""
+        kept = set(_matching(self.folder, STAGES[self.name].keep))
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            if path.is_file() and path not in kept and path.suffix not in NOTEBOOK:
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+    def of(self, stage: str) -> Path:
+        """The folder of an earlier stage of this run."""
+        return self.folder.parent / stage
+
+    def close(self, **facts) -> dict:
+        """End the stage: record outputs and facts in stage.json."""
+        self.facts |= facts
+        return self._write("done")
+
+    def _outputs(self) -> dict[str, str]:
+        left_out = set(_matching(self.folder, STAGES[self.name].scratch)) | {self.folder / "stage.json"}
+        paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and p not in left_out)
+        return {
+            p.relative_to(self.folder).as_posix(): sha256(p)
+            for p in paths
+            if p.suffix not in (".partial", *NOTEBOOK)
+        }
+
+    def _write(self, status: str) -> dict:
+        record = {
+            "stage": self.name,
+            "status": status,
+            "profile": self.profile.name,
+            "profile_hash": self.profile.hash(),
+            "settings": self.profile.model_dump(mode="json", include=set(STAGES[self.name].sections)),
+            "fingerprint": fingerprint(self.name, self.profile, self.inputs),
+            "code": code_hash(self.name),
+            "inputs": self.inputs,
+            "outputs": self._outputs() if status == "done" else {},
+            "seeds": [self.profile.seed],
+            **_commit(),
+            "versions": _versions(),
+            "machine": _machine(),
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "wall_s": round(time.time() - self.started, 1),
+            **self.facts,
+        }
+        write_json(self.folder / "stage.json", record)
+        return record
+
+
+NOTEBOOK = (".ipynb", ".stderr")  # the executed copy is papermill's, written while the stage runs
+PARAMETERS = {"profile", "overrides", "run", "results"}
+
+
+def _refuse_unknown_parameters() -> None:
+    """papermill only warns of parameters that a notebook does not have; here they are an error."""
+    with contextlib.suppress(ImportError):
+        from IPython import get_ipython
+
+        shell = get_ipython()
+        for source in (shell.user_ns.get("In") or []) if shell else []:
+            if not source.startswith("# Parameters"):
+                continue
+            assigned = [n.targets[0].id for n in ast.parse(source).body if isinstance(n, ast.Assign)]
+            unknown = sorted(set(assigned) - PARAMETERS)
+            if unknown:
+                raise ProfileError(
+                    f"unknown notebook parameter {', '.join(unknown)}: a notebook takes "
+                    f"{', '.join(sorted(PARAMETERS))}; put settings into overrides, as in "
+                    '-p overrides "train.max_steps=10 seed=1"'
+                )
+
+
+def _commit() -> dict:
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = [line for line in git("status", "--porcelain").splitlines() if " results/" not in line]
+    return {"commit": git("rev-parse", "HEAD") or None, "uncommitted_changes": bool(changed)}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages that can move a number."""
+    found = {"python": platform.python_version()}
+    for name in [
+        "torch",
+        "transformers",
+        "peft",
+        "mteb",
+        "sentence-transformers",
+        "openai",
+        "numpy",
+        "pandas",
+    ]:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _machine() -> dict:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+
+
+def _show(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

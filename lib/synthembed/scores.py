@@ -1,0 +1,43 @@
+"""scores.json: one row per system, task and language, in percent; and the averages over them."""
+
+from __future__ import annotations
+
+# mteb's task types by the paper's column names (Table 1); bitext is the paper's Table 4.
+CATEGORIES = {
+    "Classification": "Class.",
+    "Clustering": "Clust.",
+    "PairClassification": "PairClass.",
+    "Reranking": "Rerank",
+    "Retrieval": "Retr.",
+    "STS": "STS",
+    "Summarization": "Summ.",
+    "BitextMining": "Bitext",
+}
+TABLE1 = ["Class.", "Clust.", "PairClass.", "Rerank", "Retr.", "STS", "Summ."]
+COLUMNS = [*TABLE1, "Avg"]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def averages(rows: list[dict]) -> dict[str, float]:
+    """Category means and ``Avg`` over tasks, as Table 1 has them, for the rows of one system.
+
+    A task with several languages counts once, by its mean. Bitext has a mean of its own and, as in
+    the paper, no part in ``Avg``. Categories without a score are left out.
+    """
+    tasks: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        tasks.setdefault(row["category"], {}).setdefault(row["task"], []).append(row["score"])
+    means = {category: [_mean(s) for s in named.values()] for category, named in tasks.items()}
+    result = {category: _mean(values) for category, values in means.items()}
+    if counted := [x for category in TABLE1 for x in means.get(category, [])]:
+        result["Avg"] = _mean(counted)
+    return result
+
+
+def by_system(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """system → averages, in the order in which systems appear."""
+    systems = dict.fromkeys(r["system"] for r in rows)
+    return {s: averages([r for r in rows if r["system"] == s]) for s in systems}
