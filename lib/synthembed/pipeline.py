@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -39,7 +41,7 @@ def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Pa
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
     parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
     try:
-        with open(errors, "w", encoding="utf-8") as stderr:
+        with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
                 cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
@@ -52,6 +54,18 @@ def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Pa
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
     write_json(record_path, record | {"notebook": out.name})
+
+
+@contextlib.contextmanager
+def _kernel_errors_to(file):
+    """A kernel inherits file descriptor 2: send its warnings to ``file`` instead of the terminal."""
+    saved = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _forget_paths(notebook: Path) -> None:
@@ -131,6 +145,7 @@ def show(folder: Path) -> None:
 @app.command()
 def report(
     run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
+    readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
 ) -> None:
     """Render the report of a run again, from its results."""
     from . import report as reports
@@ -139,6 +154,8 @@ def report(
     if not folder.exists():
         raise typer.BadParameter(f"no folder results/{run}")
     reports.build(folder, folder / "07_report")
+    if readme:
+        reports.write_readme(reports.Results(folder), ROOT / "README.md")
     show(folder)
 
 
@@ -165,8 +182,6 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
 
 
 def _problems(profile: Profile):
-    import os
-
     import torch
 
     from . import backbone

@@ -11,9 +11,10 @@ class Progress:
         self.start = self.last = time.monotonic()
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Print that ``done`` of ``total`` is reached, if it is time to, or if all is done."""
+        """Print that ``done`` of ``total`` is reached, if it is time to; of a short job, nothing."""
         now = time.monotonic()
-        if done < total and now - self.last < self.every:
+        last_of_long = done >= total and now - self.start >= self.every
+        if now - self.last < self.every and not last_of_long:
             return
         self.last = now
         spent = max(now - self.start, 1e-9)

@@ -1,0 +1,185 @@
+"""mteb on the embedded suite, the protocol, the exported model, and the averages."""
+
+import json
+import subprocess
+import sys
+
+import mteb
+import numpy as np
+import pytest
+from conftest import tiny_model
+from mteb.models import EncoderProtocol
+from mteb.types import PromptType
+from synthembed import evaluate, export, paper, profile, scores, suites
+from synthembed.backbone import Backbone
+from synthembed.encoder import Encoder
+
+PLAN = profile.load("laptop")
+
+
+def of_type(name: str):
+    return next(t for t in suites.embedded() if t.metadata.type == name)
+
+
+def test_the_suite_covers_every_category_and_loads():
+    tasks = suites.embedded()
+    assert {t.metadata.type for t in tasks} == set(scores.CATEGORIES)
+    for task in tasks:
+        task.load_data()
+        assert task.data_loaded and len(task.metadata.dataset["revision"]) == 40
+
+
+def test_retrieval_judgements_point_at_texts():
+    for task in suites.embedded():
+        if task.metadata.type not in ("Retrieval", "Reranking"):
+            continue
+        task.load_data()
+        for subset in task.dataset.values():
+            data = subset["test"]
+            documents, queries = set(data["corpus"]["id"]), set(data["queries"]["id"])
+            assert set(data["relevant_docs"]) == queries
+            assert all(set(judged) <= documents for judged in data["relevant_docs"].values())
+
+
+def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path):
+    subject = evaluate.MtebEncoder(Encoder(llama, max_length=48), "synthembed/tiny", "1")
+    assert isinstance(subject, EncoderProtocol)
+    names = ["EmbeddedSTSGeneral", "EmbeddedCommunity", "EmbeddedSummaries", "EmbeddedEmotion"]
+    rows = evaluate.run_tasks(subject, suites.embedded(names), tmp_path, "tiny")
+    assert [r["task"] for r in rows] == names
+    assert all(np.isfinite(r["score"]) for r in rows)
+    stored = json.loads((tmp_path / "EmbeddedEmotion.json").read_text())
+    assert {"dataset_revision", "task_name", "mteb_version", "scores", "evaluation_time"} <= set(stored)
+
+
+def test_a_finished_task_is_not_run_again(llama, tmp_path):
+    subject = evaluate.MtebEncoder(Encoder(llama, max_length=48), "synthembed/tiny", "1")
+    tasks = suites.embedded(["EmbeddedSTSGeneral"])
+    first = evaluate.run_tasks(subject, tasks, tmp_path, "tiny")
+    assert evaluate.run_tasks(None, tasks, tmp_path, "tiny") == first  # no model is needed
+
+
+@pytest.mark.parametrize("kind", list(scores.CATEGORIES))
+def test_protocol_instructions(llama, kind):
+    """Both sides outside retrieval; queries only in retrieval."""
+    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    metadata = of_type(kind).metadata
+    wanted = metadata.prompt["query"] if isinstance(metadata.prompt, dict) else metadata.prompt
+    assert subject.before(metadata, PromptType.query) == wanted
+    assert subject.before(metadata, PromptType.document) == ("" if kind == "Retrieval" else wanted)
+    assert evaluate.MtebEncoder(Encoder(llama), "x/y", "1", "none").before(metadata, None) == ""
+
+
+def test_quora_documents_are_read_as_queries(llama):
+    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    quora = mteb.get_task("QuoraRetrieval").metadata
+    query = subject.before(quora, PromptType.query)
+    assert query and subject.before(quora, PromptType.document) == query
+    nq = mteb.get_task("NQ").metadata
+    assert subject.before(nq, PromptType.query) and not subject.before(nq, PromptType.document)
+
+
+def test_every_task_of_the_papers_benchmark_has_an_instruction(llama):
+    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    tasks = evaluate.tasks_of("MTEB(eng, v1)", None)
+    assert len(tasks) == 56
+    for task in tasks:
+        if not hasattr(task, "tasks"):  # CQADupstack's aggregate is run as its parts
+            assert len(subject.before(task.metadata, PromptType.query)) > 10, task.metadata.name
+
+
+def test_classification_vectors_are_not_normalised(llama):
+    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    batches = [{"text": ["one text", "another"]}]
+    for kind, unit in (("Classification", False), ("STS", True)):
+        vectors = subject.encode(
+            batches, task_metadata=of_type(kind).metadata, hf_split="test", hf_subset="default"
+        )
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) == unit
+
+
+def test_averages_weigh_tasks_as_table_1_does():
+    rows = [
+        {"system": "s", "category": "STS", "task": "a", "score": 80.0},
+        {"system": "s", "category": "STS", "task": "b", "score": 60.0},
+        {"system": "s", "category": "Retr.", "task": "c", "language": "en", "score": 10.0},
+        {"system": "s", "category": "Retr.", "task": "c", "language": "fr", "score": 30.0},
+        {"system": "s", "category": "Bitext", "task": "d", "score": 99.0},
+    ]
+    assert scores.averages(rows) == {
+        "STS": 70.0,
+        "Retr.": 20.0,
+        "Bitext": 99.0,
+        "Avg": pytest.approx(160 / 3),
+    }
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
+def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_path, pooling):
+    folder = export.export(backbone, tmp_path / "model", pooling, 64, "natural", "a card")
+    texts = ["the cat", "日本語", "a longer text " * 20, "x"]
+    code = (
+        "import sys, json, numpy\n"
+        "sys.modules['synthembed'] = None  # as if it were not installed\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        f"m = SentenceTransformer({str(folder)!r}, device='cpu')\n"
+        f"out = {{n: m.encode({texts!r}, prompt_name=n).tolist() for n in ('STS', 'document')}}\n"
+        "print(json.dumps([out, m.prompts]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    found, prompts = json.loads(done.stdout.splitlines()[-1])
+    assert prompts["STS"] == "Instruct: Retrieve semantically similar text.\nQuery: "
+    encoder = Encoder(backbone, pooling, max_length=64)
+    for name, instruction in (("STS", export.PROMPTS["STS"]), ("document", "")):
+        ours = encoder.encode(texts, instruction)
+        assert (ours * np.array(found[name])).sum(1).min() > 0.9999
+
+
+def test_the_exported_tokenizer_keeps_the_contract(backbone, tmp_path):
+    from transformers import AutoTokenizer
+
+    export.export(backbone, tmp_path, "last", 16, "natural", "")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the", "", "long " * 30):
+        ids = tokenizer(text, truncation=True)["input_ids"]
+        assert [ids] == backbone.contract.ids([text], 16)
+
+
+def test_published_numbers_have_unique_ids():
+    ids = [c.id for artefact in paper.TITLES for c in paper.cells(artefact)]
+    assert len(set(ids)) == len(ids) > 600
+    assert "table1/full data/Avg" in ids and "figure5/window 4k, base 10^4/256" in ids
+
+
+def test_a_tiny_backbone_is_untouched_by_variants(llama):
+    from synthembed import passkey
+    from synthembed.profile import LongContext, RopeVariant
+
+    plan = LongContext(lengths=[64], queries=3, candidates=5)
+    data = passkey.make(plan, 64, llama, 1)
+    assert data == passkey.make(plan, 64, llama, 1) != passkey.make(plan, 64, llama, 2)
+    assert len(data.documents) == 5 and len(set(data.answers)) == 3
+    for query, answer in zip(data.queries, data.answers, strict=True):
+        name = query.removeprefix("What is the pass key of ").removesuffix("?")
+        assert f"{name}'s pass key is " in data.documents[answer]
+    before = Encoder(llama).encode(data.documents)
+    changed = passkey.with_variant(llama, RopeVariant(id="x", rope_theta=1e6))
+    assert not np.allclose(Encoder(changed).encode(data.documents), before, atol=1e-4)
+    assert np.array_equal(Encoder(llama).encode(data.documents), before)
+
+
+def test_window_variants_change_mistral_and_are_refused_elsewhere(llama):
+    from conftest import byte_tokenizer
+    from synthembed import passkey
+    from synthembed.backbone import BackboneError, TokenContract
+    from synthembed.profile import RopeVariant
+
+    narrow = Backbone(tiny_model("mistral", window=8), TokenContract.of(byte_tokenizer("mistral")), {})
+    wide = passkey.with_variant(narrow, RopeVariant(id="w", sliding_window=64))
+    expected = Backbone(tiny_model("mistral", window=64), narrow.contract, {})
+    texts = ["the cat sat on the mat and looked at the moon"]
+    assert np.allclose(Encoder(wide).encode(texts), Encoder(expected).encode(texts), atol=1e-6)
+    assert not np.allclose(Encoder(narrow).encode(texts), Encoder(wide).encode(texts), atol=1e-4)
+    with pytest.raises(BackboneError, match="has no sliding window"):
+        passkey.with_variant(llama, RopeVariant(id="w", sliding_window=64))

@@ -1,0 +1,141 @@
+"""Replies to examples: what is dropped, under which reason, and that nothing goes uncounted."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthembed import examples
+from synthembed.examples import Drops, Example, Rejected
+from synthembed.generate import reply_line
+from synthembed.profile import Analyze
+from synthembed.taxonomy import FAMILIES, SCHEMAS, Item
+
+RETRIEVAL = Item("example", 1, "short-long", "Find it")
+GOOD = {"user_query": "q", "positive_document": "p", "hard_negative_document": "n"}
+
+
+def reply(content, finish="stop", **message) -> dict:
+    body = {"choices": [{"message": {"content": content, **message}, "finish_reason": finish}]}
+    return reply_line("id1", body)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_becomes_a_triple(family):
+    keys = list(SCHEMAS[family].model_fields)
+    line = reply(json.dumps({k: f"text of {k}" for k in keys}))
+    found = examples.example_of(line, Item("example", 1, family, "the task", "fr"))
+    assert (found.query, found.positive) == (f"text of {keys[0]}", f"text of {keys[1]}")
+    assert found.negative == (f"text of {keys[2]}" if len(keys) == 3 else None)
+    assert (found.instruction, found.language, found.id) == ("the task", "fr", "id1")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (reply("{broken"), "not JSON"),
+        (reply("__import__('os').system('true')"), "not JSON"),
+        (reply(json.dumps(GOOD | {"extra": "x"})), "not the schema"),
+        (reply(json.dumps({k: v for k, v in GOOD.items() if k != "user_query"})), "not the schema"),
+        (reply(json.dumps(GOOD | {"user_query": "  "})), "not the schema"),
+        (reply(json.dumps(GOOD | {"user_query": 3})), "not the schema"),
+        (reply(json.dumps(GOOD)[:-5], finish="length"), "cut off at max_tokens"),
+        (reply("", finish="content_filter"), "content filter"),
+        (reply(None, refusal="I cannot"), "refusal"),
+        (reply("  "), "empty reply"),
+        (reply_line("id1", {"choices": []}), "empty reply"),
+        ({"custom_id": "id1", "response": None, "error": {"code": "x"}}, "request failed"),
+        ({"custom_id": "id1", "response": {"status_code": 500, "body": {}}, "error": None}, "request failed"),
+    ],
+)
+def test_unusable_replies_have_a_reason(line, reason):
+    with pytest.raises(Rejected, match=f"^{reason}$"):
+        examples.example_of(line, RETRIEVAL)
+
+
+def test_a_fenced_reply_is_read():
+    fenced = reply("```json\n" + json.dumps(GOOD) + "\n```")
+    assert examples.example_of(fenced, RETRIEVAL).query == "q"
+
+
+def make(
+    number: int, query: str, positive: str, negative=None, family="short-long", language="en", target=""
+):
+    return Example(f"e{number}", family, "task", language, target, query, positive, negative)
+
+
+def run(settings: dict, *found: Example) -> tuple[list[str], dict]:
+    drops = Drops()
+    kept = [e.id for e in examples.filtered(found, Analyze(**settings), drops)]
+    assert drops.kept + sum(drops.counts.values()) == len(found)
+    return kept, dict(drops.counts)
+
+
+LONG = "The ferry to the northern islands leaves at seven in the morning and takes about three hours in calm weather"
+
+
+def test_exact_duplicates_ignore_case_and_punctuation():
+    twins = make(1, "What is it?", "That."), make(2, "what is IT", "that"), make(3, "What is it?", "This.")
+    assert run({}, *twins) == (["e1", "e3"], {"exact duplicate": 1})
+    assert run({"exact_duplicates": False}, *twins)[0] == ["e1", "e2", "e3"]
+
+
+def test_near_duplicates():
+    pair = (
+        make(1, LONG, "a"),
+        make(2, LONG + " today", "b"),
+        make(3, "Something else entirely is asked here", "c"),
+    )
+    assert run({"near_duplicates": True}, *pair) == (["e1", "e3"], {"near-duplicate query": 1})
+    assert run({}, *pair)[0] == ["e1", "e2", "e3"]
+
+
+def test_copied_query():
+    copied = make(
+        1, "how long does the ferry take", "Many ask how long does the ferry take, and it takes long."
+    )
+    fair = make(2, "how long does the ferry take", "The crossing needs three hours.")
+    assert run({"copied_query": True}, copied, fair) == (["e2"], {"query copied into positive": 1})
+
+
+def test_wrong_language():
+    german = "Die Fähre zu den nördlichen Inseln fährt morgens um sieben Uhr ab und braucht drei Stunden"
+    wrong = make(1, "ferry", german, LONG)
+    right = make(2, german, german, language="de")
+    bitext = make(3, german, LONG, family="bitext", language="de", target="en")
+    unknown = make(4, LONG, LONG + "!", language="br")  # a language the detector does not know is not judged
+    assert run({"language_mismatch": True}, wrong, right, bitext, unknown) == (
+        ["e2", "e3", "e4"], {"language mismatch": 1}
+    )  # fmt: skip
+
+
+def test_negative_equal_to_positive():
+    pair = make(1, "q", "The answer.", "the answer"), make(2, "q", "The answer.", "another")
+    assert run({"negative_equals_positive": True}, *pair) == (["e2"], {"negative equals positive": 1})
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=20))
+def test_nothing_is_lost_uncounted(texts):
+    run({}, *(make(i, q, p) for i, (q, p) in enumerate(texts)))
+
+
+@pytest.mark.parametrize(
+    ("query", "document", "share"),
+    [
+        ("a b c d", "x a b c y", 0.75),
+        ("a b", "b a", 0.5),
+        ("", "a", 0.0),
+        ("日本語", "これは日本語です", 1.0),
+    ],
+)
+def test_longest_copied_run(query, document, share):
+    assert examples.longest_copied_run(query, document) == share
+
+
+def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
+    found = [make(1, 'q\n"x"', "p"), make(2, "ü", "p", "n")]
+    path = tmp_path / "examples.jsonl"
+    assert examples.write(path, found) == 2 and examples.read(path) == found
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"examples\.jsonl, line 2"):
+        examples.read(path)

@@ -1,0 +1,206 @@
+"""Recorded and live generation: resuming, failures by name, and real endpoints on this machine."""
+
+import json
+import os
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from synthembed import backbone, examples, generate, profile
+from synthembed.generate import GenerationStopped, ReplyStore
+from synthembed.taxonomy import FAMILIES
+
+SMALL = ["generate.examples=30", "generate.max_retries=0", "generate.timeout_s=2"]
+
+
+class Endpoint(ThreadingHTTPServer):
+    """A chat completion server that answers by schema, or misbehaves as ``script`` tells it."""
+
+    daemon_threads = True
+
+    def __init__(self, script=lambda body, number: None):
+        self.script, self.asked = script, Counter()
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked[body["seed"]] += 1
+            number = sum(self.server.asked.values())
+        status, reply = self.server.script(body, number) or (200, answer(body))
+        data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def answer(body: dict) -> dict:
+    properties = body["response_format"]["json_schema"]["schema"]["properties"]
+    content = {
+        key: [f"task {body['seed']} {n}" for n in range(20)]
+        if kind["type"] == "array"
+        else f"{key} {body['seed']}"
+        for key, kind in properties.items()
+    }
+    message = {"role": "assistant", "content": json.dumps(content)}
+    return {
+        "id": "c", "object": "chat.completion", "created": 0, "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }  # fmt: skip
+
+
+def live(url: str, *more: str) -> profile.Profile:
+    return profile.load("laptop", [*SMALL, "generate.backend=live", f"generate.base_url={url}", *more])
+
+
+def test_recorded_replies_answer_the_laptop_profile(tmp_path):
+    p = profile.load("laptop")
+    usage = generate.generate(p, tmp_path)
+    assert usage["failures"].get("not recorded", 0) <= 0.05 * p.generate.examples
+    lines = [json.loads(x) for x in open(tmp_path / "replies.jsonl", encoding="utf-8")]
+    items = generate.read_items(tmp_path)
+    found = [
+        examples.example_of(x, items[x["custom_id"]])
+        for x in lines
+        if items[x["custom_id"]].step == "example"
+    ]
+    assert len(found) >= 2000 and {e.family for e in found} == set(FAMILIES)
+    assert len({e.language for e in found}) >= 30
+
+
+def test_recorded_replies_for_other_requests_stop_with_a_remedy(tmp_path):
+    with pytest.raises(GenerationStopped, match="differs from the recorded run's"):
+        generate.generate(profile.load("laptop", ["seed=7"]), tmp_path)
+
+
+def test_live_asks_once_stores_once_and_resumes(tmp_path):
+    server = Endpoint()
+    usage = generate.generate(live(server.url), tmp_path)
+    assert usage["failures"] == {} and set(server.asked.values()) == {1}
+    total = sum(server.asked.values())
+    assert usage["models"]["claude"]["replies"] == total
+    assert usage["models"]["claude"]["completion_tokens"] == 3 * total
+    stored = (tmp_path / "replies.jsonl").read_bytes()
+    (tmp_path / "replies.jsonl").write_bytes(stored[:-30])  # a crash tore the last line
+    again = generate.generate(live(server.url), tmp_path)
+    assert sum(server.asked.values()) == total + 1 and again["failures"] == {}
+    ids = [json.loads(x)["custom_id"] for x in open(tmp_path / "replies.jsonl", encoding="utf-8")]
+    assert len(ids) == len(set(ids)) == total
+
+
+def error(status: int, code: str, message: str = "no"):
+    return status, {"error": {"message": message, "type": "x", "code": code}}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (lambda body, n: error(401, "invalid_api_key"), "refused the key"),
+        (lambda body, n: error(429, "insufficient_quota") if n > 10 else None, "quota is used up"),
+    ],
+)
+def test_a_wrong_key_or_an_empty_quota_stops_at_once(tmp_path, script, said):
+    server = Endpoint(script)
+    with pytest.raises(GenerationStopped, match=said):
+        generate.generate(live(server.url, "generate.concurrency=2"), tmp_path)
+    assert sum(server.asked.values()) <= 14
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (error(500, "x"), "HTTP 500"),
+        (error(503, "x"), "HTTP 503"),
+        (error(429, "rate_limit_exceeded"), "HTTP 429"),
+        ((200, b"<html>"), "body is not JSON"),
+    ],
+)
+def test_failures_are_counted_by_name_and_asked_again(tmp_path, reply, reason):
+    broken = True
+
+    def script(body, number):
+        return reply if broken and body["seed"] % 3 == 0 else None
+
+    server = Endpoint(script)
+    first = generate.generate(live(server.url), tmp_path)["failures"]
+    assert first[reason] >= 1 and set(first) <= {reason, "no brainstormed task"}
+    broken = False
+    assert generate.generate(live(server.url), tmp_path)["failures"] == {}
+
+
+def test_no_key_and_no_endpoint_is_said_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(GenerationStopped, match="OPENAI_API_KEY is not set"):
+        generate.generate(profile.load("laptop", [*SMALL, "generate.backend=live"]), tmp_path)
+
+
+def test_the_key_reaches_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-this-test")
+    generate.generate(live(Endpoint().url), tmp_path)
+    assert all(b"sk-secret" not in p.read_bytes() for p in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"custom_id": "b"', b'{"custom_id": "b", "x": "\xc3'])
+def test_a_torn_last_line_is_cut_off(tmp_path, torn):
+    path = tmp_path / "replies.jsonl"
+    path.write_bytes(b'{"custom_id": "a"}\n' + torn)
+    store = ReplyStore(path)
+    assert store.ids == {"a"}
+    store.append({"custom_id": "b"})
+    store.append({"custom_id": "b"})
+    store.close()
+    assert [x["custom_id"] for x in store.lines()] == ["a", "b"]
+
+
+def test_a_real_llm_server_answers_every_family(tmp_path):
+    """llama.cpp's OpenAI-compatible server with the embedded model, schema-constrained."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(backbone.fetch("embedded:smollm2-135m"))
+    params.n_ctx, params.n_parallel, params.warmup = 4096, 4, False
+    params.cpuparams.n_threads = os.cpu_count()
+    server = xllamacpp.Server(params)
+    shares = {family: 1 for family in FAMILIES}
+    p = live(
+        f"{server.listening_address}/v1", "generate.concurrency=4", "generate.timeout_s=300",
+        "generate.max_tokens=96", "generate.examples_per_task=20", f"generate.families={json.dumps(shares)}",
+        "generate.languages=[en, fr]", "generate.tasks_per_list=3",
+    )  # fmt: skip
+    usage = generate.generate(p, tmp_path)
+    items = generate.read_items(tmp_path)
+    asked = Counter(i.family for i in items.values() if i.step == "example")
+    outcomes = Counter()
+    for line in map(json.loads, open(tmp_path / "replies.jsonl", encoding="utf-8")):
+        item = items[line["custom_id"]]
+        try:
+            outcomes[type(examples.parse(line, item)).__name__] += 1
+        except examples.Rejected as reason:
+            outcomes[str(reason)] += 1
+    assert set(outcomes) <= {
+        "Brainstorm",
+        "ShortLong",
+        "LongShort",
+        "Matching",
+        "Scored",
+        "cut off at max_tokens",
+        "not the schema",
+    }
+    assert sum(outcomes.values()) == len(items) and usage["models"]
+    assert all(asked[f] >= 4 for f in ("sts", "bitext")), asked
+    assert outcomes["Scored"] >= 1

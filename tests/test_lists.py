@@ -1,0 +1,101 @@
+"""What must stay in step: pins, notebooks, profiles, and what must not be in the repository."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from synthembed.profile import ROOT
+from synthembed.provenance import PARAMETERS, STAGES
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def pins() -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line and not line.startswith(("#", "-")):
+            requirement = Requirement(line)
+            found.setdefault(requirement.name.lower().replace("_", "-"), []).append(requirement)
+    return found
+
+
+def test_the_lock_pins_everything_that_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = pins()
+    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        wanted = Requirement(text)
+        found = locked[wanted.name.lower()]
+        assert all(str(next(iter(r.specifier)).operator) == "==" for r in found)
+        assert all(wanted.specifier.contains(next(iter(r.specifier)).version) for r in found), text
+
+
+def test_this_environment_is_the_locked_one():
+    from importlib.metadata import version
+
+    for name in (
+        "torch",
+        "transformers",
+        "peft",
+        "mteb",
+        "openai",
+        "pandas",
+        "papermill",
+        "sentence-transformers",
+    ):
+        (pin,) = pins()[name]
+        assert pin.specifier.contains(version(name).partition("+")[0]), name
+
+
+def test_conda_users_get_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    listed = environment["dependencies"][-1]["pip"]
+    assert listed == ["-r requirements.lock", "-e ."]
+    python = next(d for d in environment["dependencies"] if str(d).startswith("python"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert python == f"python{project['requires-python']}"
+
+
+def test_there_is_one_notebook_a_stage():
+    assert [p.stem for p in NOTEBOOKS] == list(STAGES)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_stored_clean_and_in_house_style(path):
+    notebook = json.loads(path.read_text())
+    cells = notebook["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert not any(c["outputs"] or c["execution_count"] for c in code), "stored with outputs"
+    tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    names = re.findall(r"^(\w+) = ", "".join(tagged[0]["source"]), re.M)
+    assert set(names) == PARAMETERS
+    assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith(
+        f"# {path.stem[:2]} " if path.stem[:2] != "00" else "# "
+    )
+    assert "assert " in "".join(code[-1]["source"]), "the last cell checks something"
+    assert max(len("".join(c["source"]).splitlines()) for c in code) <= 16
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def test_the_repository_holds_no_key_and_no_place():
+    secret = re.compile(rb"sk-[A-Za-z0-9_-]{20,}|/(work|root|home)/[a-z]")
+    for path in tracked():
+        if path.exists() and path.suffix not in (".png", ".gz"):
+            assert not secret.search(path.read_bytes()), path
+            assert path.stat().st_size < 5_000_000, path
+
+
+def test_the_readmes_table_is_that_of_the_committed_run():
+    from synthembed import report
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.readme_table(report.Results(ROOT / "results" / "laptop")) in text

@@ -1,0 +1,149 @@
+"""The smoke run through papermill: skipping, rebuilding what depends, and errors that help."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+from synthembed import pipeline, profile, provenance, report
+from synthembed.profile import ROOT
+from synthembed.provenance import STAGES, MissingInput, Stage, stale
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """The whole smoke run, made once for all tests of this file."""
+    results = tmp_path_factory.mktemp("results")
+    return pipeline.run_stages("smoke", [], "", list(STAGES), results)
+
+
+def test_every_stage_finishes_with_its_record_and_notebook(smoke):
+    for name in STAGES:
+        record = json.loads((smoke / name / "stage.json").read_text())
+        assert record["status"] == "done" and record["profile"] == "smoke"
+        assert record["commit"] and record["versions"]["torch"] and record["wall_s"] >= 0
+        assert (smoke / name / f"{name}.ipynb").exists()
+
+
+def test_the_contracts_files_are_there(smoke):
+    for name in (
+        "01_generate/requests.jsonl", "01_generate/replies.jsonl", "01_generate/usage.json",
+        "02_analyze/examples.jsonl", "02_analyze/drops.json", "02_analyze/statistics.json",
+        "03_train/model/modules.json", "03_train/log.jsonl", "04_evaluate/scores.json",
+        "05_ablations/scores.json", "06_long_context/scores.json", "07_report/verdicts.json",
+        "07_report/report.html", "07_report/tables/table1.tex", "07_report/figures/figure2.svg",
+    ):  # fmt: skip
+        assert (smoke / name).stat().st_size > 0, name
+
+
+def test_verdicts_follow_the_contract(smoke):
+    entries = json.loads((smoke / "07_report" / "verdicts.json").read_text())
+    keys = {"id", "artefact", "paper", "ours", "comparable", "tolerance", "verdict", "run"}
+    assert all(set(e) == keys for e in entries)
+    assert {e["verdict"] for e in entries} <= {"match", "close", "differs", "not comparable", "not run"}
+    measured = [e for e in entries if e["ours"] is not None]
+    assert measured and not any(e["comparable"] for e in measured)
+    assert all(
+        set(e["run"]) >= {"benchmark", "commit", "profile_hash", "seeds", "n_seeds", "std"} for e in measured
+    )
+
+
+def test_a_second_run_skips_everything(smoke, capsys):
+    before = {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
+    pipeline.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    assert capsys.readouterr().out.count("finished before, skipped") == len(STAGES)
+    assert before == {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
+
+
+def test_a_missing_artefact_reruns_its_stage_and_only_that(smoke, capsys):
+    """The report is rebuilt; what it reads is not."""
+    (smoke / "07_report" / "tables" / "table5.csv").unlink()
+    pipeline.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    said = capsys.readouterr().out
+    assert "07_report: runs, because 07_report/tables/table5.csv is missing" in said
+    assert said.count("skipped") == len(STAGES) - 1
+
+
+def test_what_depends_is_rebuilt_and_nothing_else(smoke, capsys):
+    (smoke / "02_analyze" / "examples.jsonl").unlink()
+    plan = profile.load("smoke")
+    assert "examples.jsonl is missing" in stale("02_analyze", plan, smoke)
+    assert stale("03_train", plan, smoke) == "its input is missing"
+    assert stale("01_generate", plan, smoke) is None
+    pipeline.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    said = capsys.readouterr().out
+    assert "02_analyze: runs" in said
+    assert said.count("skipped") == len(STAGES) - 1  # the same bytes came back, so nothing after it runs
+
+
+def test_settings_reach_the_stages_that_read_them(smoke):
+    changed = profile.load("smoke", ["long_context.queries=3"])
+    reasons = {s: stale(s, changed, smoke) for s in STAGES}
+    assert [s for s, r in reasons.items() if r] == ["06_long_context"]
+
+
+def test_a_notebook_says_what_is_missing(tmp_path):
+    with pytest.raises(
+        MissingInput, match="03_train needs .*examples.jsonl.*synthembed run --only 02_analyze"
+    ):
+        Stage.open("03_train", "smoke", results=str(tmp_path))
+
+
+def execute(stage: str, out: Path, **parameters):
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, progress_bar=False, cwd=ROOT,
+        kernel_name="python3",
+    )  # fmt: skip
+
+
+def test_papermill_parameters_that_do_not_exist_fail(tmp_path):
+    with pytest.raises(PapermillExecutionError, match="unknown notebook parameter profil"):
+        execute("00_overview", tmp_path / "out.ipynb", profil="smoke", results=str(tmp_path))
+
+
+def test_a_notebook_runs_by_itself_with_overrides(tmp_path):
+    execute("00_overview", tmp_path / "out.ipynb", profile="smoke", overrides="seed=5", results=str(tmp_path))
+    assert json.loads((tmp_path / "smoke/00_overview/stage.json").read_text())["seeds"] == [5]
+
+
+def test_the_command_explains_itself_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "synthembed.pipeline", "run", "--profile", "smoke", "--set", "train.batchsize=4"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "unknown key train.batchsize; did you mean 'batch_size'?" in done.stderr
+
+
+def test_the_report_survives_missing_stages(tmp_path):
+    entries = report.build(tmp_path, tmp_path / "07_report")
+    assert {e["verdict"] for e in entries} == {"not run"}
+    assert "Not run." in (tmp_path / "07_report" / "report.html").read_text()
+
+
+def test_tables_are_escaped():
+    import pandas as pd
+
+    frame = pd.DataFrame([{"system": "<script>alert(1)</script> & co_1", "Avg": 1.25, "none": float("nan")}])
+    assert "<script>" not in report.to_html(frame)
+    assert (
+        r"co\_1" in report.latex(frame) and "1.2" in report.markdown(frame) and "–" in report.markdown(frame)
+    )
+
+
+def test_code_hash_follows_imports():
+    from synthembed.provenance import _reached
+
+    names = {p.name for p in _reached("from synthembed import train")}
+    assert {"train.py", "contrastive.py", "encoder.py", "profile.py", "taxonomy.py"} <= names
+    assert not {"report.py", "figures.py", "pipeline.py"} & names
+
+
+def test_writes_are_atomic(tmp_path):
+    provenance.write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(TypeError):
+        provenance.write_json(tmp_path / "x.json", {"a": object()})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}

@@ -1,0 +1,67 @@
+"""Profiles: what is refused, and how it is said."""
+
+import pytest
+from synthembed import profile
+from synthembed.profile import ProfileError
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "gpu", "paper"])
+def test_shipped_profiles_load(name):
+    assert profile.load(name).name == name
+
+
+def test_defaults_are_the_papers_settings():
+    paper, defaults = profile.load("paper"), profile.Profile(name="paper")
+    for section in ("generate", "analyze", "backbone", "lora", "train", "evaluate", "seed"):
+        assert getattr(paper, section) == getattr(defaults, section), section
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.temprature=0.1", "did you mean 'temperature'"),
+        ("train.temperature=0", "train.temperature = 0: input should be greater than 0"),
+        ("lora.rank=0", "lora.rank = 0"),
+        ("train.batch_size=many", "train.batch_size = 'many'"),
+        ("generate.languages=[en,xx]", "language 'xx' is not one of the 93"),
+        ("generate.families={short-long: 0}", "at least one family needs a share"),
+        ("generate.placeholders={sts: {colour: [red]}}", "family 'sts' has no placeholder 'colour'"),
+        ("backbone.model.x=1", "'model' is a single value"),
+        ("nonsense", "write it as section.key=value"),
+        ("train.learning_rate=.nan", "finite"),
+    ],
+)
+def test_bad_overrides_name_key_value_and_remedy(override, said):
+    with pytest.raises(ProfileError, match=".") as error:
+        profile.load("laptop", [override])
+    assert said in str(error.value)
+
+
+def test_errors_in_a_file_name_file_and_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 1\ntrain:\n  batch_size: 4\n  learnign_rate: 0.1\n")
+    with pytest.raises(ProfileError) as error:
+        profile.load(path)
+    assert "mine.yaml:4: unknown key train.learnign_rate; did you mean 'learning_rate'?" in str(error.value)
+
+
+def test_invalid_yaml_and_unknown_profile(tmp_path):
+    path = tmp_path / "torn.yaml"
+    path.write_text("train: [")
+    with pytest.raises(ProfileError, match=r"torn\.yaml: not valid YAML"):
+        profile.load(path)
+    with pytest.raises(ProfileError, match="use one of gpu, laptop, paper, smoke"):
+        profile.load("labtop")
+
+
+def test_an_impossible_ablation_fails_when_the_profile_is_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("ablations: {rows: [{id: a, paper_row: x, set: {lora.rank: 0}}]}")
+    with pytest.raises(ProfileError, match=r"ablation 'a'.*lora\.rank"):
+        profile.load(path)
+
+
+def test_overrides_replace_and_change_the_hash():
+    plain, changed = profile.load("laptop"), profile.load("laptop", "train.batch_size=8 seed=3")
+    assert (changed.train.batch_size, changed.seed) == (8, 3)
+    assert plain.hash() != changed.hash() and plain.hash("lora") == changed.hash("lora")
