@@ -87,7 +87,7 @@ def test_settings_reach_the_stages_that_read_them(smoke):
 
 def test_a_notebook_says_what_is_missing(tmp_path):
     with pytest.raises(
-        MissingInput, match="03_train needs .*examples.jsonl.*synthembed run --only 02_analyze"
+        MissingInput, match=r"03_train needs .*examples\.jsonl.*synthembed run --only 02_analyze"
     ):
         Stage.open("03_train", "smoke", results=str(tmp_path))
 

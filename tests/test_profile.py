@@ -32,7 +32,7 @@ def test_defaults_are_the_papers_settings():
     ],
 )
 def test_bad_overrides_name_key_value_and_remedy(override, said):
-    with pytest.raises(ProfileError, match=".") as error:
+    with pytest.raises(ProfileError) as error:
         profile.load("laptop", [override])
     assert said in str(error.value)
 
