@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthembed import examples
 from synthembed.examples import Drops, Example, Rejected
-from synthembed.generate import reply_line
 from synthembed.profile import Analyze
+from synthembed.replies import reply_line
 from synthembed.taxonomy import FAMILIES, SCHEMAS, Item
 
 RETRIEVAL = Item("example", 1, "short-long", "Find it")

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from synthembed import backbone, examples, generate, profile
-from synthembed.generate import GenerationStopped, ReplyStore
+from synthembed.replies import GenerationStopped, ReplyStore
 from synthembed.taxonomy import FAMILIES
 
 SMALL = ["generate.examples=30", "generate.max_retries=0", "generate.timeout_s=2"]

@@ -1,36 +1,150 @@
-"""What generation will ask for, before anything is spent (Sec. 4.1)."""
+"""What generation will cost before anything is spent, and what it has cost (Sec. 4.1)."""
 
 from __future__ import annotations
 
 import random
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
 
 from . import requests
 from .profile import Profile
-from .taxonomy import ASYMMETRIC
+from .taxonomy import Item
 
-CHARACTERS_PER_TOKEN = 4.0  # a rule of thumb for English text
-SAMPLE = 400
+CHARACTERS_PER_TOKEN = 4.0  # English prompts, by the GPT tokenizers
+TOKENS_PER_WORD = 1.4  # of English replies; other languages take more
+OTHER_LANGUAGES = 1.8
+SECONDS_PER_REPLY = 10.0  # live, one request of a few hundred tokens
+SAMPLE = 2000
+UNIT_WORDS = {"sentence": 18, "phrase": 6, "passage": 60}
+
+
+@cache
+def prices() -> dict:
+    """The dated price table."""
+    return yaml.safe_load((Path(__file__).parent / "prices.yaml").read_text(encoding="utf-8"))
+
+
+def price(model: str, prompt_tokens: float, completion_tokens: float, batch: bool) -> float | None:
+    """USD for so many tokens, or None if the price table does not know the model."""
+    row = prices()["models"].get(model)
+    if row is None:
+        return None
+    usd = (prompt_tokens * row["input"] + completion_tokens * row["output"]) / 1e6
+    return usd * (prices()["batch_discount"] if batch else 1)
+
+
+class BudgetError(ValueError):
+    """A budget that cannot be kept, as a model has no price."""
+
+
+class Meter:
+    """Money spent so far, against a budget; counts the usage that replies report."""
+
+    def __init__(self, budget: float | None, models: dict[str, float], batch: bool):
+        unknown = [m for m, share in models.items() if share and price(m, 0, 0, batch) is None]
+        if budget is not None and unknown:
+            raise BudgetError(
+                f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: add it to "
+                "lib/synthembed/prices.yaml, or set generate.budget_usd=null"
+            )
+        self.budget, self.batch, self.spent, self.models = budget, batch, 0.0, list(models)
+
+    def add(self, reply: dict) -> None:
+        body = reply["response"]["body"]
+        used = body.get("usage") or {}
+        model = body.get("model", "")
+        # Endpoints answer with a dated name ("gpt-4-0613") for the model that was asked for.
+        asked = max(
+            (m for m in [*prices()["models"], *self.models] if model.startswith(m)), key=len, default=model
+        )
+        usd = price(asked, used.get("prompt_tokens", 0), used.get("completion_tokens", 0), self.batch)
+        self.spent += usd or 0.0
+
+    def exhausted(self) -> bool:
+        return self.budget is not None and self.spent >= self.budget
+
+    def note(self) -> str:
+        return f"{self.spent:.2f} USD" if self.spent else ""
+
+
+def reply_words(item: Item, tasks_per_list: int) -> float:
+    """Words that the reply to an item will have, from what its placeholders ask for."""
+    if item.step == "brainstorm":
+        return 15.0 * tasks_per_list
+    asked = dict(item.placeholders)
+    number = float(re.findall(r"\d+", str(asked.get("num_words", 0)))[0])
+    return {
+        "short-long": 12 + 2 * 1.15 * number,
+        "long-short": 1.25 * number + 6,
+        "long-long": 2 * 1.15 * number,
+        "short-short": 16,
+        "sts": 3 * UNIT_WORDS.get(asked.get("unit"), 0),
+        "bitext": 3 * UNIT_WORDS.get(asked.get("unit"), 0),
+    }[item.family]
+
+
+def figures(profile: Profile) -> dict:
+    """Requests, tokens, money (live and batch) and hours of a profile, from a sample of its requests."""
+    g = profile.generate
+    first = list(requests.brainstorms(profile))
+    stand_in = ["Given a question of a certain kind, find a passage that answers it in full."]
+    tasks = {(i.family, i.number): stand_in for i, _ in first}
+    draw, rng = requests.sampler(profile), random.Random(0)
+    numbers = rng.sample(range(g.examples), min(SAMPLE, g.examples))
+    second = [draw.example(n, tasks) for n in numbers]
+    pairs = [(i, 1.0) for i, _ in first] + [(i, g.examples / len(numbers)) for i in second]
+    models: dict[str, list[float]] = {}
+    for item, weight in pairs:
+        body = requests.body_of(item, g, profile.seed)
+        prompt = len(body["messages"][0]["content"]) / CHARACTERS_PER_TOKEN
+        factor = 1.0 if item.step == "brainstorm" or item.language == "en" else OTHER_LANGUAGES
+        reply = min(reply_words(item, g.tasks_per_list) * TOKENS_PER_WORD * factor, g.max_tokens)
+        row = models.setdefault(body["model"], [0.0, 0.0, 0.0])
+        for n, amount in enumerate((1, prompt, reply)):
+            row[n] += weight * amount
+    total = len(first) + g.examples
+    rate = g.requests_per_minute / 60 if g.requests_per_minute else float("inf")
+    return {
+        "brainstorm_requests": len(first),
+        "example_requests": g.examples,
+        "models": {
+            m: {"requests": r, "prompt_tokens": p, "completion_tokens": c} for m, (r, p, c) in models.items()
+        },
+        "live_usd": _sum(price(m, p, c, False) for m, (_, p, c) in models.items()),
+        "batch_usd": _sum(price(m, p, c, True) for m, (_, p, c) in models.items()),
+        "live_hours": total / min(g.concurrency / SECONDS_PER_REPLY, rate) / 3600,
+        "batches": -(-total // 50_000),
+    }
+
+
+def _sum(parts) -> float | None:
+    found = list(parts)
+    return None if None in found else sum(found)
 
 
 def estimate(profile: Profile) -> str:
-    """Requests and prompt tokens of both steps, from a sample of rendered requests."""
-    first = list(requests.brainstorms(profile))
-    tasks = {
-        (i.family, i.number): ["Given a question, find a text that answers it in full."] for i, _ in first
-    }
-    draw = requests.sampler(profile)
-    rng = random.Random(0)
-    total = profile.generate.examples
-    numbers = rng.sample(range(total), min(SAMPLE, total))
-    size = 0
-    for number in numbers:
-        item = draw.example(number, tasks)
-        line = requests.line_of(item, profile.generate, profile.seed)
-        size += len(line["body"]["messages"][0]["content"])
-    prompt = size / len(numbers) / CHARACTERS_PER_TOKEN
-    return (
-        f"profile {profile.name}: {len(first):,} brainstorm requests over {len(ASYMMETRIC)} families, "
-        f"then {total:,} example requests\n"
-        f"prompt tokens: about {prompt:,.0f} a request, {prompt * total / 1e6:,.1f} million in all "
-        f"(from {len(numbers)} rendered requests, {CHARACTERS_PER_TOKEN:g} characters a token)"
+    """``figures`` in words."""
+    f, table = figures(profile), prices()
+    lines = [
+        f"profile {profile.name}: {f['brainstorm_requests']:,} brainstorm requests, then "
+        f"{f['example_requests']:,} example requests"
+    ]
+    for model, row in f["models"].items():
+        lines.append(
+            f"  {model}: {row['requests']:,.0f} requests, {row['prompt_tokens'] / 1e6:,.1f}M prompt and "
+            f"{row['completion_tokens'] / 1e6:,.1f}M completion tokens"
+        )
+    if f["live_usd"] is None:
+        unknown = [m for m in f["models"] if m not in table["models"]]
+        lines.append(f"  money: no price for {', '.join(unknown)} in prices.yaml ({table['date']})")
+    else:
+        lines.append(f"  live:  {f['live_usd']:,.2f} USD, about {f['live_hours']:,.1f} hours")
+        lines.append(f"  batch: {f['batch_usd']:,.2f} USD, {f['batches']} batch(es), each within 24 hours")
+    lines.append(
+        f"  (prices of {table['date']}; {CHARACTERS_PER_TOKEN:g} characters a prompt token, "
+        f"{TOKENS_PER_WORD:g} tokens a word of reply, x{OTHER_LANGUAGES:g} outside English)"
     )
+    return "\n".join(lines)

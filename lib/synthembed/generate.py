@@ -1,236 +1,104 @@
-"""Requests → replies: recorded, live or batch, in one format (Sec. 3.1, 4.1).
+"""Requests → replies, in the paper's two steps (Sec. 3.1): recorded, live or batch, in one format.
 
-Replies are OpenAI Batch output lines, known by the hash of their request's body and appended one by
-one as they arrive. What is stored is never asked for again; what failed is counted under a named
-reason and asked for again by the next run.
+Replies are OpenAI Batch output lines, known by the hash of their request's body. What is stored is
+never asked for again; what failed is counted under a named reason and asked for by the next run.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from . import requests
+from .cost import Meter
 from .examples import Rejected, tasks_of
-from .profile import Generate, Profile
-from .progress import Progress
+from .profile import Profile
+from .provenance import write_json
+from .replies import GenerationStopped, ReplyStore, read_lines
 from .taxonomy import Family, Item
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
 
-class GenerationStopped(RuntimeError):
-    """Generation cannot go on (wrong key, no quota, no recording); what is stored stays stored."""
+def generate(profile: Profile, folder: Path) -> dict:
+    """Both steps into ``folder``: requests.jsonl, items.jsonl, replies.jsonl, usage.json.
+
+    Resumes: only what replies.jsonl lacks is asked for. Returns the content of usage.json. Raises
+    GenerationStopped, with usage.json written, if the endpoint or the budget ends the run.
+    """
+    store = ReplyStore(folder / "replies.jsonl")
+    meter = Meter(profile.generate.budget_usd, profile.generate.models, profile.generate.backend == "batch")
+    for line in store.lines():
+        meter.add(line)
+    failures: Counter = Counter()
+    first = list(requests.brainstorms(profile))
+    try:
+        _write(folder, "w", first)
+        failures += ask(folder / "requests.jsonl", profile, store, meter)
+        tasks = brainstormed(first, store)
+        failures["no brainstormed task"] += _write(folder, "a", requests.examples(profile, tasks))
+        failures += ask(folder / "requests.jsonl", profile, store, meter)
+    finally:
+        store.close()
+        usage = usage_of(folder) | {"failures": dict(+failures), "spent_usd": round(meter.spent, 4)}
+        write_json(folder / "usage.json", usage)
+    return usage
 
 
-class ReplyStore:
-    """An append-only file of Batch output lines; a last line torn by a crash is cut off on opening."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        self._repair()
-        self.ids = {line["custom_id"] for line in self.lines()}
-        self._file = open(path, "a", encoding="utf-8")
-
-    def _repair(self) -> None:
-        with open(self.path, "rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            while size:
-                start = max(0, size - 65_536)
-                file.seek(start)
-                end = file.read(size - start).rfind(b"\n")
-                if end >= 0:
-                    file.truncate(start + end + 1)
-                    return
-                size = start
-            file.truncate(0)
-
-    def __contains__(self, custom_id: str) -> bool:
-        return custom_id in self.ids
-
-    def append(self, line: dict) -> None:
-        """Store one reply, flushed; a reply that is there already is left as it is."""
-        if line["custom_id"] in self.ids:
-            return
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
-        self.ids.add(line["custom_id"])
-
-    def close(self) -> None:
-        self._file.close()
-
-    def lines(self) -> Iterator[dict]:
-        with open(self.path, encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+def _write(folder: Path, mode: str, pairs: Iterable[tuple[Item | None, dict | None]]) -> int:
+    """Requests and their items to disk, streaming; returns how many items have no request."""
+    skipped = 0
+    with (
+        open(folder / "requests.jsonl", mode, encoding="utf-8") as out,
+        open(folder / "items.jsonl", mode, encoding="utf-8") as about,
+    ):
+        for item, line in pairs:
+            if item is None:
+                skipped += 1
+                continue
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            record = {"custom_id": line["custom_id"], **asdict(item)}
+            about.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return skipped
 
 
-def reply_line(custom_id: str, body: dict) -> dict:
-    """A Batch output line around the body of a chat completion."""
-    return {
-        "id": f"batch_req_{custom_id}",
-        "custom_id": custom_id,
-        "response": {"status_code": 200, "request_id": body.get("id", ""), "body": body},
-        "error": None,
-    }
+def ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter) -> Counter:
+    """Get replies for the requests in ``path`` that have none; returns failures by reason."""
+    settings = profile.generate
+    missing = sum(1 for _ in store.missing(path))
+    if not missing:
+        return Counter()
+    if settings.backend == "recorded":
+        return recorded(path, store)
+    if settings.backend == "live":
+        from . import live
+
+        return live.ask(store.missing(path), missing, settings, store, meter)
+    from . import batch
+
+    return batch.ask(path, settings, store, meter)
 
 
-# --- backends: (requests to make, settings, store) -> counts of failures by reason ---------------
-
-
-def recorded(lines: list[dict], settings: Generate, store: ReplyStore) -> Counter:
-    """Replay the replies that come with the library (or stand in RECORDINGS) by their request's hash."""
-    wanted = {line["custom_id"] for line in lines}
-    for path in sorted(RECORDINGS.glob("*.jsonl*")):
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            for text in file:
+def recorded(path: Path, store: ReplyStore) -> Counter:
+    """Replay the replies that come with the library (RECORDINGS) by their requests' hashes."""
+    wanted = {line["custom_id"] for line in store.missing(path)}
+    count = len(wanted)
+    for file in sorted(RECORDINGS.glob("*.jsonl*")):
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+            for text in lines:
                 reply = json.loads(text)
-                if reply["custom_id"] in wanted:
-                    store.append(reply)
-    missing = sum(id not in store for id in wanted)
-    if wanted and missing == len(wanted):
+                if reply["custom_id"] in wanted and store.append(reply):
+                    wanted.discard(reply["custom_id"])
+    if len(wanted) == count:
         raise GenerationStopped(
             "no reply is recorded for these requests: the profile's generate section (or its seed) "
             "differs from the recorded run's. Use generate.backend=live or batch."
         )
-    return Counter({"not recorded": missing} if missing else {})
-
-
-def live(lines: list[dict], settings: Generate, store: ReplyStore) -> Counter:
-    """Ask any OpenAI-compatible endpoint, many at a time; the SDK alone retries."""
-    return _run(_live(lines, settings, store))
-
-
-def _run(coroutine) -> Counter:
-    """asyncio.run, also from a notebook kernel, whose thread already runs a loop."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
-
-
-def _client_options(settings: Generate) -> dict:
-    base = settings.base_url or os.environ.get("OPENAI_BASE_URL")
-    key = os.environ.get("OPENAI_API_KEY")
-    if not key and base is None:
-        raise GenerationStopped(
-            "OPENAI_API_KEY is not set: export it, or point generate.base_url at a server"
-        )
-    return {
-        "api_key": key or "none",  # local servers want some key
-        "base_url": base,
-        "timeout": settings.timeout_s,
-        "max_retries": settings.max_retries,
-    }
-
-
-async def _live(lines: list[dict], settings: Generate, store: ReplyStore) -> Counter:
-    import openai
-
-    failures: Counter = Counter()
-    waiting = iter(lines)
-    progress = Progress("generating", "replies")
-    done = 0
-
-    async with openai.AsyncOpenAI(**_client_options(settings)) as client:
-
-        async def worker():
-            nonlocal done
-            for line in waiting:  # one iterator for all workers: bounded concurrency
-                try:
-                    answer = await client.chat.completions.with_raw_response.create(**line["body"])
-                    store.append(reply_line(line["custom_id"], json.loads(answer.text)))
-                except openai.AuthenticationError as error:
-                    raise GenerationStopped(f"the endpoint refused the key: {error.message}") from None
-                except openai.PermissionDeniedError as error:
-                    raise GenerationStopped(f"the endpoint denies access: {error.message}") from None
-                except openai.APITimeoutError:
-                    failures["timeout"] += 1
-                except openai.APIConnectionError:
-                    failures["connection"] += 1
-                except openai.APIStatusError as error:
-                    if error.code == "insufficient_quota":
-                        raise GenerationStopped("the quota is used up; run again to go on") from None
-                    failures[f"HTTP {error.status_code}"] += 1
-                except json.JSONDecodeError:
-                    failures["body is not JSON"] += 1
-                done += 1
-                progress(done, len(lines))
-
-        workers = [asyncio.create_task(worker()) for _ in range(min(settings.concurrency, len(lines)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for task in workers:
-                task.cancel()
-    return failures
-
-
-def batch(lines: list[dict], settings: Generate, store: ReplyStore) -> Counter:
-    """OpenAI's Batch API: see batch.py."""
-    from . import batch as batches
-
-    return batches.run(lines, settings, store, _client_options(settings))
-
-
-BACKENDS: dict[str, Callable[[list[dict], Generate, ReplyStore], Counter]] = {
-    "recorded": recorded,
-    "live": live,
-    "batch": batch,
-}
-
-
-# --- the two steps -------------------------------------------------------------------------------
-
-
-def generate(profile: Profile, folder: Path) -> dict:
-    """Both steps into ``folder``: requests.jsonl, items.jsonl, replies.jsonl, usage.json.
-
-    Resumes: only what replies.jsonl lacks is asked for. Returns the content of usage.json.
-    """
-    store = ReplyStore(folder / "replies.jsonl")
-    failures: Counter = Counter()
-    try:
-        first = list(requests.brainstorms(profile))
-        with open(folder / "requests.jsonl", "w", encoding="utf-8") as out, \
-                open(folder / "items.jsonl", "w", encoding="utf-8") as about:  # fmt: skip
-            _write(first, out, about)
-            failures += _ask([line for _, line in first], profile, store)
-            tasks = brainstormed(first, store)
-            second = []
-            for item, line in requests.examples(profile, tasks):
-                if item is None:
-                    failures["no brainstormed task"] += 1
-                    continue
-                second.append(line)
-                _write([(item, line)], out, about)
-        failures += _ask(second, profile, store)
-    finally:
-        store.close()
-    usage = usage_of(folder) | {"failures": dict(failures)}
-    (folder / "usage.json").write_text(json.dumps(usage, indent=1), encoding="utf-8")
-    return usage
-
-
-def _write(pairs: Iterable[tuple[Item, dict]], out, about) -> None:
-    for item, line in pairs:
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        about.write(json.dumps({"custom_id": line["custom_id"], **asdict(item)}, ensure_ascii=False) + "\n")
-
-
-def _ask(lines: list[dict], profile: Profile, store: ReplyStore) -> Counter:
-    missing = [line for line in lines if line["custom_id"] not in store]
-    if not missing:
-        return Counter()
-    return BACKENDS[profile.generate.backend](missing, profile.generate, store)
+    return Counter({"not recorded": len(wanted)})
 
 
 def brainstormed(pairs: list[tuple[Item, dict]], store: ReplyStore) -> dict[tuple[Family, int], list[str]]:
@@ -249,25 +117,32 @@ def brainstormed(pairs: list[tuple[Item, dict]], store: ReplyStore) -> dict[tupl
 def read_items(folder: Path) -> dict[str, Item]:
     """custom_id → Item, of both steps, from items.jsonl."""
     found = {}
-    with open(folder / "items.jsonl", encoding="utf-8") as file:
-        for text in file:
-            data = json.loads(text)
-            custom_id = data.pop("custom_id")
-            data["placeholders"] = tuple(map(tuple, data["placeholders"]))
-            found[custom_id] = Item(**data)
+    for data in read_lines(folder / "items.jsonl"):
+        custom_id = data.pop("custom_id")
+        data["placeholders"] = tuple(map(tuple, data["placeholders"]))
+        found[custom_id] = Item(**data)
     return found
 
 
 def usage_of(folder: Path) -> dict:
-    """Replies and tokens per model, as the endpoint reported them; recorded replies report none."""
-    models: dict[str, Counter] = {}
-    with open(folder / "replies.jsonl", encoding="utf-8") as file:
-        for text in file:
-            body = json.loads(text)["response"]["body"]
-            counts = models.setdefault(body.get("model", "unknown"), Counter())
-            used = body.get("usage")
+    """Replies and tokens per model, family and language, as the endpoint reported them.
+
+    Recorded replies report no usage and are counted as such.
+    """
+    about = {}
+    if (folder / "items.jsonl").exists():
+        for item in read_lines(folder / "items.jsonl"):
+            about[item["custom_id"]] = (item["family"], item["language"], item["step"])
+    groups: dict[str, dict[str, Counter]] = {"models": {}, "families": {}, "languages": {}}
+    for line in read_lines(folder / "replies.jsonl"):
+        body = line["response"]["body"]
+        used = body.get("usage") or {}
+        family, language, step = about.get(line["custom_id"], ("unknown", "unknown", "example"))
+        keys = (body.get("model", "unknown"), "brainstorm" if step == "brainstorm" else family, language)
+        for group, key in zip(groups.values(), keys, strict=True):
+            counts = group.setdefault(key, Counter())
             counts["replies"] += 1
-            counts["replies without usage"] += used is None
-            counts["prompt_tokens"] += (used or {}).get("prompt_tokens", 0)
-            counts["completion_tokens"] += (used or {}).get("completion_tokens", 0)
-    return {"models": {name: dict(counts) for name, counts in models.items()}}
+            counts["replies_without_usage"] += not used
+            counts["prompt_tokens"] += used.get("prompt_tokens", 0)
+            counts["completion_tokens"] += used.get("completion_tokens", 0)
+    return {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}

@@ -52,6 +52,10 @@ class Generate(Section):
     response_format: Literal["json_schema", "json_object", "text"] = "json_schema"  # not stated
     base_url: str | None = None  # None = the OpenAI SDK's own default or OPENAI_BASE_URL
     concurrency: Positive = 64
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: Annotated[float, Field(gt=0)] | None = None  # stops a run cleanly; None = no limit
+    poll_s: Annotated[float, Field(gt=0)] = 30.0  # between looks at a batch
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 5
 
