@@ -35,9 +35,20 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked[body["seed"]] += 1
             number = sum(self.server.asked.values())
-        status, reply = self.server.script(body, number) or (200, answer(body))
+        told = self.server.script(body, number) or (200, answer(body))
+        status, reply, headers = (*told, {}) if len(told) == 2 else told
+        if status == "reset":  # in the middle of the body
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"id": "c", "choi')
+            self.wfile.flush()
+            self.connection.shutdown(2)
+            return
         data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

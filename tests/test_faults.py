@@ -1,0 +1,293 @@
+"""Generation against a real server that misbehaves on purpose, and runs killed with SIGKILL."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from test_generate import Endpoint, answer, error, live
+
+from synthembed import generate, profile
+from synthembed.replies import GenerationStopped, ReplyStore, read_lines
+
+
+def stored(folder) -> list[str]:
+    return [line["custom_id"] for line in read_lines(folder / "replies.jsonl")]
+
+
+def requested(folder) -> set[str]:
+    return {line["custom_id"] for line in read_lines(folder / "requests.jsonl")}
+
+
+@pytest.mark.parametrize("header", [{"Retry-After": "0.05"}, {}])
+def test_429_is_waited_out_by_the_sdk(tmp_path, header):
+    """Every request is refused once, with and without Retry-After, and then answered."""
+
+    def script(body, number):
+        if server.asked[body["seed"]] == 1:
+            return (*error(429, "rate_limit_exceeded"), header)
+
+    server = Endpoint(script)
+    p = live(server.url, "generate.max_retries=2", "generate.examples=4")
+    assert generate.generate(p, tmp_path)["failures"] == {}
+    assert set(stored(tmp_path)) == requested(tmp_path)
+    assert set(server.asked.values()) == {2}
+
+
+def hang(body, number):
+    if number % 7 == 3:
+        time.sleep(3)
+
+
+def reset(body, number):
+    if number % 7 == 3:
+        return "reset", None
+
+
+@pytest.mark.parametrize(("script", "reason"), [(hang, "timeout"), (reset, "connection")])
+def test_hangs_and_resets_are_counted_and_asked_again(tmp_path, script, reason):
+    server = Endpoint(script)
+    first = generate.generate(live(server.url, "generate.timeout_s=1"), tmp_path)["failures"]
+    assert first[reason] >= 1 and set(first) <= {reason, "no brainstormed task"}
+    server.script = lambda body, number: None
+    assert generate.generate(live(server.url), tmp_path)["failures"] == {}
+    assert sorted(stored(tmp_path)) == sorted(requested(tmp_path))
+
+
+def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
+    def script(body, number):
+        reply = answer(body)
+        reply["usage"] = {"prompt_tokens": 0, "completion_tokens": 100_000}  # 1 USD each by gpt-4o's price
+        return 200, reply
+
+    server = Endpoint(script)
+    more = ["generate.models={gpt-4o: 1}", "generate.concurrency=2"]
+    with pytest.raises(GenerationStopped, match=r"budget_usd = 12\.0 is used up"):
+        generate.generate(live(server.url, *more, "generate.budget_usd=12"), tmp_path)
+    spent = json.loads((tmp_path / "usage.json").read_text())["spent_usd"]
+    assert 12 <= spent <= 14 and len(stored(tmp_path)) == spent
+    generate.generate(live(server.url, *more, "generate.budget_usd=1000"), tmp_path)
+    assert set(server.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
+
+
+def test_a_budget_without_a_price_is_refused_before_anything_is_asked(tmp_path):
+    server = Endpoint()
+    with pytest.raises(ValueError, match="claude has no price: add it to"):
+        generate.generate(live(server.url, "generate.budget_usd=5"), tmp_path)
+    assert not server.asked
+
+
+def test_requests_per_minute_are_kept(tmp_path):
+    server = Endpoint()
+    start = time.monotonic()
+    generate.generate(live(server.url, "generate.requests_per_minute=1200"), tmp_path)
+    asked = sum(server.asked.values())
+    assert asked / (time.monotonic() - start) <= 20 * 1.5 + 20 / (time.monotonic() - start)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_generate import live
+from synthembed import generate
+generate.generate(live(sys.argv[1], "generate.examples=400", "generate.concurrency=16"), Path(sys.argv[2]))
+"""
+
+
+def test_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
+    server = Endpoint(lambda body, number: time.sleep(0.01))
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    rng, seen = random.Random(3), Counter()
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, server.url, str(tmp_path)], env=environment)
+        time.sleep(rng.uniform(0.8, 1.6))
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        store = ReplyStore(tmp_path / "replies.jsonl")  # repairs a torn last line
+        store.close()
+        kept = set(store.ids)
+        asked = Counter(server.asked)
+        for seed, count in asked.items():
+            assert count >= seen[seed]
+        seen = asked
+        assert len(stored(tmp_path)) == len(kept)
+    generate.generate(live(server.url, "generate.examples=400"), tmp_path)
+    ids = stored(tmp_path)
+    assert len(ids) == len(set(ids)) and set(ids) == requested(tmp_path)
+
+
+class BatchApi(ThreadingHTTPServer):
+    """The part of the Batch API that the backend uses; ``fate(batch number, line)`` decides replies."""
+
+    daemon_threads = True
+
+    def __init__(self, fate=lambda number, line: "ok"):
+        self.fate, self.files, self.batches = fate, {}, []
+        self.asked: Counter = Counter()
+        self.expire: set[int] = set()
+        super().__init__(("127.0.0.1", 0), BatchHandler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def create(self, file_id: str) -> dict:
+        number = len(self.batches)
+        out, errors = [], []
+        for line in map(json.loads, self.files[file_id].splitlines()):
+            self.asked[line["custom_id"]] += 1
+            fate = self.fate(number, line)
+            base = {"id": "r", "custom_id": line["custom_id"], "error": None}
+            if fate == "ok":
+                body = answer(line["body"])
+                out.append(base | {"response": {"status_code": 200, "request_id": "x", "body": body}})
+            elif fate == "error":
+                errors.append(base | {"response": {"status_code": 500, "request_id": "x", "body": {}}})
+            elif fate == "unknown":
+                stray = {"custom_id": "somebody-else", "response": {"status_code": 200, "body": {}}}
+                out.append(base | stray)
+        ids = {}
+        for kind, rows in (("output_file_id", out), ("error_file_id", errors)):
+            if rows:
+                ids[kind] = f"file-{len(self.files)}"
+                self.files[ids[kind]] = "".join(json.dumps(r) + "\n" for r in rows)
+        batch = {
+            "id": f"batch-{number}", "object": "batch", "endpoint": "/v1/chat/completions", "created_at": 0,
+            "completion_window": "24h", "input_file_id": file_id,
+            "status": "expired" if number in self.expire else "completed",
+            "request_counts": {"total": len(out) + len(errors), "completed": len(out), "failed": len(errors)}, **ids,
+        }  # fmt: skip
+        self.batches.append(batch)
+        return batch
+
+
+class BatchHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/files":
+            boundary = self.headers["Content-Type"].split("boundary=")[1].encode()
+            part = next(p for p in data.split(b"--" + boundary) if b"filename=" in p)
+            file_id = f"file-{len(self.server.files)}"
+            self.server.files[file_id] = part.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n", 1)[0].decode()
+            file = {
+                "id": file_id,
+                "object": "file",
+                "bytes": 1,
+                "created_at": 0,
+                "filename": "x",
+                "purpose": "batch",
+            }
+            self.reply(file | {"status": "processed"})
+        else:
+            self.reply(self.server.create(json.loads(data)["input_file_id"]))
+
+    def do_GET(self):
+        parts = self.path.partition("?")[0].split("/")[2:]
+        if parts[0] == "files":
+            self.reply(self.server.files[parts[1]])
+        elif len(parts) == 2:
+            self.reply(self.server.batches[int(parts[1].removeprefix("batch-"))])
+        else:
+            self.reply({"object": "list", "data": self.server.batches, "has_more": False})
+
+    def reply(self, content) -> None:
+        data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def batched(url: str, *more: str) -> profile.Profile:
+    return live(
+        url, "generate.backend=batch", "generate.poll_s=0.01", "generate.models={a: 0.5, b: 0.5}", *more
+    )
+
+
+def test_batches_are_submitted_by_model_and_collected_once(tmp_path):
+    api = BatchApi()
+    usage = generate.generate(batched(api.url), tmp_path)
+    assert usage["failures"] == {} and set(stored(tmp_path)) == requested(tmp_path)
+    assert set(api.asked.values()) == {1} and set(usage["models"]) == {"a", "b"}
+    for batch in api.batches:
+        lines = map(json.loads, api.files[batch["input_file_id"]].splitlines())
+        assert len({x["body"]["model"] for x in lines}) == 1
+    before = len(api.batches)
+    generate.generate(batched(api.url), tmp_path)
+    assert len(api.batches) == before
+
+
+@pytest.mark.parametrize("fate", ["error", "dropped", "unknown"])
+def test_only_what_failed_is_submitted_again(tmp_path, fate):
+    """A batch that is "completed" with only an error file, one that expired, one with strange ids."""
+    api = BatchApi(lambda number, line: fate if number < 2 else "ok")
+    api.expire = {0, 1} if fate == "dropped" else set()
+    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert set(stored(tmp_path)) == requested(tmp_path)
+    assert set(api.asked.values()) <= {1, 2}
+
+
+def test_what_never_succeeds_is_counted_by_name_after_three_rounds(tmp_path):
+    bad: set[str] = set()
+
+    def fate(number, line):
+        if line["custom_id"] in bad or (
+            len(bad) < 3 and "tasks" not in json.dumps(line["body"]["response_format"])
+        ):
+            bad.add(line["custom_id"])
+            return "error"
+        return "ok"
+
+    api = BatchApi(fate)
+    usage = generate.generate(batched(api.url), tmp_path)
+    assert usage["failures"] == {"HTTP 500": 3}
+    assert requested(tmp_path) - set(stored(tmp_path)) == bad
+    assert all(api.asked[i] == (3 if i in bad else 1) for i in api.asked)
+
+
+def test_a_run_killed_while_waiting_submits_nothing_twice(tmp_path):
+    api = BatchApi()
+
+    from synthembed import batch as batches
+
+    original = batches._collect
+    calls = []
+
+    def collect(client, settings, state, store, meter):
+        calls.append(len(state.open()))
+        if len(calls) == 2:  # after the first submission
+            raise KeyboardInterrupt
+        return original(client, settings, state, store, meter)
+
+    batches._collect = collect
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            generate.generate(batched(api.url), tmp_path)
+    finally:
+        batches._collect = original
+    state = tmp_path / "batches" / "state.json"
+    records = json.loads(state.read_text())
+    records[-1]["batch"] = None  # as if killed between creating a batch and noting its id
+    state.write_text(json.dumps(records))
+    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert set(api.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
+
+
+def test_nothing_listens(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    usage = generate.generate(live(f"http://127.0.0.1:{port}/v1"), tmp_path)
+    assert usage["failures"]["connection"] >= 1 and stored(tmp_path) == []
