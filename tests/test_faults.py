@@ -13,10 +13,9 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from test_generate import Endpoint, answer, error, live
-
 from synthembed import generate, profile
 from synthembed.replies import GenerationStopped, ReplyStore, read_lines
+from test_generate import Endpoint, answer, error, live
 
 
 def stored(folder) -> list[str]:
