@@ -18,6 +18,9 @@ lab: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+bench-%: setup
+	$(BIN)/python -m benchmarks $*
+
 # The executed notebooks and the report as static pages under site/.
 site: setup
 	$(BIN)/jupyter nbconvert --to html --output-dir site results/$(PROFILE)/*/*.ipynb

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthembed import examples
+from synthembed import analysis, contamination, corpus, examples, filters
 from synthembed.examples import Drops, Example, Rejected
 from synthembed.profile import Analyze
 from synthembed.replies import reply_line
@@ -66,7 +66,7 @@ def make(
 
 def run(settings: dict, *found: Example) -> tuple[list[str], dict]:
     drops = Drops()
-    kept = [e.id for e in examples.filtered(found, Analyze(**settings), drops)]
+    kept = [e.id for e in filters.filtered(found, Analyze(**settings), drops)]
     assert drops.kept + sum(drops.counts.values()) == len(found)
     return kept, dict(drops.counts)
 
@@ -86,7 +86,7 @@ def test_near_duplicates():
         make(2, LONG + " today", "b"),
         make(3, "Something else entirely is asked here", "c"),
     )
-    assert run({"near_duplicates": True}, *pair) == (["e1", "e3"], {"near-duplicate query": 1})
+    assert run({"near_duplicates": True}, *pair) == (["e1", "e3"], {"near-duplicate": 1})
     assert run({}, *pair)[0] == ["e1", "e2", "e3"]
 
 
@@ -129,7 +129,7 @@ def test_nothing_is_lost_uncounted(texts):
     ],
 )
 def test_longest_copied_run(query, document, share):
-    assert examples.longest_copied_run(query, document) == share
+    assert filters.longest_copied_run(query, document) == share
 
 
 def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
@@ -139,3 +139,80 @@ def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match=r"examples\.jsonl, line 2"):
         examples.read(path)
+
+
+def test_refusals():
+    kept, counts = run({"refusals": True}, make(1, "I'm sorry, but I cannot help", "p"), make(2, "q", "As an AI model, I", "n"),
+                       make(3, "is it sorry", "I can"))  # fmt: skip
+    assert kept == ["e3"] and counts == {"refusal phrase": 2}
+
+
+def test_near_duplicate_documents():
+    pair = (
+        make(1, "one question", LONG),
+        make(2, "another one", LONG + " now"),
+        make(3, "a third", "short text"),
+    )
+    assert run({"near_duplicates": True}, *pair) == (["e1", "e3"], {"near-duplicate": 1})
+
+
+@pytest.mark.parametrize(
+    ("family", "asked", "texts", "fits"),
+    [
+        ("short-long", {"query_length": "less than 5 words", "num_words": 50}, ("a b c", "w " * 50), True),
+        (
+            "short-long",
+            {"query_length": "less than 5 words", "num_words": 50},
+            ("a b c d e f", "w " * 50),
+            False,
+        ),
+        ("short-long", {"query_length": "at least 10 words", "num_words": 50}, ("w " * 12, "w " * 30), False),
+        ("long-short", {"num_words": "less than 10"}, ("w " * 9, "label"), True),
+        ("long-short", {"num_words": "at least 50"}, ("w " * 30, "label"), False),
+        ("long-long", {"num_words": 100}, ("w " * 100, "w " * 60), False),
+        ("long-long", {"num_words": 10}, ("日" * 20, "本" * 16), True),
+        ("sts", {"unit": "phrase"}, ("w " * 90, "w"), True),
+    ],
+)
+def test_lengths_against_what_was_asked(family, asked, texts, fits):
+    item = Item("example", 1, family, placeholders=tuple(asked.items()))
+    assert filters.length_in_range(make(1, *texts, family=family), item) == fits
+
+
+def test_leakage_by_string_and_nearly():
+    settings = Analyze(leakage=True)
+    found = [
+        make(1, "q", LONG.upper() + "!"), make(2, "q", LONG + " again"), make(3, LONG.split(" leaves")[0], "p"),
+        make(4, "yes or no", "no"),
+    ]  # fmt: skip
+    drops = Drops()
+    kept = list(filters.filtered(found, settings, drops, evaluation_texts=[LONG, "no", "yes or no"]))
+    assert [e.id for e in kept] == ["e3", "e4"] and drops.counts == {"also in an evaluation set": 2}
+
+
+def test_the_suites_texts_are_found_whole():
+    texts = list(contamination.suite_texts())
+    assert len(texts) > 5000 and not any(t.startswith("enc-") for t in texts)
+
+
+def test_a_published_corpus_loads_with_datasets(tmp_path):
+    import datasets
+
+    found = [make(1, "q", "p", "n"), make(2, "ü <b>", "p", language="de")]
+    folder = corpus.publish(found, analysis.statistics(found), tmp_path / "dataset")
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [Example(**row) for row in loaded] == found
+    assert "- de\n- en\n" in (folder / "README.md").read_text()
+
+
+def test_synembed_rows_become_examples_and_a_bad_row_is_named():
+    row = {"task_type": "sl", "task_desc": "Zoek", "model": "m", "query": "q", "pos": "p", "neg": "n"}
+    (found,) = corpus.from_synembed([row | {"pos_scores": 1.0}])
+    assert (found.family, found.instruction, found.negative, found.language) == (
+        "short-long",
+        "Zoek",
+        "n",
+        "nl",
+    )
+    with pytest.raises(ValueError, match="row 1 of SynEmbedNL: no 'task_desc'"):
+        list(corpus.from_synembed([row, {k: v for k, v in row.items() if k != "task_desc"}]))

@@ -19,19 +19,22 @@ from .scores import averages
 SECTIONS = ("seed", "backbone", "lora", "train", "evaluate")
 
 
-def run(profile: Profile, corpus: list[Example], folder: Path) -> list[dict]:
-    """Rows for scores.json of every ablation of the profile; finished ones are read, not run."""
+def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[dict]:
+    """Rows for scores.json of every ablation of the profile.
+
+    A row that was finished with the same settings, corpus and ``code`` is read, not run.
+    """
     rows = []
     for number, row in enumerate(profile.ablations.rows, 1):
         print(f"ablation {number}/{len(profile.ablations.rows)}: {row.paper_row}", flush=True)
         settings = profile.with_overrides(profile.ablations.set | row.set)
-        rows += one(row, settings, corpus, folder / row.id)
+        rows += one(row, settings, corpus, folder / row.id, code)
     return rows
 
 
-def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path) -> list[dict]:
+def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, code: str) -> list[dict]:
     """Train and evaluate one ablation in ``folder``; its stage.json says what it was made from."""
-    made_from = _key(profile, corpus)
+    made_from = _key(profile, corpus, code)
     record_path = folder / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
     if record.get("key") != made_from:
@@ -43,7 +46,7 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path) ->
         return record["rows"]
     started = time.time()
     base = backbones.load(profile.backbone, profile.seed)
-    model = backbones.merge_lora(train.train(profile, base, corpus, folder))
+    model = backbones.merge_lora(train.train(profile, base, corpus, folder, code))
     encoder = Encoder(
         model, profile.backbone.pooling, profile.evaluate.max_length, profile.evaluate.batch_tokens
     )
@@ -64,8 +67,6 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path) ->
     return rows
 
 
-def _key(profile: Profile, corpus: list[Example]) -> str:
-    digest = hashlib.sha256(profile.hash(*SECTIONS).encode())
-    for example in corpus:
-        digest.update(example.id.encode())
-    return digest.hexdigest()[:16]
+def _key(profile: Profile, corpus: list[Example], code: str) -> str:
+    trained = train.run_key(profile, corpus, code)
+    return hashlib.sha256(f"{profile.hash(*SECTIONS)}/{trained}".encode()).hexdigest()[:16]

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pandas as pd
 
-from .examples import Example, words
-from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES
+from .examples import Example
+from .filters import words
+from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES, Item
 
 
 def shares(counts: Counter) -> dict[str, float]:
@@ -69,3 +70,15 @@ def samples(examples: list[Example], language: str = "en") -> pd.DataFrame:
         wanted = [e for e in of_family if e.language == language] or of_family
         chosen += sorted(wanted, key=lambda e: e.id)[:1]
     return frame(chosen).drop(columns=["query words", "positive words"])
+
+
+def coverage(items: dict[str, Item]) -> pd.DataFrame:
+    """How often each placeholder value was asked for, per family (Tables 8-13)."""
+    counts = Counter(
+        (item.family, name, str(value))
+        for item in items.values()
+        if item.step == "example"
+        for name, value in item.placeholders
+    )
+    rows = [{"family": f, "placeholder": n, "value": v, "requests": k} for (f, n, v), k in counts.items()]
+    return pd.DataFrame(rows).sort_values(["family", "placeholder", "value"], ignore_index=True)

@@ -196,19 +196,20 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
             exported = {"model": str(stage.of("03_train") / "model"), "layers": None}
             source = source.model_copy(update=exported | {"initialisation": "pretrained"})
         model = backbones.load(source, profile.seed)
-        revision = _revision(profile, stage.inputs if system == "trained" else model.source)
+        revision = _revision(stage, stage.inputs if system == "trained" else model.source)
         encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
         subject = MtebEncoder(encoder, f"synthembed/{system}", revision, profile.train.instruction)
         chosen = tasks
     else:
         subject, can = peer(system)
-        revision = _revision(profile, {"peer": system})
+        revision = _revision(stage, {"peer": system})
         chosen = [t for t in tasks if can(t)]
     folder = stage.folder / "mteb" / system.replace("/", "--") / revision
     return run_tasks(subject, chosen, folder, system)
 
 
-def _revision(profile, identity: dict) -> str:
-    """12 hex digits over what moves a system's scores: its weights' identity and the protocol."""
-    parts = [identity, profile.evaluate.max_length, profile.backbone.pooling, profile.train.instruction]
+def _revision(stage, identity: dict) -> str:
+    """12 hex digits over what moves a system's scores: its weights' identity, the protocol, our code."""
+    p = stage.profile
+    parts = [identity, p.evaluate.max_length, p.backbone.pooling, p.train.instruction, stage.code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -105,6 +105,9 @@ class Analyze(Section):
     language_mismatch: bool = False
     copied_query: bool = False
     negative_equals_positive: bool = False
+    length_out_of_range: bool = False
+    refusals: bool = False
+    leakage: bool = False
 
 
 class Backbone(Section):

@@ -189,6 +189,7 @@ class Stage:
     profile: Profile
     folder: Path
     inputs: dict[str, str]
+    code: str
     started: float = field(default_factory=time.time)
     facts: dict = field(default_factory=dict)
 
@@ -211,7 +212,7 @@ class Stage:
         root = Path(results) if Path(results).is_absolute() else ROOT / results
         top = root / (run or loaded.name)
         inputs = inputs_of(name, top)
-        stage = cls(name, loaded, top / name, inputs)
+        stage = cls(name, loaded, top / name, inputs, code_hash(name))
         stage.folder.mkdir(parents=True, exist_ok=True)
         stage._clear()
         stage._write("running")
@@ -252,7 +253,7 @@ class Stage:
             "profile_hash": self.profile.hash(),
             "settings": self.profile.model_dump(mode="json", include=set(STAGES[self.name].sections)),
             "fingerprint": fingerprint(self.name, self.profile, self.inputs),
-            "code": code_hash(self.name),
+            "code": self.code,
             "inputs": self.inputs,
             "outputs": self._outputs() if status == "done" else {},
             "seeds": [self.profile.seed],

@@ -6,6 +6,7 @@ therefore the adapter, the optimiser and a number, and a resumed run repeats an 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -103,10 +104,12 @@ class Batch:
         return count
 
 
-def train(profile: Profile, backbone: Backbone, examples: list[Example], folder: Path) -> Backbone:
+def train(
+    profile: Profile, backbone: Backbone, examples: list[Example], folder: Path, code: str = ""
+) -> Backbone:
     """Fine-tune and return the backbone with its adapter; logs to ``folder/log.jsonl``.
 
-    Resumes from ``folder/checkpoints`` if the run was interrupted. Raises TrainingError on a loss
+    Resumes from ``folder/checkpoints`` if the same run (settings, examples, ``code``) was interrupted. Raises TrainingError on a loss
     that is not finite, naming the batch's examples, and if the adapter has not moved at the end.
     """
     settings, steps = profile.train, steps_of(profile.train, len(examples))
@@ -122,7 +125,8 @@ def train(profile: Profile, backbone: Backbone, examples: list[Example], folder:
         model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.model.train()
     folder.mkdir(parents=True, exist_ok=True)
-    first = resume(folder, profile, trainable, optimiser)
+    key = run_key(profile, examples, code)
+    first = resume(folder, key, trainable, optimiser)
     rate, size = matrix_rate(model.device), backbone.matrix_parameters()
     progress = Progress("training", "steps", every=15)
     started = time.monotonic()
@@ -150,7 +154,7 @@ def train(profile: Profile, backbone: Backbone, examples: list[Example], folder:
             log.flush()
             progress(step + 1 - first, steps - first, f"loss {loss:.3f}")
             if (step + 1) % settings.checkpoint_every == 0 and step + 1 < steps:
-                save(folder, profile, trainable, optimiser, step + 1)
+                save(folder, key, trainable, optimiser, step + 1)
     check_moved(trainable)
     print(f"{steps - first} steps in {time.monotonic() - started:.0f} s")
     return Backbone(model.model.eval(), model.contract, backbone.source)
@@ -181,7 +185,7 @@ def check_moved(trainable: dict[str, torch.Tensor]) -> None:
         raise TrainingError("the adapter has not moved: every lora_B is still zero after training")
 
 
-def save(folder: Path, profile: Profile, trainable, optimiser, step: int) -> None:
+def save(folder: Path, key: str, trainable, optimiser, step: int) -> None:
     """An atomic checkpoint: adapter and AdamW moments in one safetensors file. The last two are kept."""
     tensors = {}
     for name, parameter in trainable.items():
@@ -191,13 +195,13 @@ def save(folder: Path, profile: Profile, trainable, optimiser, step: int) -> Non
     target = folder / "checkpoints" / f"step-{step:06d}.safetensors"
     target.parent.mkdir(exist_ok=True)
     partial = target.with_suffix(".partial")
-    save_file(tensors, partial, {"step": str(step), "run": run_key(profile)})
+    save_file(tensors, partial, {"step": str(step), "run": key})
     os.replace(partial, target)
     for old in sorted(target.parent.glob("step-*.safetensors"))[:-2]:
         old.unlink()
 
 
-def resume(folder: Path, profile: Profile, trainable, optimiser) -> int:
+def resume(folder: Path, key: str, trainable, optimiser) -> int:
     """Restore the newest checkpoint of this very run; returns the step to go on from (0 if none)."""
     from safetensors import SafetensorError, safe_open
 
@@ -209,7 +213,7 @@ def resume(folder: Path, profile: Profile, trainable, optimiser) -> int:
         except SafetensorError as error:
             print(f"{path.name} is damaged ({error}); trying the one before it")
             continue
-        if meta["run"] != run_key(profile):
+        if meta["run"] != key:
             shutil.rmtree(folder / "checkpoints")
             break
         for name, parameter in trainable.items():
@@ -227,9 +231,13 @@ def resume(folder: Path, profile: Profile, trainable, optimiser) -> int:
     return 0
 
 
-def run_key(profile: Profile) -> str:
-    """Checkpoints of another run are never resumed."""
-    return profile.hash("seed", "generate", "analyze", "backbone", "lora", "train")
+def run_key(profile: Profile, examples: list[Example], code: str) -> str:
+    """What a run is made from; checkpoints of another run are never resumed."""
+    parts = [profile.hash("seed", "backbone", "lora", "train"), code]
+    digest = hashlib.sha256("/".join(parts).encode())
+    for example in examples:
+        digest.update(repr(example).encode())
+    return digest.hexdigest()[:16]
 
 
 def _truncate_log(path: Path, step: int) -> None:
