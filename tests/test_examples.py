@@ -1,7 +1,9 @@
 """Replies to examples: what is dropped, under which reason, and that nothing goes uncounted."""
 
 import json
+import re
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,14 +207,67 @@ def test_a_published_corpus_loads_with_datasets(tmp_path):
     assert "- de\n- en\n" in (folder / "README.md").read_text()
 
 
-def test_synembed_rows_become_examples_and_a_bad_row_is_named():
-    row = {"task_type": "sl", "task_desc": "Zoek", "model": "m", "query": "q", "pos": "p", "neg": "n"}
-    (found,) = corpus.from_synembed([row | {"pos_scores": 1.0}])
-    assert (found.family, found.instruction, found.negative, found.language) == (
-        "short-long",
-        "Zoek",
-        "n",
-        "nl",
+ROWS = {
+    "open-synthetic": (
+        "short_long.jsonl",
+        {"instruction": "Find", "query": "q", "positive": "p", "negative": ""},
+    ),
+    "synembed": (
+        "train.jsonl",
+        {"task_type": "sl", "task_desc": "Find", "model": "m", "query": "q", "pos": "p", "neg": ""},
+    ),
+}
+
+
+@pytest.mark.parametrize("format", list(ROWS))
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_other_peoples_corpora_become_examples(tmp_path, format, suffix):
+    name, row = ROWS[format]
+    path = (tmp_path / name).with_suffix(suffix)
+    if suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row | {"extra": n}) + "\n" for n in range(3)))
+    else:
+        pd.DataFrame([row] * 3).to_parquet(path)
+    found = list(corpus.read_corpus(str(tmp_path), format))
+    assert len(found) == 3 == len({e.id for e in found})
+    assert all(
+        (e.family, e.instruction, e.query, e.positive, e.negative) == ("short-long", "Find", "q", "p", None)
+        for e in found
     )
-    with pytest.raises(ValueError, match="row 1 of SynEmbedNL: no 'task_desc'"):
-        list(corpus.from_synembed([row, {k: v for k, v in row.items() if k != "task_desc"}]))
+    assert len(list(corpus.read_corpus(str(path), format, limit=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "row", "said"),
+    [
+        (
+            "open-synthetic",
+            "short_long.jsonl",
+            {"query": "q"},
+            "short_long.jsonl, row 1: no instruction, positive, negative",
+        ),
+        (
+            "open-synthetic",
+            "other.jsonl",
+            {},
+            "other.jsonl: the file's name must begin with one of short_long",
+        ),
+        (
+            "synembed",
+            "x.jsonl",
+            ROWS["synembed"][1] | {"task_type": "zz"},
+            "x.jsonl, row 1: task_type 'zz' is none of",
+        ),
+    ],
+)
+def test_a_corpus_of_another_form_is_refused_by_file_and_row(tmp_path, format, name, row, said):
+    (tmp_path / name).write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        list(corpus.read_corpus(str(tmp_path), format))
+
+
+def test_a_corpus_that_is_nowhere_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file or folder here, and the hub did not give it"):
+        list(corpus.read_corpus("nobody/nothing", "synembed"))
+    with pytest.raises(FileNotFoundError, match="holds no"):
+        list(corpus.read_corpus(str(tmp_path), "synembed"))

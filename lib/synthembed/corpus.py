@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from .examples import Example
+from .filters import detected_language
+from .replies import read_lines
 from .taxonomy import Family
 
 
@@ -53,29 +55,90 @@ are not to be relied on.
     return folder
 
 
-# clips/SynEmbedNL's task types (its dataset card); all its texts are Dutch.
+# --- other people's corpora ----------------------------------------------------------------------
+
+# jspringer/open-synthetic-embeddings: one JSONL file a family, rows instruction, query, positive,
+# negative ("" where there is none), as that project's collection code writes them.
+_OPEN_SYNTHETIC: dict[str, Family] = {
+    "short_long": "short-long", "long_short": "long-short", "long_long": "long-long",
+    "short_short": "short-short", "sts": "sts", "bitext": "bitext",
+}  # fmt: skip
+# clips/SynEmbedNL: task_type, task_desc, query, pos, neg, as its dataset card says; all Dutch.
 _SYNEMBED: dict[str, Family] = {
     "sl": "short-long", "ls": "long-short", "ss": "short-short", "ll": "long-long", "sts": "sts",
 }  # fmt: skip
 
 
-def from_synembed(rows: Iterator[dict], language: str = "nl") -> Iterator[Example]:
-    """Examples from rows of clips/SynEmbedNL: task_type, task_desc, query, pos, neg.
+def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[Example]:
+    """Examples of another corpus: a folder or file of JSON lines or parquet, or a hub id.
 
-    Raises ValueError naming the row and the key or value that is not as its card says.
+    ``format`` is "open-synthetic" or "synembed". Raises ValueError naming file, row and key of what
+    is not as the format says, and FileNotFoundError if ``source`` is neither here nor on the hub.
     """
-    for number, row in enumerate(rows):
+    read = {"open-synthetic": _from_open_synthetic, "synembed": _from_synembed}[format]
+    for count, example in enumerate(read(_files(source))):
+        if limit is not None and count >= limit:
+            return
+        yield example
+
+
+def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
+    """(file name, rows) of a corpus."""
+    path = Path(source)
+    if not path.exists():
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.jsonl", "*.parquet", "**/*.jsonl", "**/*.parquet"]
         try:
-            family = _SYNEMBED[row["task_type"]]
-            yield Example(
-                f"synembed-{number}",
-                family,
-                row["task_desc"],
-                language,
-                "",
-                row["query"],
-                row["pos"],
-                row.get("neg") or None,
-            )
-        except KeyError as missing:
-            raise ValueError(f"row {number} of SynEmbedNL: no {missing} in {sorted(row)}") from None
+            path = Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
+        except Exception as error:
+            raise FileNotFoundError(
+                f"analyze.corpus.source {source!r} is no file or folder here, and the hub did not give it: {error}"
+            ) from None
+    files = [path] if path.is_file() else sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
+    if not files:
+        raise FileNotFoundError(f"analyze.corpus.source {source!r} holds no .jsonl or .parquet file")
+    for file in files:
+        yield file.name, _parquet(file) if file.suffix == ".parquet" else read_lines(file)
+
+
+def _parquet(file: Path) -> Iterator[dict]:
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(10_000):
+        yield from batch.to_pylist()
+
+
+def _from_open_synthetic(files) -> Iterator[Example]:
+    for name, rows in files:
+        stem = name.partition(".")[0]
+        family = next((f for key, f in _OPEN_SYNTHETIC.items() if stem.startswith(key)), None)
+        if family is None:
+            raise ValueError(f"{name}: the file's name must begin with one of {', '.join(_OPEN_SYNTHETIC)}")
+        for number, row in enumerate(rows, 1):
+            values = _values(name, number, row, "instruction", "query", "positive", "negative")
+            language = detected_language(values[1]) or "en"  # the corpus does not say
+            target = (detected_language(values[2]) or "en") if family == "bitext" else ""
+            yield _example(f"{stem}-{number}", family, language, target, *values)
+
+
+def _from_synembed(files) -> Iterator[Example]:
+    for name, rows in files:
+        for number, row in enumerate(rows, 1):
+            kind, *values = _values(name, number, row, "task_type", "task_desc", "query", "pos", "neg")
+            if kind not in _SYNEMBED:
+                raise ValueError(
+                    f"{name}, row {number}: task_type {kind!r} is none of {', '.join(_SYNEMBED)}"
+                )
+            yield _example(f"{name.partition('.')[0]}-{number}", _SYNEMBED[kind], "nl", "", *values)
+
+
+def _values(name: str, number: int, row: dict, *keys: str) -> list:
+    missing = [key for key in keys if key not in row]
+    if missing:
+        raise ValueError(f"{name}, row {number}: no {', '.join(missing)} among {', '.join(sorted(row))}")
+    return [row[key] for key in keys]
+
+
+def _example(id, family, language, target, instruction, query, positive, negative) -> Example:
+    return Example(id, family, instruction, language, target, query, positive, negative or None)

@@ -95,6 +95,14 @@ class Generate(Section):
         return v
 
 
+class Corpus(Section):
+    """Someone else's synthetic corpus in place of the replies of stage 01."""
+
+    source: str  # a folder, a file, or a dataset's hub id
+    format: Literal["open-synthetic", "synembed"]
+    limit: Positive | None = None
+
+
 class Analyze(Section):
     """Filters (Sec. 3.1 names the first two; the others are ours)."""
 
@@ -108,6 +116,7 @@ class Analyze(Section):
     length_out_of_range: bool = False
     refusals: bool = False
     leakage: bool = False
+    corpus: Corpus | None = None
 
 
 class Backbone(Section):
