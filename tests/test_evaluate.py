@@ -116,7 +116,7 @@ def test_averages_weigh_tasks_as_table_1_does():
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
 def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_path, pooling):
-    folder = export.export(backbone, tmp_path / "model", pooling, 64, "natural", "a card")
+    folder = export.export(backbone, tmp_path / "model", pooling, "natural", "a card", 64)
     texts = ["the cat", "日本語", "a longer text " * 20, "x"]
     code = (
         "import sys, json, numpy\n"
@@ -139,7 +139,7 @@ def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_pat
 def test_the_exported_tokenizer_keeps_the_contract(backbone, tmp_path):
     from transformers import AutoTokenizer
 
-    export.export(backbone, tmp_path, "last", 16, "natural", "")
+    export.export(backbone, tmp_path, "last", "natural", "", 16)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     for text in ("the", "", "long " * 30):
         ids = tokenizer(text, truncation=True)["input_ids"]

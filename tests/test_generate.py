@@ -17,6 +17,7 @@ class Endpoint(ThreadingHTTPServer):
     """A chat completion server that answers by schema, or misbehaves as ``script`` tells it."""
 
     daemon_threads = True
+    request_queue_size = 512  # many clients connect at once
 
     def __init__(self, script=lambda body, number: None):
         self.script, self.asked = script, Counter()

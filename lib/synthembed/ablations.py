@@ -41,7 +41,7 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, co
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_json(record_path, {"key": made_from, "status": "running"})
-    elif record["status"] == "done":
+    elif record["status"] == "done" and (folder / "log.jsonl").exists():
         print(f"  finished before: {averages(record['rows'])['Avg']:.1f}")
         return record["rows"]
     started = time.time()
@@ -52,7 +52,8 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, co
     )
     subject = evaluate.MtebEncoder(encoder, f"synthembed/{row.id}", made_from, profile.train.instruction)
     tasks = evaluate.tasks_of(profile.evaluate.benchmark, profile.evaluate.tasks)
-    rows = evaluate.run_tasks(subject, tasks, folder / "mteb", row.id)
+    benchmark = evaluate.benchmark_name(profile.evaluate)
+    rows = evaluate.run_tasks(subject, tasks, folder / "mteb", row.id, benchmark)
     write_json(
         record_path,
         {

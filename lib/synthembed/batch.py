@@ -37,17 +37,24 @@ def ask(requests: Path, settings: Generate, store: ReplyStore, meter: Meter) -> 
         _adopt(client, state)
         _collect(client, settings, state, store, meter)  # what an earlier run submitted
         for _ in range(ROUNDS):
-            if meter.exhausted():
-                raise GenerationStopped(f"generate.budget_usd = {meter.budget} is used up")
-            if not _submit(client, state, store.missing(requests)):
+            submitted, left_out = _submit(client, state, store.missing(requests), meter)
+            if submitted:
+                failures = _collect(client, settings, state, store, meter)
+            if left_out:
+                raise GenerationStopped(
+                    f"generate.budget_usd = {meter.budget} does not reach for {left_out:,} more requests "
+                    f"({meter.spent:.2f} spent): raise it and run again to go on"
+                )
+            if not submitted:
                 break
-            failures = _collect(client, settings, state, store, meter)
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise GenerationStopped(f"the endpoint refused the key: {_said(error)}") from None
     except openai.RateLimitError as error:
         if error.code == "insufficient_quota":
             raise GenerationStopped("the quota is used up; run again later to go on") from None
-        raise
+        raise GenerationStopped(f"the endpoint limits requests: {_said(error)}; run again later") from None
+    except (openai.APIConnectionError, openai.InternalServerError) as error:
+        raise GenerationStopped(f"the endpoint failed ({error}); run again to go on") from None
     return failures
 
 
@@ -81,10 +88,14 @@ def _adopt(client, state: _State) -> None:
     state.save()
 
 
-def _submit(client, state: _State, lines: Iterator[dict]) -> int:
-    """Upload input files, one model each, and create their batches; returns how many."""
-    files: dict[str, tuple] = {}
-    written = []
+def _submit(client, state: _State, lines: Iterator[dict], meter: Meter) -> tuple[int, int]:
+    """Upload input files, one model each, and create their batches.
+
+    Returns how many batches, and how many requests the budget left out.
+    """
+    files: dict[str, list] = {}
+    written: list[int] = []
+    expected, left_out = meter.spent, 0
 
     def start(model: str):
         number = len(state.batches)
@@ -94,6 +105,10 @@ def _submit(client, state: _State, lines: Iterator[dict]) -> int:
         return files[model]
 
     for line in lines:
+        expected += meter.expected(line)
+        if meter.budget is not None and expected > meter.budget:
+            left_out += 1
+            continue
         text = json.dumps(line, ensure_ascii=False) + "\n"
         size, model = len(text.encode()), line["body"]["model"]
         current = files.get(model) or start(model)
@@ -109,11 +124,16 @@ def _submit(client, state: _State, lines: Iterator[dict]) -> int:
         with open(state.input(number), "rb") as content:
             record["file"] = client.files.create(file=content, purpose="batch").id
         state.save()
-        record["batch"] = client.batches.create(
-            input_file_id=record["file"], endpoint="/v1/chat/completions", completion_window="24h"
-        ).id
+        # No retries: a creation that timed out may have succeeded, and _adopt finds it in the next run.
+        record["batch"] = (
+            client.with_options(max_retries=0)
+            .batches.create(
+                input_file_id=record["file"], endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            .id
+        )
         state.save()
-    return len(written)
+    return len(written), left_out
 
 
 def _collect(client, settings: Generate, state: _State, store: ReplyStore, meter: Meter) -> Counter:
@@ -123,7 +143,10 @@ def _collect(client, settings: Generate, state: _State, store: ReplyStore, meter
     while waiting := state.open():
         done = total = 0
         for number in waiting:
-            batch = client.batches.retrieve(state.batches[number]["batch"])
+            try:
+                batch = client.batches.retrieve(state.batches[number]["batch"])
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+                continue  # a wait of a day outlasts many short failures
             counts = batch.request_counts
             done += counts.completed + counts.failed if counts else 0
             total += counts.total if counts else 0
@@ -131,6 +154,13 @@ def _collect(client, settings: Generate, state: _State, store: ReplyStore, meter
                 failures += _store(client, batch, state.input(number), store, meter)
                 state.batches[number]["collected"] = True
                 state.save()
+                if batch.status == "failed":
+                    told = (
+                        batch.errors.data[0].message
+                        if batch.errors and batch.errors.data
+                        else "no reason given"
+                    )
+                    raise GenerationStopped(f"batch {batch.id} was refused as a whole: {told}")
         if state.open():
             progress(done, max(total, 1))
             time.sleep(settings.poll_s)
@@ -145,8 +175,13 @@ def _store(client, batch, sent: Path, store: ReplyStore, meter: Meter) -> Counte
     for file_id in (batch.output_file_id, batch.error_file_id):
         if not file_id:
             continue
-        for text in client.files.content(file_id).text.splitlines():
-            line = json.loads(text)
+        # Only "\n" ends a line: splitlines would also cut at separators inside JSON strings.
+        for text in filter(None, client.files.content(file_id).text.split("\n")):
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                failures["output line is not JSON"] += 1
+                continue
             if line["custom_id"] not in known:
                 failures["unknown custom_id"] += 1
                 continue

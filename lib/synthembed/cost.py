@@ -50,18 +50,28 @@ class Meter:
                 f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: add it to "
                 "lib/synthembed/prices.yaml, or set generate.budget_usd=null"
             )
-        self.budget, self.batch, self.spent, self.models = budget, batch, 0.0, list(models)
+        self.budget, self.batch, self.spent = budget, batch, 0.0
+        self.models = [m for m, share in models.items() if share]
 
     def add(self, reply: dict) -> None:
         body = reply["response"]["body"]
         used = body.get("usage") or {}
-        model = body.get("model", "")
-        # Endpoints answer with a dated name ("gpt-4-0613") for the model that was asked for.
-        asked = max(
-            (m for m in [*prices()["models"], *self.models] if model.startswith(m)), key=len, default=model
-        )
-        usd = price(asked, used.get("prompt_tokens", 0), used.get("completion_tokens", 0), self.batch)
-        self.spent += usd or 0.0
+        tokens = (used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0)
+        found = [price(m, *tokens, self.batch) or 0.0 for m in self._candidates(body.get("model") or "")]
+        self.spent += max(found, default=0.0)
+
+    def _candidates(self, answered: str) -> list[str]:
+        """The requested models that may have answered under a name such as "gpt-4-0613" or
+        "vendor/gpt-4"; all of them if none fits, so that money is never undercounted."""
+        name = answered.rpartition("/")[2]
+        fits = [m for m in self.models if re.fullmatch(re.escape(m) + r"(-\d[\d-]*)?", name)]
+        return fits or self.models
+
+    def expected(self, line: dict) -> float:
+        """USD that a request will cost: its prompt, and a quarter of the tokens it may reply with."""
+        body = line["body"]
+        prompt = len(body["messages"][0]["content"]) / CHARACTERS_PER_TOKEN
+        return price(body["model"], prompt, body["max_completion_tokens"] / 4, self.batch) or 0.0
 
     def exhausted(self) -> bool:
         return self.budget is not None and self.spent >= self.budget

@@ -103,7 +103,7 @@ def tasks_of(benchmark: str, names: list[str] | None = None) -> list:
     return found
 
 
-def run_tasks(model, tasks: list, folder: Path, label: str) -> list[dict]:
+def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "embedded") -> list[dict]:
     """Score ``model`` on ``tasks``: one mteb TaskResult JSON each in ``folder``, rows for scores.json.
 
     A task whose result is there, for the same data, is not run again.
@@ -124,7 +124,7 @@ def run_tasks(model, tasks: list, folder: Path, label: str) -> list[dict]:
             partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
             os.replace(partial, path)
             task.unload_data()
-        rows += rows_of(result, task, label)
+        rows += rows_of(result, task, label, benchmark)
         progress(number, len(tasks), f"{task.metadata.name} {score_of(rows, task):.1f}")
     return rows
 
@@ -143,16 +143,21 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def rows_of(result: dict, task, system: str) -> list[dict]:
+def benchmark_name(settings) -> str:
+    """A benchmark's name in scores.json; a part of one is named so and compares with nothing."""
+    whole = settings.tasks is None or settings.benchmark == "embedded"
+    return settings.benchmark if whole else f"{settings.benchmark}, part"
+
+
+def rows_of(result: dict, task, system: str, benchmark: str) -> list[dict]:
     """One row per language subset, scores in percent (contract of scores.json)."""
-    embedded = task.metadata.name.startswith("Embedded")
     rows = []
     for scores in result["scores"].values():
         for score in scores:
             rows.append(
                 {
                     "system": system,
-                    "benchmark": "embedded" if embedded else "mteb",
+                    "benchmark": benchmark,
                     "task": task.metadata.name,
                     "category": CATEGORIES.get(task.metadata.type, task.metadata.type),
                     "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
@@ -196,7 +201,8 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
             exported = {"model": str(stage.of("03_train") / "model"), "layers": None}
             source = source.model_copy(update=exported | {"initialisation": "pretrained"})
         model = backbones.load(source, profile.seed)
-        revision = _revision(stage, stage.inputs if system == "trained" else model.source)
+        identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
+        revision = _revision(stage, stage.inputs if system == "trained" else identity)
         encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
         subject = MtebEncoder(encoder, f"synthembed/{system}", revision, profile.train.instruction)
         chosen = tasks
@@ -205,7 +211,7 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
         revision = _revision(stage, {"peer": system})
         chosen = [t for t in tasks if can(t)]
     folder = stage.folder / "mteb" / system.replace("/", "--") / revision
-    return run_tasks(subject, chosen, folder, system)
+    return run_tasks(subject, chosen, folder, system, benchmark_name(settings))
 
 
 def _revision(stage, identity: dict) -> str:

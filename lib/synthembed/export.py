@@ -22,6 +22,8 @@ POOLING = {
     "weighted-mean": "pooling_mode_weightedmean_tokens",
 }
 
+MAX_LENGTH = 512  # tokens; the length that the paper evaluates at (Sec. 4.2)
+
 # Instructions by kind of use, in the wording that training uses where it has one (Table 16).
 PROMPTS = {
     "query": "Given a question, retrieve passages that answer it",
@@ -59,7 +61,9 @@ def tokenizer_with_contract(contract: TokenContract):
     return tokenizer
 
 
-def export(backbone: Backbone, folder: Path, pooling: str, max_length: int, style: str, card: str) -> Path:
+def export(
+    backbone: Backbone, folder: Path, pooling: str, style: str, card: str, max_length: int = MAX_LENGTH
+) -> Path:
     """Write ``folder`` so that ``SentenceTransformer(folder)`` gives our vectors without this library.
 
     ``backbone`` has its adapter merged; ``card`` is the README's text.
@@ -67,6 +71,12 @@ def export(backbone: Backbone, folder: Path, pooling: str, max_length: int, styl
     folder.mkdir(parents=True, exist_ok=True)
     backbone.model.save_pretrained(folder, safe_serialization=True)
     tokenizer_with_contract(backbone.contract).save_pretrained(folder)
+    config_path = folder / "config.json"
+    saved = json.loads(config_path.read_text(encoding="utf-8"))
+    rope = saved.get("rope_parameters") or {}
+    if "rope_theta" in rope:  # transformers 4 reads these two where transformers 5 has moved or renamed them
+        saved |= {"rope_theta": rope["rope_theta"], "torch_dtype": saved.get("dtype", "float32")}
+        write_json(config_path, saved)
     settings = folder / "tokenizer_config.json"
     config = json.loads(settings.read_text(encoding="utf-8"))
     # The generic class reads tokenizer.json as it is; a model's own class may rebuild it without eos.

@@ -38,7 +38,7 @@ def generate(profile: Profile, folder: Path) -> dict:
     first = list(requests.brainstorms(profile))
     try:
         _write(folder, "w", first)
-        failures += ask(folder / "requests.jsonl", profile, store, meter)
+        ask(folder / "requests.jsonl", profile, store, meter)  # what fails is asked for again below
         tasks = brainstormed(first, store)
         failures["no brainstormed task"] += _write(folder, "a", requests.examples(profile, tasks))
         failures += ask(folder / "requests.jsonl", profile, store, meter)
@@ -93,7 +93,7 @@ def recorded(path: Path, store: ReplyStore) -> Counter:
                 reply = json.loads(text)
                 if reply["custom_id"] in wanted and store.append(reply):
                     wanted.discard(reply["custom_id"])
-    if len(wanted) == count:
+    if len(wanted) == count and not store.ids:
         raise GenerationStopped(
             "no reply is recorded for these requests: the profile's generate section (or its seed) "
             "differs from the recorded run's. Use generate.backend=live or batch."
@@ -143,6 +143,6 @@ def usage_of(folder: Path) -> dict:
             counts = group.setdefault(key, Counter())
             counts["replies"] += 1
             counts["replies_without_usage"] += not used
-            counts["prompt_tokens"] += used.get("prompt_tokens", 0)
-            counts["completion_tokens"] += used.get("completion_tokens", 0)
+            counts["prompt_tokens"] += used.get("prompt_tokens") or 0
+            counts["completion_tokens"] += used.get("completion_tokens") or 0
     return {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}

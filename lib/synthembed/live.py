@@ -21,6 +21,8 @@ from .profile import Generate
 from .progress import Progress
 from .replies import GenerationStopped, ReplyStore, reply_line
 
+REFUSED_AT_MOST = 10
+
 
 def client_options(settings: Generate) -> dict:
     """Options of the SDK's clients; the key comes from the environment only."""
@@ -43,8 +45,14 @@ def ask(lines: Iterator[dict], total: int, settings: Generate, store: ReplyStore
 
     Works from a notebook kernel, whose thread already runs an event loop.
     """
+    run = _Run(lines, total, settings, store, meter)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _Run(lines, total, settings, store, meter).all()).result()
+        future = pool.submit(asyncio.run, run.all())
+        try:
+            return future.result()
+        except BaseException:  # an interrupt: ask for nothing more, but store what is paid for
+            run.lines = iter(())
+            raise
 
 
 class _Run:
@@ -53,13 +61,16 @@ class _Run:
         self.store, self.meter = store, meter
         self.failures: Counter = Counter()
         self.done = 0
+        self.stopped = False
+        self.refused = 0  # 4xx answers before the first success
         self.progress = Progress("generating", "replies")
         self.limits: list[tuple[AsyncLimiter, bool]] = []
 
     async def all(self) -> Counter:
         s = self.settings
         if s.requests_per_minute:
-            self.limits.append((AsyncLimiter(max(1, s.requests_per_minute / 60), 1), False))
+            rate = s.requests_per_minute / 60
+            self.limits.append((AsyncLimiter(rate, 1) if rate >= 1 else AsyncLimiter(1, 1 / rate), False))
         if s.tokens_per_minute:
             self.limits.append((AsyncLimiter(s.tokens_per_minute, 60), True))
         async with openai.AsyncOpenAI(**client_options(s)) as client:
@@ -70,9 +81,9 @@ class _Run:
             ]
             try:
                 await asyncio.gather(*workers)
-            except GenerationStopped:
+            except BaseException:
                 # In-flight requests are paid for: let them end and be stored.
-                self.lines = iter(())
+                self.lines, self.stopped = iter(()), True
                 await asyncio.gather(*workers, return_exceptions=True)
                 raise
         if self.meter.exhausted():
@@ -89,6 +100,8 @@ class _Run:
                 return
             for limit, by_tokens in self.limits:
                 await limit.acquire(min(_tokens(line), limit.max_rate) if by_tokens else 1)
+            if self.stopped or self.meter.exhausted():
+                return
             try:
                 reply = reply_line(line["custom_id"], await self.request(client, line["body"]))
             except _Failed as failure:
@@ -112,12 +125,23 @@ class _Run:
         except openai.APIStatusError as error:
             if error.code == "insufficient_quota":
                 raise GenerationStopped("the quota is used up; run again later to go on") from None
+            self._count_refusal(error)
             raise _Failed(f"HTTP {error.status_code}") from None
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise _Failed("body is not JSON") from None
         if not isinstance(found, dict) or not isinstance(found.get("choices"), list):
             raise _Failed("body is not a chat completion")
         return found
+
+    def _count_refusal(self, error: openai.APIStatusError) -> None:
+        """A request that the endpoint cannot take fails every time: stop before all are sent."""
+        if 400 <= error.status_code < 500 and error.status_code not in (408, 409, 429) and not self.store.ids:
+            self.refused += 1
+            if self.refused >= REFUSED_AT_MOST:
+                raise GenerationStopped(
+                    f"the first {self.refused} requests were all refused with HTTP {error.status_code}: "
+                    f"{_said(error)}. Check generate.models, base_url and response_format."
+                )
 
 
 class _Failed(Exception):

@@ -97,11 +97,6 @@ def make(settings: LongContext, length: int, backbone: Backbone, seed: int) -> P
 
     All queries of a length share its candidates, as LongEmbed has it; the paper draws 100 for each.
     """
-    if settings.queries > settings.candidates:
-        raise ValueError(
-            f"long_context.queries = {settings.queries} is more than candidates = {settings.candidates}: "
-            "every query asks for the pass key of another candidate"
-        )
     rng = random.Random(seed_of(seed, "passkey", length))
     names = rng.sample([f"{g} {f}" for g in GIVEN for f in FAMILY], settings.candidates)
     documents = [_document(name, rng, length, backbone) for name in names]

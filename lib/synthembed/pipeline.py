@@ -80,6 +80,8 @@ def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], 
     """Run the given stages in order, skipping those that are finished and fresh; returns the run folder."""
     loaded = profiles.load(profile, overrides)
     folder = results / (run or loaded.name)
+    if any(stale(stage, loaded, folder) for stage in stages):
+        _check_names(loaded)
     started = time.monotonic()
     for number, stage in enumerate(stages, 1):
         reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
@@ -90,6 +92,18 @@ def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], 
         print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
         execute(stage, profile, overrides, run, folder)
     return folder
+
+
+def _check_names(profile: Profile) -> None:
+    """Names that only mteb can tell from misspelt ones, before anything runs."""
+    from . import evaluate
+
+    rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
+    for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
+        try:
+            evaluate.tasks_of(settings.benchmark, settings.tasks)
+        except (KeyError, ValueError) as error:
+            raise ProfileError(f"evaluate.benchmark = {settings.benchmark!r}: {error.args[0]}") from None
 
 
 def _notebook_missing(stage: str, folder: Path) -> str | None:

@@ -49,7 +49,7 @@ class Generate(Section):
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0  # App. C
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # App. C
     max_tokens: Positive = 4096  # not stated
-    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"  # not stated
+    response_format: Literal["json_schema", "json_object", "text"] = "text"  # GPT-4 of 2023 had no other
     base_url: str | None = None  # None = the OpenAI SDK's own default or OPENAI_BASE_URL
     concurrency: Positive = 64
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
@@ -212,6 +212,17 @@ class LongContext(Section):
     instruction: str = "Retrieve the passage that states the pass key of the person asked about"
     variants: list[RopeVariant] = []
 
+    @model_validator(mode="after")
+    def _enough_candidates(self):
+        if self.queries > self.candidates:
+            raise ValueError(
+                f"queries = {self.queries} is more than candidates = {self.candidates}: every query asks "
+                "for another candidate's pass key"
+            )
+        if self.candidates > 676:
+            raise ValueError(f"candidates = {self.candidates}: there are 676 names at most")
+        return self
+
 
 class Cluster(Section):
     """More than one machine: Ray (extra ``cluster``); absent means in this process."""
@@ -234,6 +245,12 @@ class Profile(Section):
     ablations: Ablations = Ablations()
     long_context: LongContext = LongContext()
     cluster: Cluster | None = None
+
+    @model_validator(mode="after")
+    def _no_cluster_yet(self):
+        if self.cluster is not None:
+            raise ValueError("cluster: running on more than one machine is not built yet; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _ablations_apply(self):

@@ -39,8 +39,10 @@ class Spec:
 
 
 STAGES: dict[str, Spec] = {
-    "00_overview": Spec(sections=("name",)),
-    "01_generate": Spec((), ("seed", "generate"), keep=("replies.jsonl",)),
+    "00_overview": Spec(sections=tuple(Profile.model_fields)),
+    "01_generate": Spec(
+        (), ("seed", "generate"), keep=("replies.jsonl", "batches/*"), scratch=("batches/*",)
+    ),
     "02_analyze": Spec(
         ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze")
     ),
@@ -93,9 +95,26 @@ def code_hash(stage: str) -> str:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
         digest.update("\n".join(sources).encode())
+        package = Path(__file__).parent
         for path in sorted(_reached("\n".join(s for s in sources if not s.startswith("%")))):
-            digest.update(path.name.encode() + path.read_bytes())
+            read = [path]
+            for pattern in _DATA.get(path.relative_to(package).as_posix(), []):
+                read += sorted(package.glob(pattern))
+            for file in read:
+                digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+# Package data that a module reads: a changed prompt or recording is changed code.
+_DATA = {
+    "taxonomy.py": ["prompts/*"],
+    "generate.py": ["recordings/*"],
+    "cost.py": ["prices.yaml"],
+    "report.py": ["templates/*"],
+    "paper/__init__.py": ["paper/*.json"],
+    "suites/__init__.py": ["suites/data/**/*.jsonl"],
+    "contamination.py": ["suites/data/**/*.jsonl"],
+}
 
 
 def _reached(source: str) -> set[Path]:
@@ -149,6 +168,7 @@ def inputs_of(stage: str, folder: Path) -> dict[str, str]:
 
 def fingerprint(stage: str, profile: Profile, inputs: dict[str, str]) -> str:
     parts = [profile.hash(*STAGES[stage].sections) if STAGES[stage].sections else "", code_hash(stage)]
+    parts.append(json.dumps(_versions()))
     parts += [f"{k}={v}" for k, v in sorted(inputs.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -221,6 +241,8 @@ class Stage:
     def _clear(self) -> None:
         """Remove outputs of another profile, other inputs or other code, but never what is kept."""
         kept = set(_matching(self.folder, STAGES[self.name].keep))
+        if _was_recorded(self.folder) and self.profile.generate.backend == "recorded":
+            kept.discard(self.folder / "replies.jsonl")  # replayed anew: the recordings may have changed
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_file() and path not in kept and path.suffix not in NOTEBOOK:
                 path.unlink()
@@ -232,8 +254,11 @@ class Stage:
         return self.folder.parent / stage
 
     def close(self, **facts) -> dict:
-        """End the stage: record outputs and facts in stage.json."""
+        """End the stage: drop its checkpoints, record outputs and facts in stage.json."""
         self.facts |= facts
+        for path in _matching(self.folder, STAGES[self.name].scratch):
+            if path.parent.name == "checkpoints":
+                path.unlink()
         return self._write("done")
 
     def _outputs(self) -> dict[str, str]:
@@ -289,6 +314,12 @@ def _refuse_unknown_parameters() -> None:
                     f"{', '.join(sorted(PARAMETERS))}; put settings into overrides, as in "
                     '-p overrides "train.max_steps=10 seed=1"'
                 )
+
+
+def _was_recorded(folder: Path) -> bool:
+    path = folder / "stage.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return record.get("settings", {}).get("generate", {}).get("backend") == "recorded"
 
 
 def _commit() -> dict:

@@ -190,8 +190,8 @@ def save(folder: Path, key: str, trainable, optimiser, step: int) -> None:
     tensors = {}
     for name, parameter in trainable.items():
         tensors[name] = parameter.detach()
-        for key, value in optimiser.state[parameter].items():
-            tensors[f"{name}//{key}"] = value
+        for moment, value in optimiser.state[parameter].items():
+            tensors[f"{name}//{moment}"] = value
     target = folder / "checkpoints" / f"step-{step:06d}.safetensors"
     target.parent.mkdir(exist_ok=True)
     partial = target.with_suffix(".partial")
@@ -213,7 +213,8 @@ def resume(folder: Path, key: str, trainable, optimiser) -> int:
         except SafetensorError as error:
             print(f"{path.name} is damaged ({error}); trying the one before it")
             continue
-        if meta["run"] != key:
+        step = int(meta["step"])
+        if meta["run"] != key or not _truncate_log(folder / "log.jsonl", step):
             shutil.rmtree(folder / "checkpoints")
             break
         for name, parameter in trainable.items():
@@ -223,8 +224,6 @@ def resume(folder: Path, key: str, trainable, optimiser) -> int:
             optimiser.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
             }
-        step = int(meta["step"])
-        _truncate_log(folder / "log.jsonl", step)
         print(f"resuming after step {step}")
         return step
     (folder / "log.jsonl").unlink(missing_ok=True)
@@ -240,9 +239,13 @@ def run_key(profile: Profile, examples: list[Example], code: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _truncate_log(path: Path, step: int) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+def _truncate_log(path: Path, step: int) -> bool:
+    """Cut the log after ``step`` lines; False if it does not hold that many."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    if len(lines) < step:
+        return False
     path.write_text("".join(lines[:step]), encoding="utf-8")
+    return True
 
 
 def matrix_rate(on: torch.device, seconds: float = 0.3) -> float:
