@@ -42,7 +42,7 @@ def test_retrieval_judgements_point_at_texts():
 
 
 def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path):
-    subject = evaluate.MtebEncoder(Encoder(llama, max_length=48), "synthembed/tiny", "1")
+    subject = evaluate.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
     assert isinstance(subject, EncoderProtocol)
     names = ["EmbeddedSTSGeneral", "EmbeddedCommunity", "EmbeddedSummaries", "EmbeddedEmotion"]
     rows = evaluate.run_tasks(subject, suites.embedded(names), tmp_path, "tiny")
@@ -53,7 +53,7 @@ def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path)
 
 
 def test_a_finished_task_is_not_run_again(llama, tmp_path):
-    subject = evaluate.MtebEncoder(Encoder(llama, max_length=48), "synthembed/tiny", "1")
+    subject = evaluate.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
     tasks = suites.embedded(["EmbeddedSTSGeneral"])
     first = evaluate.run_tasks(subject, tasks, tmp_path, "tiny")
     assert evaluate.run_tasks(None, tasks, tmp_path, "tiny") == first  # no model is needed
