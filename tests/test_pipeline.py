@@ -51,6 +51,23 @@ def test_verdicts_follow_the_contract(smoke):
     )
 
 
+def test_the_exported_model_gives_our_vectors_for_every_text_of_the_suite(smoke):
+    from sentence_transformers import SentenceTransformer
+    from synthembed import backbone, contamination, export
+    from synthembed.encoder import Encoder
+
+    folder = smoke / "03_train" / "model"
+    texts = sorted(set(contamination.suite_texts()))
+    ours = Encoder(backbone.load(profile.Backbone(model=str(folder))))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    for name in ("document", "STS"):
+        some = texts if name == "document" else texts[::10]
+        expected = ours.encode(some, export.PROMPTS.get(name, ""))
+        found = theirs.encode(some, prompt_name=name, batch_size=64)
+        worst = (expected * found).sum(1)
+        assert worst.min() > 0.9999, some[int(worst.argmin())]
+
+
 def test_a_second_run_skips_everything(smoke, capsys):
     before = {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
     pipeline.run_stages("smoke", [], "", list(STAGES), smoke.parent)
@@ -122,6 +139,46 @@ def test_the_report_survives_missing_stages(tmp_path):
     entries = report.build(tmp_path, tmp_path / "07_report")
     assert {e["verdict"] for e in entries} == {"not run"}
     assert "Not run." in (tmp_path / "07_report" / "report.html").read_text()
+
+
+def test_a_whole_benchmark_compares_with_the_paper_and_a_part_does_not(tmp_path):
+    """MTEB(eng, v1) in full is comparable in Table 1; a part of it, or the embedded suite, is not."""
+    from synthembed.evaluate import benchmark_name
+
+    def verdict(settings: list[str]) -> str:
+        plan = profile.load("paper", settings).evaluate
+        row = {
+            "system": "trained",
+            "benchmark": benchmark_name(plan),
+            "task": "STS12",
+            "category": "STS",
+            "score": 81.25,
+        }
+        (tmp_path / "04_evaluate").mkdir(exist_ok=True)
+        provenance.write_json(tmp_path / "04_evaluate" / "scores.json", {"rows": [row]})
+        entries = {e["id"]: e for e in report.verdicts(report.Results(tmp_path))}
+        return entries["table1/w/ synthetic data only/STS"]["verdict"]
+
+    assert verdict([]) == "match"  # the paper has 81.2
+    assert verdict(["evaluate.tasks=[STS12]"]) == "not comparable"
+    assert verdict(["evaluate.benchmark=embedded"]) == "not comparable"
+
+
+def test_batches_survive_a_restart_of_the_stage(tmp_path):
+    stage = Stage.open("01_generate", "smoke", "generate.backend=batch", results=str(tmp_path))
+    (stage.folder / "batches").mkdir()
+    (stage.folder / "batches" / "state.json").write_text("[]")
+    (stage.folder / "replies.jsonl").write_text("")
+    (stage.folder / "requests.jsonl").write_text("")
+    again = Stage.open("01_generate", "smoke", "generate.backend=batch", results=str(tmp_path))
+    assert (again.folder / "batches" / "state.json").exists() and (again.folder / "replies.jsonl").exists()
+    assert not (again.folder / "requests.jsonl").exists()
+
+
+def test_a_changed_prompt_is_changed_code(monkeypatch, tmp_path):
+    before = provenance.code_hash("01_generate"), provenance.code_hash("07_report")
+    monkeypatch.setitem(provenance._DATA, "taxonomy.py", [])
+    assert provenance.code_hash("01_generate") != before[0]
 
 
 def test_tables_are_escaped():
