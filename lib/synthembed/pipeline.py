@@ -69,11 +69,15 @@ def _kernel_errors_to(file):
 
 
 def _forget_paths(notebook: Path) -> None:
-    """Absolute paths in papermill's own metadata would tell where the run was made."""
+    """Keep out of the executed copy where it was made: papermill's paths, warnings of packages."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
-    notebook.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for cell in data["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+    text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
+    notebook.write_text(text + "\n", encoding="utf-8")
 
 
 def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:
