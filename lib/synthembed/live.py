@@ -86,7 +86,7 @@ class _Run:
                 self.lines, self.stopped = iter(()), True
                 await asyncio.gather(*workers, return_exceptions=True)
                 raise
-        if self.meter.exhausted():
+        if self.meter.exhausted() and next(self.lines, None) is not None:
             raise GenerationStopped(
                 f"generate.budget_usd = {self.meter.budget} is used up ({self.meter.spent:.2f} spent): "
                 "raise it and run again to go on"
