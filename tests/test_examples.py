@@ -143,6 +143,19 @@ def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
         examples.read(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Don't stop!", ["don", "t", "stop"]),
+        ("मिलीबग कसा", ["मिलीबग", "कसा"]),
+        ("日本 go", ["日", "本", "go"]),
+        ("a_b 12", ["a", "b", "12"]),
+    ],
+)
+def test_words_of_several_scripts(text, found):
+    assert filters.words(text) == found
+
+
 def test_refusals():
     kept, counts = run({"refusals": True}, make(1, "I'm sorry, but I cannot help", "p"), make(2, "q", "As an AI model, I", "n"),
                        make(3, "is it sorry", "I can"))  # fmt: skip

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 
+import regex
+
 from .examples import Drops, Example
 from .profile import Analyze
 from .taxonomy import Item
@@ -23,9 +25,15 @@ def normalised(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c)[0] in "LNM")
 
 
+# Letters with their marks (vowel signs of Indic scripts are marks), or digits; one character at a time
+# in scripts that do not separate words.
+_UNSPACED = r"[\u0E00-\u0EFF\u3040-\u30FF\u4E00-\u9FFF]"
+_WORD = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+
+
 def words(text: str) -> list[str]:
     """Words, or single characters in scripts that do not separate words."""
-    return re.findall(r"[\u0E00-\u0EFF\u3040-\u30FF\u4E00-\u9FFF]|[^\W_]+", text.casefold())
+    return _WORD.findall(text.casefold())
 
 
 def longest_copied_run(query: str, document: str) -> float:
@@ -129,14 +137,13 @@ def is_refusal(text: str) -> bool:
 # What a placeholder asks for, as (least, most) words; a sixth more or less is within the range, as
 # writers (and word counters) differ. None: no bound.
 _QUERY_LENGTH = {"less than 5 words": (1, 5), "5 to 15 words": (4, 18), "at least 10 words": (9, None)}
-_UNSPACED = re.compile(r"[\u0E00-\u0EFF\u3040-\u30FF\u4E00-\u9FFF]")
 CHARACTERS_PER_WORD = 1.6  # of scripts that do not separate words
 
 
 def word_count(text: str) -> float:
     """Words; in scripts that do not separate them, characters over CHARACTERS_PER_WORD."""
     tokens = words(text)
-    unspaced = sum(bool(_UNSPACED.match(t)) for t in tokens)
+    unspaced = sum(bool(re.match(_UNSPACED, t)) for t in tokens)
     return len(tokens) - unspaced + unspaced / CHARACTERS_PER_WORD
 
 
