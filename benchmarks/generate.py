@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import random
 import resource
 import statistics
 import tempfile
@@ -21,12 +22,13 @@ from synthembed.provenance import _machine
 from synthembed.replies import ReplyStore, read_lines
 
 REQUESTS = 500_000
-SIZES = (1_000, 20_000)
+SIZES = (1_000, 100_000)
 RUNS = 5
+EXAMPLES = 100_000
 
 
 def run() -> list[dict]:
-    return [*make_requests(), *ask_live()]
+    return [*make_requests(), *ask_live(), *filter_examples()]
 
 
 def make_requests() -> list[dict]:
@@ -139,6 +141,43 @@ def _bare(path: Path, plan, url: str) -> float:
     start = time.monotonic()
     asyncio.run(main())
     return len(lines) / (time.monotonic() - start)
+
+
+def filter_examples() -> list[dict]:
+    """All filters of the laptop profile over many examples, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, memory, kept = pool.apply(_filter)
+    check = f"{EXAMPLES:,} examples, {kept:,} kept, peak memory {memory:.0f} MB"
+    return [_row("generate/filters", EXAMPLES / seconds, None, "", "examples/s", check)]
+
+
+def _filter() -> tuple[float, float, int]:
+    """Recorded examples over and over, words in another order each time, so that none is a duplicate."""
+    from dataclasses import replace
+
+    from synthembed import contamination, examples, filters
+
+    plan = profile.load("laptop")
+    with tempfile.TemporaryDirectory() as folder:
+        generate.generate(plan, Path(folder))
+        items = generate.read_items(Path(folder))
+        found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
+
+    def shuffled(text: str | None, rng: random.Random) -> str | None:
+        words = text.split() if text else []
+        rng.shuffle(words)
+        return " ".join(words) or text
+
+    def many():
+        for number in range(EXAMPLES):
+            e, rng = found[number % len(found)], random.Random(number)
+            texts = {k: shuffled(getattr(e, k), rng) for k in ("query", "positive", "negative")}
+            yield replace(e, id=f"{e.id}-{number}", **texts)
+
+    start = time.monotonic()
+    drops = examples.Drops()
+    kept = sum(1 for _ in filters.filtered(many(), plan.analyze, drops, items, contamination.suite_texts()))
+    return time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, kept
 
 
 def _row(name, ours, peer, peer_name, unit, check) -> dict:

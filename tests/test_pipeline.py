@@ -191,6 +191,16 @@ def test_tables_are_escaped():
     )
 
 
+def test_generated_text_stays_text_in_the_browser_of_examples():
+    import pandas as pd
+    from synthembed import widgets
+
+    bad = "<script>alert(1)</script>"
+    frame = pd.DataFrame([{"family": "sts", "language": "English", "query": bad}])
+    shown = widgets.browse(frame, family="sts").children[1].value
+    assert bad not in shown + widgets.table(frame) and "&lt;script&gt;" in shown
+
+
 def test_code_hash_follows_imports():
     from synthembed.provenance import _reached
 
