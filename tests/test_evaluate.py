@@ -114,6 +114,15 @@ def test_averages_weigh_tasks_as_table_1_does():
     }
 
 
+def test_a_system_without_some_category_has_no_average_to_compare():
+    from synthembed import report
+
+    rows = [{"system": "a", "category": c, "task": c, "score": 50.0} for c in ("STS", "Retr.")]
+    rows += [{"system": "bm25", "category": "Retr.", "task": "Retr.", "score": 30.0}]
+    found = report.by_system_of_equal_tasks(rows)
+    assert found["a"]["Avg"] == 50 and found["bm25"] == {"Retr.": 30.0}
+
+
 @pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
 def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_path, pooling):
     folder = export.export(backbone, tmp_path / "model", pooling, "natural", "a card", 64)

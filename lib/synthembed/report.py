@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader
 
 from . import paper
 from .provenance import write_json
-from .scores import COLUMNS, by_system
+from .scores import COLUMNS, TABLE1, by_system
 
 SYSTEM_NAMES = {
     "base": "untouched base model",
@@ -124,6 +124,16 @@ def verdict(cell: paper.Cell, value: float | None, comparable: bool) -> str:
     return "match" if distance <= cell.tolerance + 1e-9 else "close" if distance <= 1 else "differs"
 
 
+def by_system_of_equal_tasks(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Averages by system; a system without a score in some category has no ``Avg`` to compare."""
+    found = by_system(rows)
+    categories = {c for values in found.values() for c in values if c in TABLE1}
+    return {
+        system: {c: v for c, v in values.items() if c != "Avg" or categories <= set(values)}
+        for system, values in found.items()
+    }
+
+
 def table1(results: Results) -> pd.DataFrame:
     """The paper's rows as published, then this run's systems on its own benchmark."""
     rows = [
@@ -131,7 +141,7 @@ def table1(results: Results) -> pd.DataFrame:
         for row, values in paper.table("table1")["rows"].items()
     ]
     heading = f"this run, {_benchmark(results.evaluation)} benchmark"
-    for system, values in by_system(results.evaluation).items():
+    for system, values in by_system_of_equal_tasks(results.evaluation).items():
         rows.append({"source": heading, "system": SYSTEM_NAMES.get(system, system), **values})
     return pd.DataFrame(rows).reindex(columns=["source", "system", *COLUMNS])
 
@@ -228,7 +238,7 @@ def readme_table(results: Results) -> str:
             "system": SYSTEM_NAMES.get(system, system),
             **{c: values.get(c, np.nan) for c in [*COLUMNS, "Bitext"]},
         }
-        for system, values in by_system(results.evaluation).items()
+        for system, values in by_system_of_equal_tasks(results.evaluation).items()
     )
     record = results.stage("04_evaluate")
     note = (
@@ -262,7 +272,7 @@ def build(folder: Path, out: Path) -> list[dict]:
     if results.log:
         drawn.append(("training", figures.loss_curve(results.log)))
     if results.evaluation:
-        drawn.append(("table1", figures.category_bars(by_system(results.evaluation), COLUMNS)))
+        drawn.append(("table1", figures.category_bars(by_system_of_equal_tasks(results.evaluation), COLUMNS)))
     if deltas := table5_deltas(results):
         drawn.append(("table5", figures.deltas(deltas)))
     if results.passkey:
