@@ -7,7 +7,8 @@ from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.backbone import Backbone, TokenContract
-from synthembed.encoder import Encoder, budget_batches, pool, with_instruction
+from synthembed import packed
+from synthembed.encoder import Encoder, EncodingError, budget_batches, pool, take, with_instruction
 
 POOLINGS = ["last", "mean", "weighted-mean"]
 
@@ -41,8 +42,78 @@ TEXTS = ["the cat", "", " ", "\n", "Query: ", "ab" * 90, "日本語", "a\u0301",
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("instruction", ["", "Find what answers the query"])
 def test_vectors_are_those_of_the_plain_computation(backbone, pooling, instruction):
-    for cache in (True, False):
-        assert_same(Encoder(backbone, pooling, batch_tokens=256, prefix_cache=cache), TEXTS, instruction)
+    for cache, padding in ((True, None), (False, None), (False, "right"), (False, "left")):
+        encoder = Encoder(backbone, pooling, batch_tokens=256, prefix_cache=cache, padding=padding)
+        assert_same(encoder, TEXTS, instruction)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_tokenizers_own_padding_side_does_not_matter(backbone, side):
+    backbone.contract.tokenizer.padding_side = side
+    assert_same(Encoder(backbone), TEXTS, "Find what answers the query")
+
+
+@pytest.mark.parametrize("window", [8, 1500, None])
+def test_texts_of_one_to_two_thousand_tokens(window):
+    model = tiny_model("mistral", window=window)
+    backbone = Backbone(model, TokenContract.of(byte_tokenizer("mistral")), {})
+    texts = ["x" * n for n in (1, 2, 7, 700, 1_499, 1_500, 1_990)]
+    for instruction in ("", "Find what answers the query"):
+        encoder = Encoder(backbone, max_length=2_048, batch_tokens=3_000)
+        assert_same(encoder, texts, instruction)
+
+
+def test_batches_do_not_change_a_vector(shared_backbone):
+    texts = [f"{'word ' * (n % 13)}{n}" for n in range(60)]
+    encode = lambda budget, chosen: Encoder(shared_backbone, batch_tokens=budget).encode(chosen, "the task")  # noqa: E731
+    whole = encode(100_000, texts)
+    for budget in (1, 64, 1_000):
+        assert np.allclose(encode(budget, texts), whole, atol=2e-6)
+    alone = np.concatenate([encode(4_096, [text]) for text in texts])
+    assert np.allclose(alone, whole, atol=2e-6)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_half_precision_stays_near_the_plain_computation(style, pooling):
+    backbone = Backbone(tiny_model(style).bfloat16(), TokenContract.of(byte_tokenizer(style)), {})
+    reference = Backbone(tiny_model(style), backbone.contract, {})
+    vectors = Encoder(backbone, pooling).encode(TEXTS, "Find what answers the query")
+    expected = Encoder(reference, pooling).encode(TEXTS, "Find what answers the query")
+    assert (vectors * expected).sum(1).min() > 0.999
+
+
+def test_models_that_cannot_run_packed_are_padded(llama, monkeypatch):
+    monkeypatch.setattr(type(llama.model), "_supports_attention_backend", False)
+    encoder = Encoder(llama)
+    assert encoder.padding == "right"
+    assert_same(encoder, TEXTS, "Find what answers the query")
+
+
+def test_a_decoder_with_another_last_layer_is_run_whole(llama, monkeypatch):
+    """The shortcut at the last token is for layers that are known part by part."""
+    monkeypatch.setattr(packed, "KNOWN_LAYERS", set())
+    assert_same(Encoder(llama), TEXTS, "Find what answers the query")
+    assert "forward" not in vars(llama.model.layers[-1])
+
+
+def test_XX    assert np.allclose(Encoder(llama).encode(TEXTS), expected, atol=1e-6)
+
+
+def test_prefixes_are_computed_once_bounded_and_never_stale(llama, monkeypatch):
+    made, compute = [], packed.prefix_of
+    monkeypatch.setattr(packed, "prefix_of", lambda model, ids: made.append(ids) or compute(model, ids))
+    encoder = Encoder(llama)
+    for _ in range(3):
+        encoder.encode(["one text", "another"], "the task at hand")
+    assert len(made) == 1
+    for number in range(20):
+        encoder.encode(["one text"], f"task {number}")
+    assert len(made) == 21 and len(encoder.prefixes) == 8
+    before = encoder.encode(["one text"], "the task at hand")
+    with torch.no_grad():
+        llama.model.layers[0].self_attn.k_proj.weight.mul_(-1)
+    assert not np.allclose(encoder.encode(["one text"], "the task at hand"), before, atol=1e-4)
+    assert_same(encoder, ["one text"], "the task at hand")
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "qwen"])
@@ -86,7 +157,7 @@ def test_text_is_cut_before_eos(llama):
     assert_same(Encoder(llama, max_length=10), ["the cat sat on the mat " * 5, "short"], "")
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(llama, monkeypatch):
+def test_out_of_memory_halves_the_budget_and_goes_on(llama, monkeypatch, capsys):
     encoder, calls = Encoder(llama, batch_tokens=10_000), []
     forward = encoder._forward
 
@@ -97,9 +168,13 @@ def test_out_of_memory_halves_the_batch_and_goes_on(llama, monkeypatch):
         return forward(rows, prefix)
 
     monkeypatch.setattr(encoder, "_forward", failing)
-    texts = [f"text {i}" for i in range(12)]
+    texts = [f"text {i:02d}" for i in range(12)]
     assert np.allclose(encoder.encode(texts), Encoder(llama).encode(texts), atol=1e-6)
-    assert calls[0] == 12 and max(calls[3:]) <= 6
+    assert calls == [12, 6, 3, 3, 3, 3]  # the halved budget stays
+    assert capsys.readouterr().out.count("out of memory: going on with") == 2
+    monkeypatch.setattr(encoder, "_forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("injected")))
+    with pytest.raises(EncodingError, match="one text of 8 tokens does not fit into memory: lower max_length"):
+        encoder.encode(["text 1"])
 
 
 def test_pooling_ignores_padding_on_either_side():
@@ -113,10 +188,17 @@ def test_pooling_ignores_padding_on_either_side():
         assert torch.allclose(expected, right) and torch.allclose(expected, left)
 
 
-@given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 2000))
-def test_batches_hold_everything_once_within_the_budget(lengths, tokens):
-    batches = list(budget_batches(lengths, tokens))
+@given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 2000), st.booleans())
+def test_batches_hold_everything_once_within_the_budget(lengths, tokens, padded):
+    batches = list(budget_batches(lengths, tokens, padded))
     assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
-    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= tokens for b in batches)
+    for batch in batches:
+        of_batch = [lengths[i] for i in batch]
+        assert len(batch) == 1 or (len(batch) * max(of_batch) if padded else sum(of_batch)) <= tokens
     if batches:
         assert lengths[batches[0][0]] == max(lengths)
+
+
+def test_a_batch_without_padding_is_filled():
+    assert take([10, 9, 9, 1, 1], 0, 29, padded=False) == 4
+    assert take([10, 9, 9, 1, 1], 0, 29, padded=True) == 2

@@ -2,23 +2,28 @@
 
 A decoder is causal, so the keys and values of ``Instruct: …\\nQuery: `` are the same for every text
 under one instruction: they are computed once and reused. The split is made between tokens that all
-sequences share, never inside the string, so the vectors are those of the plain computation.
+sequences share, never inside the string, so the vectors are those of the plain computation
+(docs/prefix-cache.md). Rows run without padding (packed.py) where the model allows it.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import DynamicCache
 
+from . import packed
 from .backbone import Backbone
 
 TEMPLATE = "Instruct: {instruction}\nQuery: {text}"  # Sec. 3.2; no space after the line break
 MIN_PREFIX = 4  # shared tokens below which caching is not worth its copies
+MAX_PREFIXES = 8  # instructions whose keys and values are kept; the oldest goes first
+BLOCK = 32_768  # texts that are tokenised and sorted together; bounds memory on large corpora
 
 
 def with_instruction(instruction: str, text: str) -> str:
@@ -26,11 +31,11 @@ def with_instruction(instruction: str, text: str) -> str:
     return TEMPLATE.format(instruction=instruction, text=text) if instruction else text
 
 
-def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str, start: int = 0) -> torch.Tensor:
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
     """Pool hidden states (batch, tokens, dim) to vectors (batch, dim), in float32 or better.
 
     ``mask`` (batch, tokens) is 1 on real tokens. "last" reads the last real token (Sec. 3.2), "mean"
-    averages, "weighted-mean" weights token i by its position (SGPT; Table 5), counted from ``start``.
+    averages, "weighted-mean" weights token i by its position (SGPT; Table 5).
     """
     hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
     if pooling == "last":
@@ -38,47 +43,62 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str, start: int = 0)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = mask.to(hidden.dtype)
     if pooling == "weighted-mean":
-        weights = weights * (mask.cumsum(1) + start)
+        weights = weights * mask.cumsum(1)
     return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
 
 
-def pad(rows: list[list[int]], value: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and mask, each (batch, longest)."""
+def pad(
+    rows: list[list[int]], value: int, device: torch.device, side: str = "right"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded ids and mask, each (batch, longest)."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), value, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-        mask[number, : len(row)] = 1
+        at = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[number, at] = torch.tensor(row)
+        mask[number, at] = 1
     return ids.to(device), mask.to(device)
 
 
-def budget_batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of at most ``tokens`` padded tokens, longest first, so that running out of
-    memory shows at once; a single text longer than the budget is a batch of its own.
+def take(lengths: list[int], start: int, tokens: int, padded: bool) -> int:
+    """Where a batch that begins at ``start`` ends, for ``lengths`` sorted longest first.
 
-    A batch also ends where padding would outweigh the gain of a larger batch.
+    A batch holds at most ``tokens`` tokens, padding included; a single longer row is a batch of its
+    own. A padded batch also ends where padding would outweigh the gain of a larger one.
     """
+    longest, total, end = lengths[start], 0, start
+    while end < len(lengths):
+        total += longest if padded else lengths[end]
+        uneven = padded and lengths[end] < 0.8 * longest and total - longest >= tokens / 8
+        if end > start and (total > tokens or uneven):
+            break
+        end += 1
+    return end
+
+
+def budget_batches(lengths: list[int], tokens: int, padded: bool = True) -> Iterator[list[int]]:
+    """Indices in batches of at most ``tokens`` tokens, longest first, so that running out of memory
+    shows at once."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batch: list[int] = []
-    for i in order:
-        longest = lengths[batch[0]] if batch else 0
-        full = (len(batch) + 1) * longest > tokens
-        uneven = lengths[i] < 0.8 * longest and len(batch) * longest >= tokens / 8
-        if batch and (full or uneven):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+    ordered, start = [lengths[i] for i in order], 0
+    while start < len(order):
+        end = take(ordered, start, tokens, padded)
+        yield order[start:end]
+        start = end
+
+
+class EncodingError(RuntimeError):
+    """A text that cannot be encoded here; the message says which and what to do."""
 
 
 @dataclass
 class Encoder:
     """A backbone with how it is read: pooling, lengths, batches.
 
-    ``batch_tokens`` bounds the padded tokens of one forward pass; it changes memory and speed, not
-    the vectors. ``dim`` is the size of a vector.
+    ``batch_tokens`` bounds the tokens of one forward pass; it changes memory and speed, not the
+    vectors. ``padding`` is None (without padding where the model allows it), "right" or "left".
+    ``dim`` is the size of a vector.
     """
 
     backbone: Backbone
@@ -86,6 +106,12 @@ class Encoder:
     max_length: int = 512
     batch_tokens: int = 4_096
     prefix_cache: bool = True
+    padding: str | None = None
+    prefixes: OrderedDict = field(default_factory=OrderedDict, repr=False)
+
+    def __post_init__(self):
+        if self.padding is None and not packed.supports(self.backbone.model):
+            self.padding = "right"
 
     @property
     def dim(self) -> int:
@@ -100,88 +126,132 @@ class Encoder:
     ) -> np.ndarray:
         """Vectors (len(texts), dim), float32, in the order of ``texts``.
 
-        Identical texts are encoded once. ``progress(done, total)`` counts tokens.
+        Identical texts are encoded once. ``progress(done, total)`` counts texts.
         """
-        unique = list(dict.fromkeys(texts))
-        if not unique:
-            return np.zeros((0, self.dim), np.float32)
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        unique = list(place)
+        out = np.empty((len(unique), self.dim), np.float32)
+        for start in range(0, len(unique), BLOCK):
+            rows = self.rows(unique[start : start + BLOCK], instruction)
+            count = progress and (lambda done, start=start: progress(start + done, len(unique)))
+            vectors = self.encode_rows(rows, self.begin(instruction), count)
+            out[start : start + len(rows)] = F.normalize(vectors, dim=-1) if normalize else vectors
+        return out if len(unique) == len(texts) else out[[place[t] for t in texts]]
+
+    def rows(self, texts: list[str], instruction: str = "") -> list[list[int]]:
+        """Token ids of each text as the model reads it, with the token contract checked."""
         contract = self.backbone.contract
-        rows = contract.ids([with_instruction(instruction, t) for t in unique], self.max_length)
-        contract.check(rows)
-        vectors = self.encode_ids(rows, progress)
-        if normalize:
-            vectors = F.normalize(vectors, dim=-1)
-        place = {text: i for i, text in enumerate(unique)}
-        return vectors.numpy()[[place[t] for t in texts]]
+        found = contract.ids([with_instruction(instruction, t) for t in texts], self.max_length)
+        contract.check(found)
+        return found
+
+    def begin(self, instruction: str) -> list[int]:
+        """The ids that texts under ``instruction`` begin with, up to a merge with the text's first token."""
+        return self.rows([""], instruction)[0][:-1] if instruction else []
 
     @torch.inference_mode()
-    def encode_ids(self, rows: list[list[int]], progress=None) -> torch.Tensor:
-        """Unnormalised vectors (len(rows), dim) on the CPU, float32, of rows of token ids."""
-        shared = self._shared(rows) if self.prefix_cache else 0
+    def encode_rows(
+        self,
+        rows: list[list[int]],
+        begin: list[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
+        """Unnormalised vectors (len(rows), dim) on the CPU, float32, of rows of token ids.
+
+        Longest first, so that running out of memory shows at once: then the token budget is halved
+        and the run goes on. ``begin`` are ids that the rows may share.
+        """
+        shared = self._shared(rows, begin) if self.prefix_cache and self.padding is None else 0
         prefix = self._prefix(rows[0][:shared]) if shared else None
         rows = [row[shared:] for row in rows]
         out = torch.empty((len(rows), self.dim), dtype=torch.float32)
-        total, done, budget = sum(map(len, rows)), 0, self.batch_tokens
-        waiting = [b for b in budget_batches([len(r) for r in rows], budget)]
-        while waiting:
-            batch = waiting.pop(0)
+        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
+        lengths = [len(rows[i]) for i in order]
+        budget, done = self.batch_tokens, 0
+        while done < len(order):
+            end = take(lengths, done, budget, padded=bool(self.padding))
+            batch = order[done:end]
             try:
-                out[batch] = self._forward([rows[i] for i in batch], prefix).cpu()
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
+                out[batch] = self._forward([rows[i] for i in batch], prefix).float().cpu()
+            except RuntimeError as error:
+                if not _out_of_memory(error):
                     raise
+                if len(batch) == 1:
+                    raise EncodingError(
+                        f"one text of {shared + lengths[done]:,} tokens does not fit into memory: lower max_length"
+                    ) from error
+                budget = max(1, sum(lengths[done:end]) // 2)
                 torch.cuda.empty_cache()
-                half = len(batch) // 2  # the longest text stays first in each half
-                waiting[:0] = [batch[:half], batch[half:]]
+                print(f"out of memory: going on with {budget:,} tokens a batch", flush=True)
                 continue
-            done += sum(len(rows[i]) for i in batch)
+            done = end
             if progress:
-                progress(done, total)
+                progress(done)
         return out
 
-    def _shared(self, rows: list[list[int]]) -> int:
+    def _shared(self, rows: list[list[int]], begin: list[int] | None) -> int:
         """Length of the token prefix that all rows share; every row keeps a token of its own."""
-        if len(rows) < 2:
+        if len(rows) < 2 and not begin:
             return 0
         low, high = min(rows), max(rows)  # the common prefix of all is that of the extremes
         limit = min(map(len, rows)) - 1
+        if begin:
+            limit = min(limit, len(begin))
+            low, high = min(low, begin), max(high, begin)
         shared = next((i for i in range(limit) if low[i] != high[i]), limit)
         return shared if shared >= MIN_PREFIX else 0
 
-    def _prefix(self, ids: list[int]):
-        """Keys, values (per layer) and hidden states of the shared prefix, from one short pass."""
-        cache = DynamicCache(config=self.backbone.config)
-        model = self.backbone.model
-        ids_ = torch.tensor([ids], device=self.backbone.device)
-        hidden = model(input_ids=ids_, past_key_values=cache, use_cache=True).last_hidden_state
-        return cache, hidden
+    def _prefix(self, ids: list[int]) -> packed.Prefix:
+        """Keys and values of a shared prefix, computed once for these weights."""
+        version = sum(p._version for p in self.backbone.model.parameters() if not p.is_inference())
+        key = (tuple(ids), version)
+        if key not in self.prefixes:
+            self.prefixes[key] = packed.prefix_of(self.backbone.model, ids)
+            while len(self.prefixes) > MAX_PREFIXES:
+                self.prefixes.popitem(last=False)
+        self.prefixes.move_to_end(key)
+        return self.prefixes[key]
 
-    def _forward(self, rows: list[list[int]], prefix) -> torch.Tensor:
-        ids, mask = pad(rows, self.backbone.contract.eos, self.backbone.device)
-        if prefix is None:
-            hidden = self.backbone.model(input_ids=ids, attention_mask=mask, use_cache=False)
-            return pool(hidden.last_hidden_state, mask, self.pooling)
-        cache, before = prefix
-        length = before.shape[1]
-        full = torch.cat([mask.new_ones(len(rows), length), mask], 1)
-        positions = torch.arange(length, length + ids.shape[1], device=ids.device)[None]
-        hidden = self.backbone.model(
-            input_ids=ids,
-            attention_mask=full,
-            position_ids=positions.expand(len(rows), -1),
-            past_key_values=_expand(cache, len(rows), self.backbone.config),
-            use_cache=True,
-        ).last_hidden_state
-        if self.pooling == "last":
-            return pool(hidden, mask, "last")
-        hidden = torch.cat([before.expand(len(rows), -1, -1), hidden], 1)
-        return pool(hidden, full, self.pooling)
+    def _forward(self, rows: list[list[int]], prefix: packed.Prefix | None) -> torch.Tensor:
+        return row_vectors(self.backbone, rows, self.pooling, prefix, self.padding)
 
 
-def _expand(cache: DynamicCache, batch: int, config) -> DynamicCache:
-    """The prefix's keys and values for a batch: views of one copy, never written to."""
-    pairs = [
-        (layer.keys.expand(batch, -1, -1, -1), layer.values.expand(batch, -1, -1, -1))
-        for layer in cache.layers
-    ]
-    return DynamicCache(pairs, config=config)
+def row_vectors(
+    backbone: Backbone,
+    rows: list[list[int]],
+    pooling: str,
+    prefix: packed.Prefix | None = None,
+    padding: str | None = None,
+) -> torch.Tensor:
+    """Vectors (rows, dim) of rows of ids, in one forward pass; differentiable, so training uses it too.
+
+    With a ``prefix``, ``rows`` are the ids after it. With ``padding`` (a side) rows are padded.
+    """
+    model = backbone.model
+    if padding:
+        ids, mask = pad(rows, backbone.contract.eos, backbone.device, padding)
+        positions = (mask.cumsum(1) - 1).clamp_min(0)
+        hidden = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        return pool(hidden.last_hidden_state, mask, pooling)
+    if pooling == "last":
+        return packed.forward(model, rows, prefix, ends=True)
+    return pool_packed(packed.forward(model, rows, prefix), rows, pooling, prefix)
+
+
+def pool_packed(
+    hidden: torch.Tensor, rows: list[list[int]], pooling: str, prefix: packed.Prefix | None = None
+) -> torch.Tensor:
+    """Pool packed hidden states (tokens, dim) to vectors (rows, dim); the prefix's tokens count too."""
+    vectors, start = [], 0
+    before = prefix.hidden if prefix else hidden[:0]
+    for length, run in groupby(map(len, rows)):
+        count = len(list(run))
+        states = hidden[start : start + count * length].unflatten(0, (count, length))
+        states = torch.cat([before.expand(count, -1, -1), states], 1)
+        vectors.append(pool(states, states.new_ones(states.shape[:2], dtype=torch.long), pooling))
+        start += count * length
+    return torch.cat(vectors)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

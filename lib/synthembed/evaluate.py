@@ -43,7 +43,7 @@ class MtebEncoder(AbsEncoder):
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
         texts = [text for batch in inputs for text in batch["text"]]
         before = self.before(task_metadata, prompt_type)
-        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip())
+        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
         normalize = task_metadata.type != "Classification"
         if self.style == "task-type":
             return self.encoder.encode([before + t for t in texts], "", normalize, progress)

@@ -1,0 +1,291 @@
+"""A decoder over rows of different lengths without padding: varlen attention wherever it runs (Sec. 3.2).
+
+All tokens of a batch lie one after the other in one sequence; every layer but attention works on
+tokens anyway, and attention is told where the rows begin. Rows may continue one shared prefix whose
+keys and values were computed before. With last-token pooling the last layer computes only what the
+vectors need: keys and values of all tokens, everything else of the last ones.
+
+The model's own modules run, in training as in encoding; only their attention function is another,
+and it does what the model's own did (scaled dot product attention) in calls that are not packed. What
+a layer does depends on its arguments alone, so that it is the same when checkpointing runs it again.
+
+Two kernels serve: scaled dot product attention over groups of rows of one length, and torch's varlen
+kernel (CUDA, half precision) where it agrees with the first on a probe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import accumulate, groupby
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "packed_rows"
+# Layers whose parts the last-token shortcut knows; RoPE scalings that depend on the longest row of a
+# batch would make a vector depend on its neighbours.
+KNOWN_LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"}
+BATCH_DEPENDENT_ROPE = {"dynamic", "longrope"}
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Prefix:
+    """What rows that begin with the same tokens share: per layer keys and values (1, heads, tokens,
+    head dim), and the hidden states (tokens, dim)."""
+
+    layers: dict[int, KeysValues] = field(default_factory=dict)
+    hidden: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return 0 if self.hidden is None else len(self.hidden)
+
+
+@dataclass
+class Layout:
+    """Where rows lie in a packed batch. ``record`` collects keys and values instead of using a prefix;
+    with ``ends`` the last layer computes the last token of each row alone."""
+
+    lengths: list[int]
+    prefix: Prefix
+    varlen: bool = False
+    record: Prefix | None = None
+    ends: bool = False
+    masks: dict = field(default_factory=dict)  # of this batch, for all layers
+
+    def __post_init__(self):
+        self.starts = [0, *accumulate(self.lengths)]
+
+    def groups(self) -> Iterator[tuple[int, int, int, int]]:
+        """(first row, rows, first token, length) of each run of rows of one length."""
+        row = 0
+        for length, run in groupby(self.lengths):
+            count = len(list(run))
+            yield row, count, self.starts[row], length
+            row += count
+
+    def last_tokens(self, device) -> torch.Tensor:
+        return torch.tensor(self.starts[1:], device=device) - 1
+
+
+def supports(model: nn.Module) -> bool:
+    """Whether a model can run packed; if not, the encoder pads."""
+    base = _base(model)
+    rope = getattr(base.config, "rope_parameters", None) or {}
+    return (
+        getattr(base, "_supports_attention_backend", False)
+        and base.config._attn_implementation in ("sdpa", NAME)  # another one was asked for
+        and hasattr(base, "layers")
+        and hasattr(base, "rotary_emb")
+        and rope.get("rope_type", "default") not in BATCH_DEPENDENT_ROPE
+    )
+
+
+def forward(model: nn.Module, rows: list[list[int]], prefix: Prefix | None = None, ends: bool = False):
+    """Hidden states of the last layer, (tokens, dim), rows one after the other; differentiable.
+
+    ``rows`` are token ids without the tokens of ``prefix``. With ``ends`` only the state of each
+    row's last token is returned, (rows, dim), and only what it needs is computed.
+    """
+    layout = Layout([len(row) for row in rows], prefix or Prefix(), uses_varlen(model), ends=ends)
+    hidden = _run(model, rows, layout)
+    if ends and len(hidden) != len(rows):  # the last layer is not one that can be cut short
+        hidden = hidden[layout.last_tokens(hidden.device)]
+    return hidden
+
+
+def prefix_of(model: nn.Module, ids: list[int]) -> Prefix:
+    """Keys, values and hidden states of a prefix, from one pass over it."""
+    made = Prefix()
+    made.hidden = _run(model, [ids], Layout([len(ids)], Prefix(), record=made))
+    return made
+
+
+def _run(model: nn.Module, rows: list[list[int]], layout: Layout) -> torch.Tensor:
+    _prepare(_base(model))
+    device = next(model.parameters()).device
+    begin = len(layout.prefix)
+    return model(
+        input_ids=torch.tensor([[i for row in rows for i in row]], device=device),
+        position_ids=torch.cat([torch.arange(begin, begin + n) for n in layout.lengths])[None].to(device),
+        attention_mask=torch.empty(1, 1, 0, 0, device=device),  # four dimensions: no mask is made of it
+        use_cache=False,
+        packed_layout=layout,
+    ).last_hidden_state[0]
+
+
+def _prepare(base: nn.Module) -> None:
+    """Our attention function and our last layer, which do as before in calls without a layout."""
+    base.config._attn_implementation = NAME
+    last = base.layers[-1]
+    if type(last).__name__ in KNOWN_LAYERS and "forward" not in vars(last):
+        last.forward = partial(_last_layer, last)
+
+
+def _base(model: nn.Module) -> nn.Module:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _last_layer(
+    layer: nn.Module, hidden_states: torch.Tensor, *, packed_layout: Layout | None = None, **options
+) -> torch.Tensor:
+    """A decoder layer; if only the last token of each row is read, (1, rows, dim) of those alone."""
+    attention, layout = layer.self_attn, packed_layout
+    if layout is None or not layout.ends:
+        return type(layer).forward(layer, hidden_states, packed_layout=layout, **options)
+    ends = layout.last_tokens(hidden_states.device)
+    normed = layer.input_layernorm(hidden_states)
+    shape = (1, -1, 1, attention.head_dim)
+    query, key, value = (
+        projection(states).unflatten(-1, shape[1:2] + shape[3:]).transpose(1, 2)
+        for projection, states in (
+            (attention.q_proj, normed[:, ends]), (attention.k_proj, normed), (attention.v_proj, normed)
+        )
+    )  # fmt: skip
+    rotate = sys.modules[type(layer).__module__].apply_rotary_pos_emb
+    cos, sin = options["position_embeddings"]
+    query, _ = rotate(query, query, cos[:, ends], sin[:, ends])
+    key, _ = rotate(key, key, cos, sin)
+    window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
+    mixed, _ = attend(
+        attention, query, key, value, None, scaling=attention.scaling, sliding_window=window,
+        packed_layout=layout,
+    )  # fmt: skip
+    hidden = hidden_states[:, ends] + attention.o_proj(mixed.flatten(2))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+
+def attend(
+    module, query, key, value, attention_mask, *, packed_layout: Layout | None = None, scaling=None,
+    dropout=0.0, sliding_window=None, **options,
+):  # fmt: skip
+    """transformers' attention interface over a packed batch: each row sees the prefix and itself.
+
+    query (1, heads, tokens, or rows where only their last tokens ask, head dim), key and value (1,
+    key-value heads, tokens, head dim); returns (1, tokens or rows, heads, head dim).
+    """
+    if packed_layout is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout,
+            sliding_window=sliding_window, **options,
+        )  # fmt: skip
+    layout, index = packed_layout, module.layer_idx
+    if layout.record is not None:
+        layout.record.layers[index] = (key, value)
+    before = layout.prefix.layers.get(index)
+    longest = len(layout.prefix) + max(layout.lengths)
+    window = sliding_window if sliding_window and sliding_window < longest else None
+    kernel = _varlen if layout.varlen else _grouped
+    return kernel(query, key, value, before, layout, window, scaling, dropout), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _grouped(query, key, value, before: KeysValues | None, layout: Layout, window, scaling, dropout):
+    """Scaled dot product attention, one call for every run of rows of one length."""
+    ends, mixed = query.shape[2] != key.shape[2], []
+    for row, count, token, length in layout.groups():
+        of_group = slice(token, token + count * length)
+        k, v = (x[0, :, of_group].unflatten(1, (count, length)).transpose(0, 1) for x in (key, value))
+        if before is not None:
+            k, v = (
+                torch.cat([p.expand(count, -1, -1, -1), x], 2) for p, x in zip(before, (k, v), strict=True)
+            )
+        asked, mine = (1, slice(row, row + count)) if ends else (length, of_group)
+        q = query[0, :, mine].unflatten(1, (count, asked)).transpose(0, 1)
+        whole = k.shape[2]
+        if asked == 1:  # one token sees everything before it, or its window
+            mask, causal = None, False
+            if window and whole > window:
+                k, v = k[:, :, -window:], v[:, :, -window:]
+        elif whole == length and (window is None or whole <= window):
+            mask, causal = None, True
+        else:
+            form = (length, whole, window)
+            if form not in layout.masks:
+                layout.masks[form] = _mask(*form, q.dtype, q.device)
+            mask, causal = layout.masks[form], False
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scaling,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )  # fmt: skip
+        mixed.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed)[None]
+
+
+def _mask(length: int, whole: int, window: int | None, dtype, device) -> torch.Tensor:
+    """(length, whole) additive mask: token i of a row stands at position whole - length + i."""
+    at = torch.arange(whole - length, whole)[:, None]
+    seen = torch.arange(whole)[None]
+    allowed = (seen <= at) if window is None else (seen <= at) & (seen > at - window)
+    return torch.zeros(length, whole, dtype=dtype).masked_fill(~allowed, float("-inf")).to(device)
+
+
+def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window, scaling, dropout):
+    """torch's variable-length flash attention: all rows in one call."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    asked = layout.lengths if len(q) == len(k) else [1] * len(layout.lengths)
+    device, shared = q.device, len(layout.prefix)
+    if before is not None:
+        row_tokens = [torch.arange(a, b) + shared for a, b in zip(layout.starts, layout.starts[1:], strict=False)]
+        index = torch.cat([torch.cat([torch.arange(shared), own]) for own in row_tokens]).to(device)
+        k, v = (torch.cat([p[0].transpose(0, 1), x])[index] for p, x in zip(before, (k, v), strict=True))
+    seen = [shared + n for n in layout.lengths]
+    starts_q, starts_k = (
+        torch.tensor([0, *accumulate(n)], dtype=torch.int32, device=device) for n in (asked, seen)
+    )
+    out = varlen_attn(
+        q, k, v, starts_q, starts_k, max(asked), max(seen), scale=scaling,
+        window_size=(window - 1 if window else -1, 0), enable_gqa=k.shape[1] != q.shape[1],
+    )  # fmt: skip
+    return out[None]
+
+
+def uses_varlen(model: nn.Module) -> bool:
+    """Whether torch's varlen kernel serves this model here: CUDA, half precision, and it gives on a
+    probe what grouped attention gives."""
+    base = _base(model)
+    parameter = next(base.parameters())
+    if parameter.device.type != "cuda" or parameter.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    c = base.config
+    size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    dropout = getattr(c, "attention_dropout", 0.0)
+    if model.training and dropout:
+        return False
+    return _varlen_agrees(parameter.device, parameter.dtype, c.num_attention_heads, c.num_key_value_heads, size)
+
+
+@cache
+def _varlen_agrees(device, dtype, heads: int, kv_heads: int, size: int) -> bool:
+    draw = partial(torch.randn, device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(0))
+    lengths, shared = [7, 7, 3, 1], 5
+    query, key, value = (draw(1, n, sum(lengths), size) for n in (heads, kv_heads, kv_heads))
+    prefix = Prefix({0: (draw(1, kv_heads, shared, size), draw(1, kv_heads, shared, size))})
+    prefix.hidden = draw(shared, 1)
+    try:
+        for window in (None, 4):
+            pair = [
+                kernel(query, key, value, prefix.layers[0], Layout(lengths, prefix), window, None, 0.0)
+                for kernel in (_varlen, _grouped)
+            ]
+            if not torch.allclose(*map(torch.Tensor.float, pair), atol=2e-2, rtol=2e-2):
+                print("the varlen kernel disagrees with grouped attention here: it is not used", flush=True)
+                return False
+    except (RuntimeError, ImportError, NotImplementedError) as error:
+        print(f"the varlen kernel does not run here ({str(error).splitlines()[0]}): it is not used", flush=True)
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""Rows without padding: the same states and the same gradients as one row at a time."""
+
+import pytest
+import torch
+from conftest import byte_tokenizer, tiny_model
+from synthembed import backbone as backbones
+from synthembed import packed
+from synthembed.backbone import Backbone, TokenContract
+from synthembed.encoder import row_vectors
+from synthembed.profile import Lora
+
+ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
+
+
+@pytest.mark.parametrize("prefix", [[], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39]])
+def test_states_are_those_of_each_row_alone(style, prefix):
+    model = tiny_model(style).double()
+    with torch.inference_mode():
+        alone = [model(input_ids=torch.tensor([prefix + r])).last_hidden_state[0, len(prefix) :] for r in ROWS]
+        made = packed.prefix_of(model, prefix) if prefix else None
+        states = packed.forward(model, ROWS, made)
+        ends = packed.forward(model, ROWS, made, ends=True)
+    assert (states - torch.cat(alone)).abs().max() < 1e-12
+    assert (ends - torch.stack([a[-1] for a in alone])).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_lora_gradients_are_those_of_padded_rows(style, pooling, checkpointing):
+    found = {}
+    for padding in (None, "right"):
+        base = Backbone(tiny_model(style).double(), TokenContract.of(byte_tokenizer(style)), {})
+        model = backbones.add_lora(base, Lora(rank=4, alpha=8, dropout=0), 0)
+        for name, p in model.model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(p, std=0.05, generator=torch.Generator().manual_seed(1))
+        model.model.double().train()
+        if checkpointing:
+            model.model.enable_input_require_grads()
+            model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        vectors = row_vectors(model, ROWS, pooling, padding=padding)
+        (vectors * torch.linspace(-1, 1, vectors.numel()).view_as(vectors)).sum().backward()
+        found[padding] = {n: p.grad for n, p in model.model.named_parameters() if p.requires_grad}
+    for name, gradient in found["right"].items():
+        assert gradient.norm() > 0 or "q_proj" in name or "lora_A" in name, name
+        assert (found[None][name] - gradient).norm() <= 1e-9 * gradient.norm().clamp_min(1e-12), name
+
+
+def test_calls_that_are_not_packed_are_as_before(style):
+    model, ids = tiny_model(style).double(), torch.tensor([[*range(20, 45)], [*range(50, 75)]])
+    mask = torch.ones_like(ids)
+    mask[1, 18:] = 0
+    with torch.inference_mode():
+        before = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        packed.forward(model, ROWS, ends=True)
+        after = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1, :18], after[1, :18])
+
+
+def test_attention_that_was_asked_for_is_kept(llama):
+    llama.model.config._attn_implementation = "eager"
+    assert not packed.supports(llama.model)
+
+
+def test_rope_that_depends_on_the_batch_is_not_packed(llama):
+    assert packed.supports(llama.model)
+    llama.model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    assert not packed.supports(llama.model)
+
+
+def test_a_kernel_that_cannot_run_is_not_used(capsys):
+    """The probe that decides on a GPU; on a CPU the varlen kernel does not run."""
+    assert packed._varlen_agrees(torch.device("cpu"), torch.bfloat16, 4, 2, 8) is False
+    assert "it is not used" in capsys.readouterr().out
+
+
+def test_the_varlen_kernel_gets_the_rows_windows_and_prefix(monkeypatch):
+    """What is handed to the kernel, with a reference in its place that follows its documented meaning."""
+    from torch.nn.attention import varlen
+
+    def reference(q, k, v, starts_q, starts_k, max_q, max_k, *, scale, window_size, enable_gqa):
+        out, left = torch.empty_like(q), window_size[0]
+        assert window_size[1] == 0 and max_q >= 1 and max_k >= max_q and enable_gqa
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+        for a, b, c, d in zip(starts_q, starts_q[1:], starts_k, starts_k[1:], strict=False):
+            at = torch.arange(b - a)[:, None] + (d - c) - (b - a)
+            seen = torch.arange(d - c)[None]
+            mask = (seen <= at) & ((seen >= at - left) if left >= 0 else True)
+            weights = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d]) * (scale or q.shape[-1] ** -0.5)
+            weights = weights.masked_fill(~mask, float("-inf")).softmax(-1)
+            out[a:b] = torch.einsum("hqk,khd->qhd", weights, v[c:d])
+        return out
+
+    monkeypatch.setattr(varlen, "varlen_attn", reference)
+    monkeypatch.setattr(packed, "uses_varlen", lambda model: True)
+    for style in ("llama", "mistral"):
+        model, prefix = tiny_model(style).double(), [1, *range(30, 40)]
+        with torch.inference_mode():
+            made = packed.prefix_of(model, prefix)
+            for ends in (False, True):
+                found = packed.forward(model, ROWS, made, ends)
+                monkeypatch.setattr(packed, "uses_varlen", lambda model: False)
+                expected = packed.forward(model, ROWS, made, ends)
+                monkeypatch.setattr(packed, "uses_varlen", lambda model: True)
+                assert (found - expected).abs().max() < 1e-12
