@@ -6,8 +6,8 @@ import torch
 from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed.backbone import Backbone, TokenContract
 from synthembed import packed
+from synthembed.backbone import Backbone, TokenContract
 from synthembed.encoder import Encoder, EncodingError, budget_batches, pool, take, with_instruction
 
 POOLINGS = ["last", "mean", "weighted-mean"]
@@ -96,9 +96,6 @@ def test_a_decoder_with_another_last_layer_is_run_whole(llama, monkeypatch):
     assert "forward" not in vars(llama.model.layers[-1])
 
 
-def test_XX    assert np.allclose(Encoder(llama).encode(TEXTS), expected, atol=1e-6)
-
-
 def test_prefixes_are_computed_once_bounded_and_never_stale(llama, monkeypatch):
     made, compute = [], packed.prefix_of
     monkeypatch.setattr(packed, "prefix_of", lambda model, ids: made.append(ids) or compute(model, ids))
@@ -172,8 +169,12 @@ def test_out_of_memory_halves_the_budget_and_goes_on(llama, monkeypatch, capsys)
     assert np.allclose(encoder.encode(texts), Encoder(llama).encode(texts), atol=1e-6)
     assert calls == [12, 6, 3, 3, 3, 3]  # the halved budget stays
     assert capsys.readouterr().out.count("out of memory: going on with") == 2
-    monkeypatch.setattr(encoder, "_forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("injected")))
-    with pytest.raises(EncodingError, match="one text of 8 tokens does not fit into memory: lower max_length"):
+    monkeypatch.setattr(
+        encoder, "_forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("injected"))
+    )
+    with pytest.raises(
+        EncodingError, match="one text of 8 tokens does not fit into memory: lower max_length"
+    ):
         encoder.encode(["text 1"])
 
 

@@ -5,13 +5,16 @@ import subprocess
 import sys
 
 import mteb
+import mteb.mocks
 import numpy as np
 import pytest
-from conftest import tiny_model
+import torch
+from conftest import byte_tokenizer, tiny_model
 from mteb.models import EncoderProtocol
+from mteb.results import TaskResult
 from mteb.types import PromptType
-from synthembed import evaluate, export, paper, profile, scores, suites
-from synthembed.backbone import Backbone
+from synthembed import backbone, evaluate, export, paper, profile, scores, suites
+from synthembed.backbone import Backbone, TokenContract
 from synthembed.encoder import Encoder
 
 PLAN = profile.load("laptop")
@@ -50,6 +53,35 @@ def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path)
     assert all(np.isfinite(r["score"]) for r in rows)
     stored = json.loads((tmp_path / "EmbeddedEmotion.json").read_text())
     assert {"dataset_revision", "task_name", "mteb_version", "scores", "evaluation_time"} <= set(stored)
+
+
+def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
+    subject = evaluate.MtebEncoder(Encoder(llama, max_length=64), "synthembed/tiny", "1")
+    found = {name: r for name, r in mteb.mock_run(subject).task_results.items() if r is not None}
+    failed = {name: r for name, r in found.items() if not isinstance(r, TaskResult)}
+    assert not failed and len(found) >= 25
+    kinds = {t.metadata.name: t.metadata.type for t in mteb.mocks.MOCK_TASK_TEST_GRID}
+    assert {kinds[name] for name in found if name in kinds} >= set(scores.CATEGORIES)
+
+
+def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
+    about = profile.Submission(name="someone/a-model", training_code="https://example.org/code")
+    subject = evaluate.MtebEncoder(
+        Encoder(llama, max_length=160), about.name, "1", about=about, date="2026-01-02"
+    )
+    folder = tmp_path / "results" / "someone__a-model" / "1"
+    evaluate.run_tasks(subject, suites.embedded(["EmbeddedSTSGeneral"]), folder, "trained")
+    cache = mteb.ResultCache(tmp_path)
+    result = cache.load_task_result("EmbeddedSTSGeneral", "someone/a-model", "1", raise_if_not_found=True)
+    assert 0 <= abs(result.get_score()) <= 1
+    assert [p.parent for p in cache.get_cache_paths(require_model_meta=True)] == [folder]
+    meta = json.loads((folder / "model_meta.json").read_text())
+    assert meta["name"] == "someone/a-model" and meta["release_date"] == "2026-01-02"
+    missing = {k for k, v in meta.items() if v is None} - {
+        "loader", "n_active_parameters_override", "public_training_data", "reference", "superseded_by",
+        "citation", "contacts", "experiment_kwargs", "output_dtypes", "extra_requirements_groups",
+    }  # fmt: skip
+    assert not missing
 
 
 def test_a_finished_task_is_not_run_again(llama, tmp_path):
@@ -143,6 +175,96 @@ def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_pat
     for name, instruction in (("STS", export.PROMPTS["STS"]), ("document", "")):
         ours = encoder.encode(texts, instruction)
         assert (ours * np.array(found[name])).sum(1).min() > 0.9999
+
+
+def trained_adapter() -> tuple[Backbone, Backbone]:
+    """A base and the same base under an adapter that has moved."""
+    base, other = (
+        Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "someone/base"})
+        for _ in range(2)
+    )
+    adapted = backbone.add_lora(other, profile.Lora(rank=4, alpha=8), 0)
+    for name, p in adapted.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    return base, Backbone(adapted.model.eval(), adapted.contract, adapted.source)
+
+
+def test_the_adapter_alone_gives_the_trained_vectors(tmp_path):
+    from peft import PeftModel
+
+    base, trained = trained_adapter()
+    expected = Encoder(trained).encode(["the cat", "x"])
+    folder = export.export_adapter(trained, tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "someone/base" and config["r"] == 4
+    again = Backbone(PeftModel.from_pretrained(base.model, folder).eval(), base.contract, base.source)
+    assert np.allclose(Encoder(again).encode(["the cat", "x"]), expected, atol=1e-6)
+    assert not np.allclose(Encoder(trained_adapter()[0]).encode(["the cat", "x"]), expected, atol=1e-3)
+
+
+def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
+    import yaml
+
+    run, plan = tmp_path / "run", profile.load("laptop")
+    for stage in ("02_analyze", "03_train", "04_evaluate"):
+        (run / stage).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"run/02_analyze/statistics.json is missing"):
+        export.publish(run, tmp_path / "out")
+    _, trained = trained_adapter()
+    export.export_adapter(trained, run / "03_train" / "adapter")
+    export.export(backbone.merge_lora(trained), run / "03_train" / "model", "last", "natural", "")
+    row = {"system": "trained", "benchmark": "embedded", "task": "T", "category": "STS", "language": "eng",
+           "metric": "cosine_spearman", "score": 61.25}  # fmt: skip
+    settings = plan.model_dump(mode="json")
+    for name, data in {
+        "02_analyze/statistics.json": {"examples": 24, "language_count": 3, "instructions": 5,
+                                       "families": {"sts": 100.0}, "languages": {"English": 60.0}},
+        "03_train/stage.json": {"profile": "laptop", "steps": 7,
+                                "settings": {k: settings[k] for k in ("seed", "backbone", "lora", "train")}},
+        "04_evaluate/scores.json": {"rows": [row, row | {"system": "base", "score": 1.0}]},
+        "04_evaluate/stage.json": {"settings": {"evaluate": settings["evaluate"]}},
+    }.items():  # fmt: skip
+        (run / name).write_text(json.dumps(data))
+    folder = export.publish(run, tmp_path / "out")
+    card = (folder / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    (result,) = header["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == 61.25 and header["base_model"].startswith("HuggingFaceTB/")
+    assert "| T | eng | cosine_spearman | 61.2 |" in card and "for 7 steps" in card and "English 60.0" in card
+    assert (folder / "model.safetensors").exists() and (folder / "adapter" / "adapter_config.json").exists()
+    with pytest.raises(FileExistsError, match="not empty"):
+        export.publish(run, folder)
+
+
+def test_int8_weights_stay_near(llama):
+    from synthembed.int8 import Int8Linear, to_int8
+
+    small = Backbone(to_int8(llama.model), llama.contract, llama.source)
+    texts = ["the cat", "a longer text " * 20, "x"]
+    for instruction in ("", "the task at hand"):
+        exact, near = (Encoder(b).encode(texts, instruction) for b in (llama, small))
+        assert 0.995 < (exact * near).sum(1).min() < 1
+    assert small.matrix_parameters() == llama.matrix_parameters()
+    assert not any(isinstance(m, Int8Linear) for m in llama.model.modules())
+    with pytest.raises(ValueError, match="float32 weights on the CPU"):
+        to_int8(tiny_model("llama").bfloat16())
+
+
+def test_the_encode_command_writes_vectors(tiny_folder, tmp_path):
+    from synthembed.pipeline import app
+    from typer.testing import CliRunner
+
+    (tmp_path / "t.txt").write_text("one\ntwo\n")
+    out = tmp_path / "v.npy"
+    ask = lambda *more: CliRunner().invoke(app, ["encode", str(tmp_path / "t.txt"), str(out), *more])  # noqa: E731
+    done = ask("--model", str(tiny_folder), "--dtype", "float32")
+    assert done.exit_code == 0 and "2 vectors of 32 numbers" in done.output
+    encoder = Encoder(backbone.load(profile.Backbone(model=str(tiny_folder))))
+    assert np.allclose(np.load(out), encoder.encode(["one", "two"]), atol=1e-6)
+    again = ask("--model", str(tiny_folder))
+    assert again.exit_code == 1 and "is there already" in again.output
+    assert ask("--model", str(tiny_folder), "--dtype", "int4").exit_code == 2
 
 
 def test_the_exported_tokenizer_keeps_the_contract(backbone, tmp_path):

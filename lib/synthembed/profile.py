@@ -161,6 +161,24 @@ class Train(Section):
     checkpoint_every: Positive = 50
 
 
+class Submission(Section):
+    """How the trained model is described in its mteb results (mteb's ModelMeta)."""
+
+    name: str = "synthembed/trained"  # organisation/model
+    license: str | None = "apache-2.0"
+    languages: list[str] = ["eng-Latn"]  # that the model is meant for, as mteb writes them
+    training_code: str | None = None  # where it can be read
+    training_data: str | None = None  # likewise
+    training_datasets: list[str] = []  # of mteb's, none if the data is synthetic
+
+    @field_validator("name")
+    @classmethod
+    def _organisation_and_model(cls, v):
+        if v.count("/") != 1 or not all(v.split("/")):
+            raise ValueError(f"write it as organisation/model, got {v!r}")
+        return v
+
+
 class Evaluate(Section):
     """mteb with the paper's protocol (Sec. 4.2)."""
 
@@ -169,6 +187,7 @@ class Evaluate(Section):
     systems: list[str] = ["base", "trained"]  # and "bm25", "minilm", or any hub id
     max_length: Annotated[int, Field(ge=8)] = 512
     batch_tokens: Positive = 65_536
+    submission: Submission = Submission()
 
 
 class Ablation(Section):

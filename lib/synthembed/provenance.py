@@ -80,6 +80,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_json(path: Path, default=None):
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
 def write_json(path: Path, data) -> None:
     """Atomically: a reader sees the old file or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from . import paper
-from .provenance import write_json
+from .provenance import read_json, write_json
 from .scores import COLUMNS, TABLE1, by_system
 
 SYSTEM_NAMES = {
@@ -21,10 +21,6 @@ SYSTEM_NAMES = {
     "bm25": "BM25",
     "minilm": "all-MiniLM-L6-v2",
 }
-
-
-def read_json(path: Path, default=None):
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
 
 
 class Results:

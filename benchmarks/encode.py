@@ -1,0 +1,218 @@
+"""Texts into vectors, beside sentence-transformers on the same weights and mteb's own wrapper.
+
+Both sides load the same exported folder, run in one process in turn, and must give the same vectors.
+The peer runs at the batch size that was fastest for it on the very texts that are timed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from synthembed import backbone, evaluate, examples, export, generate, profile, suites
+from synthembed.encoder import TEMPLATE, Encoder
+from synthembed.machine import matrix_rate
+from synthembed.profile import Backbone
+
+from benchmarks.measure import alone, in_turn, row
+
+QUERIES = DOCUMENTS = 512
+MIX = 40  # texts of each task of the suite
+BATCH_SIZES = (4, 8, 16, 32, 64, 128)
+MAX_LENGTH = 512
+GROWTH = (1_000, 10_000, 100_000)
+INSTRUCTION = "Given a question, retrieve passages that answer it"
+
+Work = list[tuple[str, list[str]]]  # instruction ("" for none) and the texts under it
+
+
+def run(settings: Backbone | None = None, scale: float = 1.0) -> list[dict]:
+    """All rows; ``scale`` below 1 shrinks the work, to try the harness at tiny size."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = backbone.load(settings or profile.load("laptop").backbone)
+        export.export(model, Path(folder), "last", "natural", "", MAX_LENGTH)
+        works = {k: [(i, t[: max(2, int(scale * len(t)))]) for i, t in w] for k, w in workloads().items()}
+        rows = [compare(name, work, folder) for name, work in works.items()]
+        rows += [bound(works["encode/documents"], folder), with_mteb(folder, scale), growth(folder, scale)]
+    return rows
+
+
+def workloads() -> dict[str, Work]:
+    """Short queries, an mteb-like mix with its instructions, and documents of 100-200 words."""
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = profile.load("laptop")
+        generate.generate(plan, Path(folder))
+        items = generate.read_items(Path(folder))
+        found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
+    asked = [e for e in found if e.family == "short-long" and e.language == "en"]
+    queries = [e.query for e in asked] + [e.query for e in found if e.family == "short-short"]
+    pieces = [t for e in asked for t in e.documents()]
+    documents = [_of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
+    mix = []
+    for task in suites.embedded():
+        prompt = task.metadata.prompt
+        instruction = prompt["query"] if isinstance(prompt, dict) else prompt
+        files = sorted(f for f in (suites.DATA / task.folder).rglob("*.jsonl") if f.name != "qrels.jsonl")
+        texts = [
+            v
+            for f in files
+            for r in suites.rows(f)
+            for k, v in r.items()
+            if isinstance(v, str) and k not in ("id", "label")
+        ]
+        mix.append((instruction, rng.sample(texts, min(MIX, len(texts)))))
+    return {
+        "encode/queries": [(INSTRUCTION, queries[:QUERIES])],
+        "encode/mix": mix,
+        "encode/documents": [("", documents)],
+    }
+
+
+def _of_words(count: int, pieces: list[str], rng: random.Random) -> str:
+    words: list[str] = []
+    while len(words) < count:
+        words += rng.choice(pieces).split()
+    return " ".join(words[:count])
+
+
+def ours(folder: str) -> Encoder:
+    settings = Backbone(model=folder, dtype="float32")
+    return Encoder(backbone.load(settings), max_length=MAX_LENGTH, batch_tokens=2_048)
+
+
+def theirs(folder: str):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device="cpu")
+    model.max_seq_length = MAX_LENGTH
+    return model
+
+
+def run_ours(encoder: Encoder, work: Work) -> list[np.ndarray]:
+    return [encoder.encode(texts, instruction) for instruction, texts in work]
+
+
+def run_theirs(model, work: Work, batch_size: int) -> list[np.ndarray]:
+    prompts = [TEMPLATE.format(instruction=i, text="") if i else "" for i, _ in work]
+    return [
+        model.encode(texts, prompt=prompt, batch_size=batch_size, normalize_embeddings=True)
+        for prompt, (_, texts) in zip(prompts, work, strict=True)
+    ]
+
+
+def compare(name: str, work: Work, folder: str) -> dict:
+    encoder, model = ours(folder), theirs(folder)
+    tried = {}
+    for size in BATCH_SIZES:
+        start = time.perf_counter()
+        vectors = run_theirs(model, work, size)
+        tried[size] = time.perf_counter() - start
+    best = min(tried, key=tried.get)
+    least = min(float((a * b).sum(1).min()) for a, b in zip(run_ours(encoder, work), vectors, strict=True))
+    seconds = in_turn(
+        {"ours": lambda: run_ours(encoder, work), "peer": lambda: run_theirs(model, work, best)}
+    )
+    memory = [alone(side, folder, work, best)[1] for side in (_memory_of_ours, _memory_of_theirs)]
+    count = sum(len(texts) for _, texts in work)
+    return row(
+        name, count / seconds["ours"], count / seconds["peer"], f"SentenceTransformer.encode, batch {best}",
+        "texts/s", f"least cosine {least:.7f}, peak memory {memory[0]:.2f} GB against {memory[1]:.2f} GB",
+    )  # fmt: skip
+
+
+def _memory_of_ours(folder: str, work: Work, batch_size: int) -> None:
+    run_ours(ours(folder), work)
+
+
+def _memory_of_theirs(folder: str, work: Work, batch_size: int) -> None:
+    run_theirs(theirs(folder), work, batch_size)
+
+
+def executed(encoder: Encoder, rows: list[list[int]]) -> float:
+    """Operations of a pass over ``rows`` as they are really made: 2 a parameter and token, less what the
+    last layer leaves out; attention's own products are not counted."""
+    layer = encoder.backbone.model.layers[-1]
+    of = lambda *modules: sum(p.numel() for m in modules for p in m.parameters() if p.ndim == 2)  # noqa: E731
+    whole = encoder.backbone.matrix_parameters()
+    last_token_only = of(layer) - of(layer.self_attn.k_proj, layer.self_attn.v_proj)
+    tokens = sum(map(len, rows))
+    return 2 * (tokens * (whole - last_token_only) + len(rows) * last_token_only)
+
+
+def bound(work: Work, folder: str) -> dict:
+    """The share of the matrix-product rate, measured in turn with the encoder."""
+    encoder = ours(folder)
+    rows = encoder.rows(work[0][1])
+    rates = []
+
+    def products():
+        rates.append(matrix_rate(torch.device("cpu"), 0.5))
+
+    seconds = in_turn({"ours": lambda: encoder.encode_rows(rows), "bound": products})
+    rate = float(np.median(rates))
+    reached = executed(encoder, rows) / seconds["ours"]
+    plain = 2 * encoder.backbone.matrix_parameters() * sum(map(len, rows)) / seconds["ours"]
+    return row(
+        "encode/bound", reached / 1e9, rate / 1e9, "matrix product of 1,024 squared, float32", "GFLOP/s",
+        f"operations really made; with 2N a token it would be {plain / rate:.2f}",
+    )  # fmt: skip
+
+
+def with_mteb(folder: str, scale: float) -> dict:
+    """mteb's stock wrapper and ours, as mteb calls them, on one task of the suite."""
+    from mteb._create_dataloaders import create_dataloader
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+    (task,) = suites.embedded(["EmbeddedSTSGeneral"])
+    task.load_data()
+    data = task.dataset["test"].select_columns(["sentence1"]).rename_column("sentence1", "text")
+    data = data.select(range(max(2, int(scale * len(data)))))
+    prompt = TEMPLATE.format(instruction=task.metadata.prompt, text="")
+    stock = SentenceTransformerEncoderWrapper(theirs(folder), model_prompts={task.metadata.name: prompt})
+    subject = evaluate.MtebEncoder(ours(folder), "synthembed/bench", "1")
+    common = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default"}
+
+    def encode(model, **options):
+        batches = create_dataloader(data, task_metadata=task.metadata, batch_size=32)
+        return np.asarray(model.encode(batches, **common, **options))
+
+    quiet = {"show_progress_bar": False, "batch_size": 32}
+    a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (encode(subject), encode(stock, **quiet)))
+    least = float((a * b).sum(1).min())
+    seconds = in_turn({"ours": lambda: encode(subject), "peer": lambda: encode(stock, **quiet)})
+    return row(
+        "encode/mteb", len(data) / seconds["ours"], len(data) / seconds["peer"], "mteb's stock wrapper, batch 32",
+        "texts/s", f"least cosine {least:.7f}",
+    )  # fmt: skip
+
+
+def growth(folder: str, scale: float) -> dict:
+    """Seconds against tokens from 1,000 to 100,000 texts, two layers: the slope on logarithmic axes."""
+    encoder = ours(folder)
+    backbone.keep_layers(encoder.backbone.model, min(2, len(encoder.backbone.model.layers)))
+    vocabulary, rng, points = INSTRUCTION.split(), random.Random(0), []
+    for size in GROWTH:
+        texts = [
+            f"{' '.join(rng.choices(vocabulary, k=rng.randint(2, 12)))} {n}" for n in range(int(scale * size))
+        ]
+        tokens = sum(map(len, encoder.rows(texts)))
+        start = time.perf_counter()
+        encoder.encode(texts)
+        points.append((tokens, time.perf_counter() - start))
+    (t0, s0), (t1, s1) = points[0], points[-1]
+    slope = math.log(s1 / s0) / math.log(t1 / t0)
+    told = ", ".join(f"{t:,} tokens {s:.1f} s" for t, s in points)
+    return row(
+        "encode/growth",
+        t1 / s1,
+        t0 / s0,
+        "itself on the smallest set",
+        "tokens/s",
+        f"slope {slope:.3f}: {told}",
+    )

@@ -1,0 +1,168 @@
+"""Whole corpora: texts stream in, vectors stream into a memory-mapped file, and a killed run goes on.
+
+The file is a plain ``.npy`` that ``numpy.load(path, mmap_mode="r")`` opens. Beside it, while the run
+lasts, ``<name>.state.json`` says how many vectors are there for certain, and a hash of their texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .encoder import Encoder
+from .machine import matrix_rate
+from .progress import Progress
+from .provenance import write_json
+
+HEADER = 128  # bytes of a .npy header, padded so that the count of rows can be written at the end
+BLOCK = 16_384  # texts between two notes of progress on disk; sorted by length within
+
+
+class VectorsError(RuntimeError):
+    """Vectors that cannot be written or gone on with; the message says what to do."""
+
+
+def encode_to(
+    encoder: Encoder,
+    texts: Iterable[str],
+    path: Path,
+    instruction: str = "",
+    normalize: bool = True,
+    dtype: str = "float16",
+    total: int | None = None,
+    identity: str = "",
+) -> int:
+    """Write the vector of each text, (count, dim) in ``dtype``, to ``path``; returns the count.
+
+    Memory is bounded by a block of texts. If an earlier call was killed, its finished blocks are kept:
+    ``texts`` must begin with the same texts (their hash is compared) and ``identity``, which names the
+    model, must be the same, or VectorsError is raised.
+    """
+    state_path = path.with_name(path.name + ".state.json")
+    made_from = [identity, instruction, normalize, dtype, encoder.dim, encoder.max_length, encoder.pooling]
+    state = _resumed(state_path, path, made_from)
+    digest, waiting = hashlib.sha256(), iter(texts)
+    skipped = _skip(waiting, state["rows"], digest)
+    if digest.hexdigest() != state["texts"] and state["rows"]:
+        raise VectorsError(
+            f"{path.name} holds {state['rows']:,} vectors of other texts (of these, {skipped:,} were read): "
+            f"delete {path.name} and {state_path.name} to begin anew"
+        )
+    report = _Report(encoder, skipped, total)
+    with open(path, "r+b" if path.exists() else "w+b") as file, ThreadPoolExecutor(1) as ahead:
+        file.truncate(HEADER + skipped * encoder.dim * np.dtype(dtype).itemsize)
+        file.seek(0, os.SEEK_END)
+        begin, done = encoder.begin(instruction), skipped
+        prepared = ahead.submit(_prepare, encoder, waiting, instruction)
+        while (block := prepared.result())[0]:
+            prepared = ahead.submit(_prepare, encoder, waiting, instruction)  # while the model works
+            vectors = encoder.encode_rows(block[1], begin)
+            vectors = F.normalize(vectors, dim=-1) if normalize else vectors
+            file.write(vectors.numpy()[block[2]].astype(dtype).tobytes())
+            done += len(block[0])
+            _write_header(file, done, encoder.dim, dtype)
+            for text in block[0]:
+                _add(digest, text)
+            write_json(state_path, {"rows": done, "texts": digest.hexdigest(), "made_from": made_from})
+            report(done, sum(map(len, block[1])))
+        _write_header(file, done, encoder.dim, dtype)
+    state_path.unlink(missing_ok=True)
+    return done
+
+
+def read_texts(path: Path, field: str = "text") -> Iterator[str]:
+    """Texts of a file: one a line, or ``field`` of each line of a ``.jsonl``; streams."""
+    if path.suffix != ".jsonl":
+        with open(path, encoding="utf-8") as file:
+            yield from (line.rstrip("\n") for line in file)
+        return
+    with open(path, encoding="utf-8") as file:
+        for number, text in enumerate(file, 1):
+            try:
+                line = json.loads(text)
+                found, title = line[field], line.get("title")
+            except (json.JSONDecodeError, KeyError, TypeError):
+                found = None
+            if not isinstance(found, str):
+                raise VectorsError(f"{path.name}, line {number}: no text under {field!r}")
+            yield (
+                f"{title} {found}".strip() if isinstance(title, str) else found
+            )  # as retrieval sets are read
+
+
+def _resumed(state_path: Path, path: Path, made_from: list) -> dict:
+    if not state_path.exists():
+        if path.exists():
+            raise VectorsError(f"{path.name} is there already: delete it, or choose another name")
+        return {"rows": 0, "texts": ""}
+    state = json.loads(state_path.read_text(encoding="utf-8"))
+    if state["made_from"] != made_from:
+        raise VectorsError(
+            f"{path.name} was begun with other settings ({state['made_from']}, now {made_from}): "
+            f"delete {path.name} and {state_path.name} to begin anew"
+        )
+    return state
+
+
+def _skip(waiting: Iterator[str], rows: int, digest) -> int:
+    """Pass over the texts whose vectors are there; returns how many there were."""
+    skipped = 0
+    for text in islice(waiting, rows):
+        _add(digest, text)
+        skipped += 1
+    return skipped
+
+
+def _add(digest, text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    digest.update(len(data).to_bytes(8, "little") + data)
+
+
+def _prepare(encoder: Encoder, waiting: Iterator[str], instruction: str):
+    """The next block: its texts, the ids of the distinct ones, and where each text's vector is."""
+    texts = list(islice(waiting, BLOCK))
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    rows = encoder.rows(list(place), instruction) if texts else []
+    return texts, rows, [place[t] for t in texts]
+
+
+def _write_header(file, rows: int, dim: int, dtype: str) -> None:
+    """A version 1.0 .npy header of fixed size for (rows, dim); the file is on disk afterwards."""
+    said = f"{{'descr': '{np.dtype(dtype).str}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+    head = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")
+    file.seek(0)
+    file.write(head + said.encode().ljust(HEADER - 11) + b"\n")
+    file.seek(0, os.SEEK_END)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class _Report:
+    """Texts and tokens a second, MFU (2N a token) and the time that is left, as plain lines."""
+
+    def __init__(self, encoder: Encoder, skipped: int, total: int | None):
+        on = encoder.backbone.device
+        kind = next(encoder.backbone.model.parameters()).dtype if on.type == "cuda" else torch.float32
+        self.rate = matrix_rate(on, dtype=kind)
+        self.size = encoder.backbone.matrix_parameters()
+        self.skipped, self.total, self.tokens = skipped, total, 0
+        self.start = time.monotonic()
+        self.progress = Progress("encoding", "texts")
+        if skipped:
+            print(f"going on after {skipped:,} vectors", flush=True)
+
+    def __call__(self, done: int, tokens: int) -> None:
+        self.tokens += tokens
+        speed = self.tokens / (time.monotonic() - self.start)
+        note = f"{speed:,.0f} tokens/s, MFU {2 * self.size * speed / self.rate:.2f}"
+        self.progress(done - self.skipped, (self.total or done) - self.skipped, note)

@@ -1,0 +1,110 @@
+"""Vectors of whole corpora: the same as in memory, whatever happens on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from synthembed import vectors
+from synthembed.encoder import Encoder
+
+TEXTS = [f"text {n % 37} " + "word " * (n % 11) for n in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(vectors, "BLOCK", 32)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-6), ("float16", 1e-3)])
+def test_the_file_holds_the_vectors_in_order(llama, tmp_path, dtype, near):
+    path, encoder = tmp_path / "v.npy", Encoder(llama)
+    assert vectors.encode_to(encoder, iter(TEXTS), path, "the task", dtype=dtype) == len(TEXTS)
+    found = np.load(path, mmap_mode="r")
+    assert found.dtype == dtype and found.shape == (200, encoder.dim)
+    assert np.allclose(found, encoder.encode(TEXTS, "the task"), atol=near)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.npy"]
+
+
+def test_no_text_gives_an_empty_array(llama, tmp_path):
+    assert vectors.encode_to(Encoder(llama), [], tmp_path / "v.npy") == 0
+    assert np.load(tmp_path / "v.npy").shape == (0, 32)
+
+
+def interrupted(llama, tmp_path, after: int):
+    """A run whose source of texts breaks off; its finished blocks and a torn one are on disk."""
+
+    def breaking():
+        yield from TEXTS[:after]
+        raise KeyboardInterrupt
+
+    path = tmp_path / "v.npy"
+    with pytest.raises(KeyboardInterrupt):
+        vectors.encode_to(Encoder(llama), breaking(), path, dtype="float32", identity="m")
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    return path
+
+
+def test_an_interrupted_run_goes_on(llama, tmp_path, capsys):
+    path = interrupted(llama, tmp_path, 150)
+    rows = json.loads((tmp_path / "v.npy.state.json").read_text())["rows"]
+    assert 0 < rows <= 150
+    vectors.encode_to(Encoder(llama), TEXTS, path, dtype="float32", identity="m")
+    assert f"going on after {rows:,} vectors" in capsys.readouterr().out
+    assert np.allclose(np.load(path), Encoder(llama).encode(TEXTS), atol=1e-6)
+
+
+def test_other_texts_settings_or_files_are_never_mixed(llama, tmp_path):
+    path = interrupted(llama, tmp_path, 150)
+    go_on = {"dtype": "float32", "identity": "m"}
+    with pytest.raises(vectors.VectorsError, match="vectors of other texts"):
+        vectors.encode_to(Encoder(llama), ["another", *TEXTS[1:]], path, **go_on)
+    with pytest.raises(vectors.VectorsError, match=r"vectors of other texts .* 5 were read"):
+        vectors.encode_to(Encoder(llama), TEXTS[:5], path, **go_on)
+    with pytest.raises(vectors.VectorsError, match="begun with other settings"):
+        vectors.encode_to(Encoder(llama), TEXTS, path, **go_on | {"identity": "n"})
+    vectors.encode_to(Encoder(llama), TEXTS, path, **go_on)
+    with pytest.raises(vectors.VectorsError, match="is there already"):
+        vectors.encode_to(Encoder(llama), TEXTS, path, **go_on)
+
+
+RUN = """
+import sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from conftest import byte_tokenizer, tiny_model
+from synthembed import vectors
+from synthembed.backbone import Backbone, TokenContract
+from synthembed.encoder import Encoder
+from test_vectors import TEXTS
+vectors.BLOCK = 16
+llama = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+vectors.encode_to(Encoder(llama), TEXTS * 20, Path(sys.argv[1]), dtype="float32")
+"""
+
+
+def test_killed_runs_end_with_the_same_file(llama, tmp_path):
+    path, state = tmp_path / "v.npy", tmp_path / "v.npy.state.json"
+    for rows in (64, 1_024, 2_500):
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(path)], stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not state.exists() or json.loads(state.read_text())["rows"] < rows):
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([sys.executable, "-c", RUN, str(path)], capture_output=True).returncode == 0
+    assert np.allclose(np.load(path), Encoder(llama).encode(TEXTS * 20), atol=2e-6)
+
+
+def test_texts_are_read_from_lines_and_fields(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n", encoding="utf-8")
+    assert list(vectors.read_texts(tmp_path / "a.txt")) == ["one", "", "two"]
+    (tmp_path / "b.jsonl").write_text('{"text": "one", "title": "T"}\n{"text": "two"}\n{"text": \n')
+    lines = vectors.read_texts(tmp_path / "b.jsonl")
+    assert [next(lines), next(lines)] == ["T one", "two"]
+    with pytest.raises(vectors.VectorsError, match=r"b\.jsonl, line 3: no text under 'text'"):
+        next(lines)
