@@ -10,12 +10,14 @@ import math
 import random
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from synthembed import backbone, evaluate, examples, export, generate, profile, suites
+from synthembed.backbone import Backbone as Base
 from synthembed.encoder import TEMPLATE, Encoder
+from synthembed.int8 import to_int8
 from synthembed.machine import matrix_rate
 from synthembed.profile import Backbone
 
@@ -36,12 +38,20 @@ def run(settings: Backbone | None = None, scale: float = 1.0) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         model = backbone.load(settings or profile.load("laptop").backbone)
         export.export(model, Path(folder), "last", "natural", "", MAX_LENGTH)
-        works = {k: [(i, t[: max(2, int(scale * len(t)))]) for i, t in w] for k, w in workloads().items()}
+        del model
+        works = scaled(workloads(), scale)
         rows = [compare(name, work, folder) for name, work in works.items()]
-        rows += [bound(works["encode/documents"], folder), with_mteb(folder, scale), growth(folder, scale)]
+        rows += [bound(works["encode/documents"], folder), with_mteb(folder, scale)]
+        if backbone.device().type == "cpu":
+            rows += [int8(works["encode/documents"], folder), growth(folder, scale)]
     return rows
 
 
+def scaled(works: dict[str, Work], scale: float) -> dict[str, Work]:
+    return {k: [(i, t[: max(2, int(scale * len(t)))]) for i, t in w] for k, w in works.items()}
+
+
+@cache
 def workloads() -> dict[str, Work]:
     """Short queries, an mteb-like mix with its instructions, and documents of 100-200 words."""
     rng = random.Random(0)
@@ -82,14 +92,22 @@ def _of_words(count: int, pieces: list[str], rng: random.Random) -> str:
 
 
 def ours(folder: str) -> Encoder:
-    settings = Backbone(model=folder, dtype="float32")
-    return Encoder(backbone.load(settings), max_length=MAX_LENGTH, batch_tokens=2_048)
+    loaded = backbone.load(Backbone(model=folder))
+    tokens = 32_768 if loaded.device.type == "cuda" else 2_048
+    return Encoder(loaded, max_length=MAX_LENGTH, batch_tokens=tokens)
 
 
 def theirs(folder: str):
+    """The peer on the same device, in the same precision, with flash attention where it is installed."""
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import is_flash_attn_2_available
 
-    model = SentenceTransformer(folder, device="cpu")
+    on = backbone.device()
+    flash = on.type == "cuda" and is_flash_attn_2_available()
+    options = {
+        "dtype": backbone.dtype_of("auto", on), "attn_implementation": "flash_attention_2" if flash else "sdpa"
+    }  # fmt: skip
+    model = SentenceTransformer(folder, device=str(on), model_kwargs=options)
     model.max_seq_length = MAX_LENGTH
     return model
 
@@ -149,17 +167,17 @@ def bound(work: Work, folder: str) -> dict:
     """The share of the matrix-product rate, measured in turn with the encoder."""
     encoder = ours(folder)
     rows = encoder.rows(work[0][1])
-    rates = []
+    rates, on = [], encoder.backbone.device
 
     def products():
-        rates.append(matrix_rate(torch.device("cpu"), 0.5))
+        rates.append(matrix_rate(on, 0.5, next(encoder.backbone.model.parameters()).dtype))
 
     seconds = in_turn({"ours": lambda: encoder.encode_rows(rows), "bound": products})
     rate = float(np.median(rates))
     reached = executed(encoder, rows) / seconds["ours"]
     plain = 2 * encoder.backbone.matrix_parameters() * sum(map(len, rows)) / seconds["ours"]
     return row(
-        "encode/bound", reached / 1e9, rate / 1e9, "matrix product of 1,024 squared, float32", "GFLOP/s",
+        "encode/bound", reached / 1e9, rate / 1e9, "a large square matrix product", "GFLOP/s",
         f"operations really made; with 2N a token it would be {plain / rate:.2f}",
     )  # fmt: skip
 
@@ -174,7 +192,7 @@ def with_mteb(folder: str, scale: float) -> dict:
     data = task.dataset["test"].select_columns(["sentence1"]).rename_column("sentence1", "text")
     data = data.select(range(max(2, int(scale * len(data)))))
     prompt = TEMPLATE.format(instruction=task.metadata.prompt, text="")
-    stock = SentenceTransformerEncoderWrapper(theirs(folder), model_prompts={task.metadata.name: prompt})
+    stock = SentenceTransformerEncoderWrapper(theirs(folder), model_prompts={"STS": prompt})
     subject = evaluate.MtebEncoder(ours(folder), "synthembed/bench", "1")
     common = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default"}
 
@@ -192,6 +210,23 @@ def with_mteb(folder: str, scale: float) -> dict:
     )  # fmt: skip
 
 
+def int8(work: Work, folder: str) -> dict:
+    """int8 weights beside our own float32, and what they cost in cosine."""
+    exact = ours(folder)
+    base = exact.backbone
+    small = Encoder(
+        Base(to_int8(base.model), base.contract, base.source), "last", MAX_LENGTH, exact.batch_tokens
+    )
+    (a,), (b,) = run_ours(exact, work), run_ours(small, work)
+    cosine = (a * b).sum(1)
+    seconds = in_turn({"ours": lambda: run_ours(small, work), "peer": lambda: run_ours(exact, work)})
+    count = len(work[0][1])
+    return row(
+        "encode/int8", count / seconds["ours"], count / seconds["peer"], "our own float32", "texts/s",
+        f"cosine to float32: mean {cosine.mean():.5f}, least {cosine.min():.5f}",
+    )  # fmt: skip
+
+
 def growth(folder: str, scale: float) -> dict:
     """Seconds against tokens from 1,000 to 100,000 texts, two layers: the slope on logarithmic axes."""
     encoder = ours(folder)
@@ -199,7 +234,8 @@ def growth(folder: str, scale: float) -> dict:
     vocabulary, rng, points = INSTRUCTION.split(), random.Random(0), []
     for size in GROWTH:
         texts = [
-            f"{' '.join(rng.choices(vocabulary, k=rng.randint(2, 12)))} {n}" for n in range(int(scale * size))
+            f"{' '.join(rng.choices(vocabulary, k=rng.randint(2, 12)))} {n}"
+            for n in range(max(2, int(scale * size)))
         ]
         tokens = sum(map(len, encoder.rows(texts)))
         start = time.perf_counter()

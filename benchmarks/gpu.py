@@ -1,0 +1,77 @@
+"""The encoder on a GPU: a Mistral-7B shape with random weights, which is as fast as a trained one.
+
+Beside sentence-transformers (flash attention where it is installed) and, where it is installed, vLLM's
+pooling mode. Without a GPU nothing is measured; tests run the harness at tiny size.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from synthembed import backbone, export, profile
+from synthembed.backbone import Backbone, TokenContract
+from transformers import AutoModel, AutoTokenizer, MistralConfig
+
+from benchmarks import encode
+from benchmarks.measure import in_turn, row
+
+MISTRAL_7B = {
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "max_position_embeddings": 32768, "sliding_window": 4096,
+}  # fmt: skip
+
+
+def run(shape: dict | None = None, scale: float = 1.0) -> list[dict]:
+    """All rows, their names with "gpu/" before; none on a machine without a GPU, unless a ``shape`` is given."""
+    if shape is None and not torch.cuda.is_available():
+        print("gpu: there is no GPU here, nothing was measured")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), shape or MISTRAL_7B)
+        works = encode.scaled(encode.workloads(), scale)
+        rows = [encode.compare(name, work, folder) for name, work in works.items()]
+        rows.append(encode.bound(works["encode/documents"], folder))
+        rows += [with_vllm(name, work, folder) for name, work in works.items() if has_vllm()]
+    return [r | {"name": f"gpu/{r['name']}"} for r in rows]
+
+
+def save(folder: Path, shape: dict) -> None:
+    """A model of that shape with random weights and the embedded base's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(backbone.folder_of(profile.load("laptop").backbone))
+    on = backbone.device()
+    config = MistralConfig(vocab_size=len(tokenizer), **shape)
+    torch.manual_seed(0)
+    with torch.device(on):
+        model = AutoModel.from_config(config, dtype=backbone.dtype_of("auto", on))
+    made = Backbone(model.eval(), TokenContract.of(tokenizer), {"model": "random"})
+    export.export(made, folder, "last", "natural", "", encode.MAX_LENGTH)
+
+
+def has_vllm() -> bool:
+    import importlib.util
+
+    return torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
+
+
+def with_vllm(name: str, work: encode.Work, folder: str) -> dict:
+    """vLLM reads the same ids, so that both sides embed the same tokens."""
+    import vllm
+
+    encoder = encode.ours(folder)
+    rows = [encoder.rows(texts, instruction) for instruction, texts in work]
+    engine = vllm.LLM(folder, runner="pooling", max_model_len=encode.MAX_LENGTH, gpu_memory_utilization=0.45)
+    prompts = [{"prompt_token_ids": ids} for of_task in rows for ids in of_task]
+
+    def theirs() -> np.ndarray:
+        return np.array([out.outputs.embedding for out in engine.embed(prompts, use_tqdm=False)])
+
+    ours = np.concatenate(encode.run_ours(encoder, work))
+    least = float((ours * theirs()).sum(1).min())
+    seconds = in_turn({"ours": lambda: encode.run_ours(encoder, work), "peer": theirs})
+    return row(
+        f"{name}/vllm", len(prompts) / seconds["ours"], len(prompts) / seconds["peer"],
+        f"vLLM {vllm.__version__}, pooling", "texts/s", f"least cosine {least:.5f}",
+    )  # fmt: skip

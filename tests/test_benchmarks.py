@@ -1,0 +1,51 @@
+"""The benchmarks' harness at tiny size: both sides run, agree, and give rows of the agreed form."""
+
+import pytest
+from conftest import byte_tokenizer, tiny_model
+from synthembed.profile import ROOT, Backbone
+
+KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import encode
+
+    monkeypatch.setattr(encode, "BATCH_SIZES", (4,))
+    monkeypatch.setattr(encode, "GROWTH", (500, 5_000))
+    monkeypatch.setattr(encode, "alone", lambda side, *work: (side(*work), 0.0))  # no process of its own
+    monkeypatch.setattr(
+        encode, "in_turn", lambda sides: {name: run() is None or 1.0 for name, run in sides.items()}
+    )
+
+
+def checked(rows, names):
+    assert [r["name"] for r in rows] == names
+    for row in rows:
+        assert set(row) == KEYS and row["ours"] > 0 and row["ratio"] > 0
+    for row in rows:
+        if "least cosine" in row["check"]:
+            assert float(row["check"].split("least cosine ")[1].split(",")[0]) > 0.9999
+
+
+def test_encode(tmp_path):
+    from benchmarks import encode
+
+    tiny_model("llama").save_pretrained(tmp_path)
+    byte_tokenizer("llama").save_pretrained(tmp_path)
+    rows = encode.run(Backbone(model=str(tmp_path)), scale=0.01)
+    names = ["queries", "mix", "documents", "bound", "mteb", "int8", "growth"]
+    checked(rows, [f"encode/{n}" for n in names])
+
+
+def test_gpu(capsys):
+    from benchmarks import gpu
+
+    assert gpu.run() == [] and "there is no GPU here" in capsys.readouterr().out
+    shape = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
+    }  # fmt: skip
+    rows = gpu.run(shape, scale=0.01)
+    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", "bound")])
