@@ -24,11 +24,13 @@ from synthembed.profile import Backbone
 from benchmarks.measure import alone, in_turn, row
 
 QUERIES = DOCUMENTS = 512
-MIX = 40  # texts of each task of the suite
+SHORT = 10  # words
+MIX = 40  # texts of each file of the suite
+NOT_TEXT = ("id", "label", "query-id", "corpus-id")
 BATCH_SIZES = (4, 8, 16, 32, 64, 128)
 MAX_LENGTH = 512
 GROWTH = (1_000, 10_000, 100_000)
-INSTRUCTION = "Given a question, retrieve passages that answer it"
+INSTRUCTION = "Given a question about everyday matters, retrieve passages that answer it"
 
 Work = list[tuple[str, list[str]]]  # instruction ("" for none) and the texts under it
 
@@ -61,24 +63,24 @@ def workloads() -> dict[str, Work]:
         items = generate.read_items(Path(folder))
         found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
     asked = [e for e in found if e.family == "short-long" and e.language == "en"]
-    queries = [e.query for e in asked] + [e.query for e in found if e.family == "short-short"]
+    short = [e.query for e in found if e.language == "en" and len(e.query.split()) <= SHORT]
     pieces = [t for e in asked for t in e.documents()]
     documents = [_of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
     mix = []
     for task in suites.embedded():
+        if task.metadata.eval_langs != ["eng-Latn"]:
+            continue  # MTEB's 56 are English
         prompt = task.metadata.prompt
         instruction = prompt["query"] if isinstance(prompt, dict) else prompt
-        files = sorted(f for f in (suites.DATA / task.folder).rglob("*.jsonl") if f.name != "qrels.jsonl")
-        texts = [
-            v
-            for f in files
-            for r in suites.rows(f)
-            for k, v in r.items()
-            if isinstance(v, str) and k not in ("id", "label")
-        ]
-        mix.append((instruction, rng.sample(texts, min(MIX, len(texts)))))
+        for file in sorted((suites.DATA / task.folder).rglob("*.jsonl")):
+            texts = [
+                v for r in suites.rows(file) for k, v in r.items() if k not in NOT_TEXT and isinstance(v, str)
+            ]
+            if texts:
+                document = task.metadata.type == "Retrieval" and file.name == "corpus.jsonl"
+                mix.append(("" if document else instruction, rng.sample(texts, min(MIX, len(texts)))))
     return {
-        "encode/queries": [(INSTRUCTION, queries[:QUERIES])],
+        "encode/queries": [(INSTRUCTION, short[:QUERIES])],
         "encode/mix": mix,
         "encode/documents": [("", documents)],
     }

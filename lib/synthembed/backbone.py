@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from . import dropout
 from .int8 import Int8Linear
+from .machine import keep_freed_memory
 from .profile import Backbone as Settings
 from .profile import Lora
 
@@ -229,6 +230,8 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     """Load the base model of a profile onto the device of this process."""
     source = folder_of(settings)
     on = device()
+    if on.type == "cpu":
+        keep_freed_memory()
     options = {"revision": settings.revision} if settings.revision else {}
     try:
         config = AutoConfig.from_pretrained(source, **options)
