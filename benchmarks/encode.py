@@ -63,7 +63,11 @@ def workloads() -> dict[str, Work]:
         items = generate.read_items(Path(folder))
         found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
     asked = [e for e in found if e.family == "short-long" and e.language == "en"]
-    short = [e.query for e in found if e.language == "en" and len(e.query.split()) <= SHORT]
+    written = [e.query for e in found if e.language == "en"]
+    written += [
+        r["text"] for f in sorted(suites.DATA.glob("retrieval/*/queries.jsonl")) for r in suites.rows(f)
+    ]
+    short = [text for text in written if len(text.split()) <= SHORT]
     pieces = [t for e in asked for t in e.documents()]
     documents = [_of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
     mix = []
