@@ -24,7 +24,7 @@ from synthembed.profile import Backbone
 from benchmarks.measure import alone, in_turn, row
 
 QUERIES = DOCUMENTS = 512
-SHORT = 10  # words
+SHORT = 12  # words
 MIX = 40  # texts of each file of the suite
 NOT_TEXT = ("id", "label", "query-id", "corpus-id")
 BATCH_SIZES = (4, 8, 16, 32, 64, 128)
