@@ -2,19 +2,20 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
+import multiprocessing
+import random
 import sys
 import time
+import types
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from synthembed import backbone as backbones
-from synthembed import batches, checkpoints, contrastive, memory, profile, train
-from synthembed.backbone import Backbone
+from synthembed import batches, checkpoints, contrastive, memory, profile, trackers, train
+from synthembed.backbone import Backbone, TokenContract
 from synthembed.dropout import CpuDropout
 from synthembed.examples import Example
 from torch.nn import functional as F
@@ -314,7 +315,10 @@ def test_training_lowers_the_loss_and_moves_the_adapter(llama, tmp_path):
     assert [line["step"] for line in log] == list(range(1, 37))
     losses = [line["loss"] for line in log]
     assert sum(losses[-9:]) < 0.9 * sum(losses[:9])
-    assert set(log[0]) >= {"loss", "lr", "tokens", "tokens_per_s", "peak_memory_gb", "mfu", "gradient_norm"}
+    assert set(log[0]) >= {
+        "loss", "accuracy", "positive_similarity", "negative_similarity", "lr", "gradient_norm", "masked",
+        "tokens", "tokens_per_s", "mfu", "peak_memory_gb", "eta_s",
+    }  # fmt: skip
     assert any(p.abs().max() > 0 for n, p in trained.model.named_parameters() if "lora_B" in n)
 
 
@@ -340,42 +344,53 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
             train.train(tiny(), llama, CORPUS, tmp_path)
 
 
-RUN = """
-import sys, torch
-sys.path.insert(0, "tests")
-from pathlib import Path
-from test_training import CORPUS, tiny
-from conftest import byte_tokenizer, tiny_model
-from safetensors.torch import save_file
-from synthembed import train
-from synthembed.backbone import Backbone, TokenContract
-torch.set_num_threads(1)
-base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
-trained = train.train(tiny(), base, CORPUS, Path(sys.argv[1]))
-save_file({n: p.detach() for n, p in trained.model.named_parameters() if p.requires_grad}, sys.argv[1] + "/final.safetensors")
-"""
+def run_and_save(folder) -> None:
+    """One training run, in a process of its own."""
+    from conftest import byte_tokenizer, tiny_model
+
+    torch.set_num_threads(1)
+    base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+    trained = train.train(tiny(), base, CORPUS, folder)
+    tensors = {n: p.detach() for n, p in trained.model.named_parameters() if p.requires_grad}
+    save_file(tensors, folder / "final.safetensors")
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path):
+    """Killed with SIGKILL at drawn moments, in a step or while a checkpoint is written."""
+
+    starter = multiprocessing.get_context("forkserver")
+    starter.set_forkserver_preload(["synthembed.train", "peft", "transformers.models.llama.modeling_llama"])
+
     def start(folder):
-        return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stdout=subprocess.DEVNULL)
+        process = starter.Process(target=run_and_save, args=(folder,))
+        process.start()
+        return process
+
+    def finish(process) -> None:
+        process.join(120)
+        assert process.exitcode == 0
 
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert start(whole).wait(120) == 0
-    for kill_after in (3, 7):
+    finish(start(whole))
+    drawn, killed = random.Random(5), 0
+    for kill_after in sorted(drawn.sample(range(1, 10), 6)):
         process = start(torn)
         log = torn / "log.jsonl"
-        while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < kill_after):
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(torn).wait(120) == 0
+        while process.is_alive() and (not log.exists() or log.read_bytes().count(b"\n") < kill_after):
+            time.sleep(0.001)
+        time.sleep(drawn.random() * 0.02)
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+    assert killed >= 3
+    finish(start(torn))
     losses = [
         [(x["step"], x["loss"]) for x in map(json.loads, (f / "log.jsonl").read_text().splitlines())]
         for f in (whole, torn)
     ]
     assert losses[0] == losses[1]
     assert (whole / "final.safetensors").read_bytes() == (torn / "final.safetensors").read_bytes()
+    assert len(list((torn / "checkpoints").iterdir())) == 2
 
 
 def fresh(llama: Backbone) -> Backbone:
@@ -454,3 +469,105 @@ def test_fast_dropout_keeps_the_expectation_and_its_gradient():
     assert layer.eval()(x) is x
     torch.manual_seed(0)
     assert torch.equal(CpuDropout(0.1)(x), y)
+
+
+def test_budgets_shrink_until_the_heaviest_batch_fits(llama, monkeypatch, tmp_path, capsys):
+    """A stand-in for the allocator: chunks of more than 130 tokens do not fit, and no kept graphs."""
+    real, sizes = memory._try, []
+
+    def limited(model, batch, settings, run):
+        largest = max(len(c) * len(c[0]) for c in batch.chunks)
+        sizes.append(largest)
+        if largest > 130 or settings.graph_tokens:
+            raise torch.OutOfMemoryError("full")
+        real(model, batch, settings, run)
+
+    monkeypatch.setattr(memory, "_try", limited)
+    chosen = tiny(
+        **{"train.chunk_tokens": 1000, "train.graph_tokens": 600, "train.gradient_checkpointing": "auto"}
+    )
+    train.train(chosen, llama, CORPUS, tmp_path)
+    assert sizes[0] > 250 and sizes[-1] <= 130 and len(sizes) == 4
+    said = capsys.readouterr().out
+    assert said.count("out of memory") == 3 and "'gradient_checkpointing': False" in said
+    meta, _ = checkpoints.read(max((tmp_path / "checkpoints").iterdir()))
+    assert json.loads(meta["facts"]) == {
+        "chunk_tokens": 125,
+        "graph_tokens": 0,
+        "gradient_checkpointing": False,
+    }
+    before = len(sizes)
+    (tmp_path / "checkpoints" / "step-000012.safetensors").unlink()
+    train.train(chosen, fresh(llama), CORPUS, tmp_path)  # resumed: as it was found, without trying again
+    assert len(sizes) == before
+
+
+def test_checkpointing_comes_on_only_if_one_text_does_not_fit(llama, monkeypatch, tmp_path):
+    def limited(model, batch, settings, run):
+        if not settings.gradient_checkpointing:
+            raise torch.OutOfMemoryError("full")
+        assert settings.chunk_tokens == 96 and not settings.graph_tokens
+
+    monkeypatch.setattr(memory, "_try", limited)
+    chosen = tiny(**{"train.gradient_checkpointing": "auto", "train.max_steps": 1})
+    found = memory.fit(chosen, backbones.add_lora(llama, chosen.lora, 0), CORPUS, None, {})
+    assert found.gradient_checkpointing is True and found.chunk_tokens == 96  # as asked for, again
+    assert all(m.gradient_checkpointing for m in memory.layers_of(llama.model))
+    monkeypatch.setattr(memory, "_try", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(train.TrainingError, match=r"one text of \d+ tokens does not fit"):
+        memory.fit(chosen, Backbone(llama.model, llama.contract, {}), CORPUS, None, {})
+
+
+def test_the_heaviest_batch_has_the_longest_texts():
+    long = example(99, positive="word " * 40)
+    corpus = [*CORPUS[:23], long]
+    chosen = tiny().train
+    step = memory.heaviest(chosen, corpus, 3)
+    assert long in batches.schedule(chosen, corpus, 3)(step)
+
+
+def test_same_task_batches_hold_one_task_each():
+    corpus = [example(n, family="sts" if n % 3 else "bitext") for n in range(30)]
+    corpus += [example(n, id=f"nq/{n}", family="short-long") for n in range(30, 39)]
+    corpus += [example(n, family="long-long") for n in range(39, 42)]  # fewer than a batch: never drawn
+    chosen = tiny(**{"train.same_task_batches": True, "train.batch_size": 4}).train
+    assert batches.batches_an_epoch(chosen, corpus) == 20 // 4 + 10 // 4 + 9 // 4
+    batch_of = batches.schedule(chosen, corpus, 1)
+    drawn = [batch_of(step) for step in range(9)]
+    assert all(len({e.family for e in batch}) == 1 and len(batch) == 4 for batch in drawn)
+    assert len({e.id for batch in drawn for e in batch}) == 36
+    with pytest.raises(train.TrainingError, match=r"no task has train\.batch_size = 4"):
+        batches.batches_an_epoch(chosen, corpus[-3:])
+
+
+def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
+    before = {n: p.clone() for n, p in llama.model.named_parameters()}
+    trained = train.train(tiny(**{"train.method": "full", "train.max_steps": 3}), llama, CORPUS, tmp_path)
+    assert backbones.merge_lora(trained) is trained
+    now = dict(trained.model.named_parameters())
+    assert all(not torch.equal(now[n], p) for n, p in before.items() if p.ndim == 2)
+
+
+def test_a_missing_package_is_named_before_anything_runs(llama, tmp_path, monkeypatch):
+    for name in ("wandb", "trackio", "tensorboard", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, name, None)
+        changes = {"train.method": "qlora"} if name == "bitsandbytes" else {"train.trackers": [name]}
+        with pytest.raises(
+            (trackers.TrackerError, backbones.BackboneError), match=rf"not installed: pip install {name}"
+        ):
+            train.train(tiny(**changes), llama, CORPUS, tmp_path)
+        assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_trackers_get_every_step(llama, tmp_path, monkeypatch):
+    """A stand-in with the interface that wandb and trackio share."""
+    seen = []
+    stand_in = types.SimpleNamespace(
+        init=lambda **options: seen.append(options["project"]),
+        log=lambda values, step: seen.append((step, values["loss"])),
+        finish=lambda: seen.append("end"),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)
+    train.train(tiny(**{"train.trackers": ["trackio"]}), llama, CORPUS, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert seen == ["synthembed", *((x["step"], x["loss"]) for x in log), "end"]

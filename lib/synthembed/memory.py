@@ -55,21 +55,23 @@ def fit(
         if not distributed.largest(float(short), model.device):
             return settings
         longest = max(len(row) for chunk in batch.chunks for row in chunk)
-        settings = smaller(settings, longest, profile.train.gradient_checkpointing == "auto")
+        settings = smaller(settings, longest, profile.train)
         set_checkpointing(model, settings.gradient_checkpointing is True)
         if distributed.rank() == 0:
             print(f"out of memory on the heaviest batch: trying {found(settings)}", flush=True)
 
 
-def smaller(settings: Train, longest: int, may_checkpoint: bool) -> Train:
-    """The next settings to try: half the budgets down to one text of ``longest`` tokens at a time
-    and no kept graphs, then gradient checkpointing."""
+def smaller(settings: Train, longest: int, asked: Train) -> Train:
+    """The next settings to try: half the budgets, down to one text of ``longest`` tokens at a time
+    and no kept graphs; then gradient checkpointing, which leaves room for the chunks ``asked`` for."""
     if settings.chunk_tokens > longest or settings.graph_tokens:
         chunk = max(longest, settings.chunk_tokens // 2)
         kept = settings.graph_tokens // 2 if settings.graph_tokens // 2 >= chunk else 0
         return settings.model_copy(update={"chunk_tokens": chunk, "graph_tokens": kept})
-    if may_checkpoint and not settings.gradient_checkpointing:
-        return settings.model_copy(update={"gradient_checkpointing": True})
+    if asked.gradient_checkpointing == "auto" and not settings.gradient_checkpointing:
+        return settings.model_copy(
+            update={"gradient_checkpointing": True, "chunk_tokens": max(longest, asked.chunk_tokens)}
+        )
     raise TrainingError(
         f"one text of {longest} tokens does not fit in memory: lower train.max_length, use "
         'train.gradient_checkpointing "auto", train.method qlora, or train.sharded with more workers'
