@@ -6,7 +6,7 @@ import sys
 from synthembed.profile import ROOT
 from synthembed.provenance import write_json
 
-NAMES = ["generate"]
+NAMES = ["generate", "train"]
 
 
 def main() -> None:
