@@ -83,11 +83,12 @@ def test_all_workers_get_their_share_and_every_text_once(llama):
         assert max(tokens) - min(tokens) <= 2 * chosen.chunk_tokens
 
 
-def test_a_run_of_two_workers_is_the_run_of_one(tiny_folder, tmp_path):
+def test_a_sharded_run_of_two_workers_is_the_run_of_one(tiny_folder, tmp_path):
+    """Started by torchrun from here, with checkpoints of the shards put together."""
     changes = {"backbone.model": str(tiny_folder), "train.epochs": 1, "lora.dropout": 0}
     losses, models = [], []
     for workers in (1, 2):
-        chosen = tiny(**changes, **{"train.workers": workers})
+        chosen = tiny(**changes, **{"train.workers": workers, "train.sharded": True})
         base = backbones.load(chosen.backbone, chosen.seed)
         trained = train.train(chosen, base, CORPUS, tmp_path / str(workers))
         log = (tmp_path / str(workers) / "log.jsonl").read_text().splitlines()

@@ -548,6 +548,27 @@ def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
     assert all(not torch.equal(now[n], p) for n, p in before.items() if p.ndim == 2)
 
 
+def test_qlora_trains_on_four_bits_and_ends_on_the_base_as_it_was(tmp_path):
+    """Only where bitsandbytes is installed."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    from conftest import byte_tokenizer
+    from transformers import AutoModel, LlamaConfig
+
+    config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    byte_tokenizer("llama").save_pretrained(tmp_path / "base")
+    chosen = tiny(**{"backbone.model": str(tmp_path / "base"), "train.method": "qlora", "train.epochs": 1})
+    base, plain_base = (backbones.load(chosen.backbone) for _ in range(2))
+    trained = train.train(chosen, base, CORPUS, tmp_path / "run")
+    small = [m for m in base.model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    assert len(small) == 2 * 7
+    merged = dict(backbones.merge_lora(trained).model.named_parameters())
+    for name, weight in plain_base.model.named_parameters():
+        assert merged[name].dtype == torch.float32
+        assert torch.equal(merged[name], weight) != ("proj" in name), name
+
+
 def test_a_missing_package_is_named_before_anything_runs(llama, tmp_path, monkeypatch):
     for name in ("wandb", "trackio", "tensorboard", "bitsandbytes"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -119,7 +119,7 @@ def set_checkpointing(model: Backbone, on: bool) -> None:
     """Gradient checkpointing: only each layer's input is kept, and the layer runs again (App. A)."""
     if on:
         model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
+    elif any(layer.gradient_checkpointing for layer in layers_of(model.model)):
         model.model.gradient_checkpointing_disable()
 
 
