@@ -138,6 +138,7 @@ def shard(model: nn.Module, layers: Iterable[nn.Module]) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # all that gloo knows
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

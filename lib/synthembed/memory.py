@@ -52,6 +52,11 @@ def fit(
     while True:
         batch = Batch(chosen, model, settings, seed_of(profile.seed, "trial"), distributed.world())
         short = _out_of_memory(lambda b=batch, s=settings: _try(model, b, s, vectors_of))
+        if short and settings.sharded and distributed.world() > 1:
+            raise TrainingError(  # the other workers wait for this one in the middle of a layer
+                "out of memory on the heaviest batch of a sharded run: lower train.chunk_tokens and "
+                f"train.graph_tokens, now {settings.chunk_tokens:,} and {settings.graph_tokens:,}"
+            )
         if not distributed.largest(float(short), model.device):
             return settings
         longest = max(len(row) for chunk in batch.chunks for row in chunk)
