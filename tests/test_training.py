@@ -341,7 +341,7 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
         with pytest.raises(
             train.TrainingError, match=rf"step 1: .*{says}.*; examples of the batch: (e\d+ ?){{8}}$"
         ):
-            train.train(tiny(), llama, CORPUS, tmp_path)
+            train.train(tiny(), fresh(llama), CORPUS, tmp_path)
 
 
 def run_and_save(folder) -> None:
