@@ -130,6 +130,7 @@ def cached_backward(
         outputs = [run(n, n < keep) for n in range(len(chunks))]
         sizes = [len(o) for o in outputs]
         vectors = torch.cat([o.detach() for o in outputs])
+        outputs[keep:] = []
         whole, first = gather(vectors) if gather else (vectors, 0)
         whole.requires_grad_()
         loss, metrics = loss_of(whole)
@@ -142,9 +143,10 @@ def cached_backward(
             whole.grad *= metrics["gradient_scale"]
         gradients = whole.grad[first : first + sum(sizes)].split(sizes)
         for number, gradient in enumerate(gradients):
-            output = outputs[number] if number < keep else run(number, True)
-            outputs[number] = None  # with ``output`` rebound, frees the chunk's graph
+            output = run(number, True) if number >= keep else outputs[number]
             output.backward(gradient.to(output.dtype))
+            if number < keep:
+                outputs[number] = None  # with ``output`` rebound, frees the chunk's vectors
     return loss.item(), metrics
 
 
