@@ -1,4 +1,4 @@
-"""``python -m benchmarks [encode generate gpu ...]``: measurements into results/bench/<name>.json."""
+"""``python -m benchmarks [encode train ...]``: measurements into results/bench/<name>.json."""
 
 import importlib
 import sys
@@ -6,7 +6,7 @@ import sys
 from synthembed.profile import ROOT
 from synthembed.provenance import write_json
 
-NAMES = ["encode", "generate", "gpu"]
+NAMES = ["encode", "train", "generate", "gpu"]
 
 
 def main() -> None:

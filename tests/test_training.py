@@ -2,22 +2,34 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
+import multiprocessing
+import random
 import sys
 import time
+import types
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from synthembed import backbone as backbones
-from synthembed import contrastive, profile, train
-from synthembed.backbone import Backbone
+from synthembed import batches, checkpoints, contrastive, memory, profile, trackers, train
+from synthembed.backbone import Backbone, TokenContract
 from synthembed.dropout import CpuDropout
 from synthembed.examples import Example
 from torch.nn import functional as F
+
+contrastive_backward = train.backward
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny products: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def example(n: int, **changes) -> Example:
@@ -59,62 +71,210 @@ def test_masking_takes_out_known_positives_and_nothing_else():
     ]
 
 
-def gradients(model: Backbone, settings, examples, dtype=torch.float64):
-    trainable = {n: p for n, p in model.model.named_parameters() if p.requires_grad}
-    torch.manual_seed(7)
-    batch = train.Batch(examples, model, settings)
-    loss, _ = train.backward(model, batch, settings, "last")
-    found = {n: p.grad.clone() for n, p in trainable.items()}
-    for p in trainable.values():
-        p.grad = None
-    return loss, found
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    chunk=st.integers(8, 400), graphs=st.sampled_from([0, 64, 10**6]), dropout=st.sampled_from([0.0, 0.3]),
-    temperature=st.sampled_from([0.02, 1.0]),
-)  # fmt: skip
-def test_cached_gradients_equal_those_with_all_graphs_kept(chunk, graphs, dropout, temperature):
-    """Same chunks and random state, once with every graph kept (plain backward), once replayed."""
-    from conftest import byte_tokenizer, tiny_model
-
-    base = Backbone(tiny_model("llama").double(), backbones.TokenContract.of(byte_tokenizer("llama")), {})
+def with_adapter(base: Backbone, dropout: float) -> Backbone:
+    """In float64, with an adapter that is not the identity."""
     model = backbones.add_lora(base, profile.Lora(rank=4, alpha=8, dropout=dropout), 0)
+    torch.manual_seed(1)
     for name, p in model.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.05)
     model.model.double().train()
-    plain = tiny(
-        **{"train.chunk_tokens": chunk, "train.graph_tokens": 10**9, "train.temperature": temperature}
-    ).train
-    cached = plain.model_copy(update={"graph_tokens": graphs})
-    (loss, expected), (again, found) = (gradients(model, s, CORPUS[:8]) for s in (plain, cached))
-    assert again == pytest.approx(loss, rel=1e-12)
+    return model
+
+
+def taken(model: Backbone) -> dict[str, torch.Tensor]:
+    """The gradients of what is trained, and none left behind."""
+    found = {n: p.grad for n, p in model.model.named_parameters() if p.requires_grad}
+    model.model.zero_grad(set_to_none=True)
+    return found
+
+
+def plain(model: Backbone, batch: batches.Batch, settings) -> tuple[float, dict]:
+    """Every chunk's graph alive at once, one loss, one backward pass: what autograd gives by itself."""
+    vectors = []
+    for rows, seed in zip(batch.chunks, batch.seeds, strict=True):
+        torch.manual_seed(seed)
+        vectors.append(train.vectors_of(tiny())(model, rows))
+    vectors = F.normalize(torch.cat(vectors), dim=1)
+    logits = vectors[batch.query_rows] @ vectors[batch.document_rows].T / settings.temperature
+    if batch.excluded is not None:
+        logits = logits.masked_fill(batch.excluded, -torch.inf)
+    loss = F.cross_entropy(logits, batch.positives)
+    loss.backward()
+    return loss.item(), taken(model)
+
+
+def cached(model: Backbone, batch: batches.Batch, settings) -> tuple[float, dict]:
+    loss, _ = train.backward(model, batch, settings, train.vectors_of(tiny()))
+    return loss, taken(model)
+
+
+def assert_equal(found: dict, expected: dict, most: float = 1e-9) -> None:
+    assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= 1e-9 * gradient.norm().clamp_min(1e-12), name
+        assert (found[name] - gradient).norm() <= most * gradient.norm().clamp_min(1e-12), name
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    chunk=st.integers(8, 400), graphs=st.sampled_from([0, 64, 10**6]), dropout=st.sampled_from([0.0, 0.3]),
+    temperature=st.sampled_from([0.02, 1.0]), checkpointing=st.booleans(), negatives=st.booleans(),
+    masked=st.booleans(),
+)  # fmt: skip
+def test_cached_gradients_are_those_of_plain_backward(
+    chunk, graphs, dropout, temperature, checkpointing, negatives, masked
+):
+    """Texts of mixed length, some examples without a negative, dropout drawn again from its seed."""
+    from conftest import byte_tokenizer, tiny_model
+
+    base = Backbone(tiny_model("llama"), backbones.TokenContract.of(byte_tokenizer("llama")), {})
+    model = with_adapter(base, dropout)
+    chosen = tiny(
+        **{"train.chunk_tokens": chunk, "train.graph_tokens": graphs, "train.temperature": temperature,
+           "train.hard_negatives": negatives, "train.mask_known_positives": masked}
+    ).train  # fmt: skip
+    batch = batches.Batch(CORPUS[:8], model, chosen, seed=7)
+    loss, expected = plain(model, batch, chosen)
+    memory.set_checkpointing(model, checkpointing)
+    again, found = cached(model, batch, chosen)
+    assert again == pytest.approx(loss, rel=1e-12)
+    assert_equal(found, expected)
 
 
 def test_chunking_does_not_change_the_gradient(llama):
     """Without dropout, any chunking gives the gradient of one plain backward over the whole batch."""
-    llama.model.double()
-    model = backbones.add_lora(llama, profile.Lora(rank=4, alpha=8, dropout=0), 0)
-    model.model.double().train()
-    for name, p in model.model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.05)
-    loss, expected = gradients(
-        model, tiny(**{"train.chunk_tokens": 10**6, "train.graph_tokens": 10**9}).train, CORPUS[:8]
-    )
+    model = with_adapter(llama, 0.0)
+    whole = tiny(**{"train.chunk_tokens": 10**6}).train
+    loss, expected = plain(model, batches.Batch(CORPUS[:8], model, whole), whole)
     for chunk in (16, 60, 200):
-        again, found = gradients(model, tiny(**{"train.chunk_tokens": chunk}).train, CORPUS[:8])
+        cut = tiny(**{"train.chunk_tokens": chunk}).train
+        again, found = cached(model, batches.Batch(CORPUS[:8], model, cut), cut)
         assert again == pytest.approx(loss, rel=1e-10)
-        assert all((found[n] - g).norm() <= 1e-9 * g.norm() for n, g in expected.items())
+        assert_equal(found, expected)
+
+
+def test_accumulated_small_batches_are_not_the_large_batch(llama):
+    """What gradient caching is for: accumulation has fewer negatives, and another gradient."""
+    model, chosen = with_adapter(llama, 0.0), tiny().train
+    _, expected = cached(model, batches.Batch(CORPUS[:8], model, chosen), chosen)
+    for part in (CORPUS[:4], CORPUS[4:8]):
+        train.backward(model, batches.Batch(part, model, chosen), chosen, train.vectors_of(tiny()))
+    accumulated = taken(model)
+    off = [((accumulated[n] / 2 - g).norm() / g.norm()).item() for n, g in expected.items()]
+    assert min(off) > 0.01 and max(off) > 0.1
+
+
+@pytest.mark.parametrize(
+    "size", [{"mini_batch_size": 3}, {"mini_batch_size": 3, "mini_batch_num_tokens": 90}]
+)
+def test_loss_and_gradients_are_those_of_sentence_transformers(llama, tmp_path, size):
+    """Its cached loss on the exported model, the same texts and temperature, in float64."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+    from synthembed import export
+
+    chosen = tiny(**{"train.method": "full", "train.mask_known_positives": False})
+    corpus = [example(n) for n in range(8)]
+    theirs = SentenceTransformer(str(export.export(llama, tmp_path, "last", "natural", "")), device="cpu")
+    theirs.double().train()
+    texts = [[train.query_text(e, "natural") for e in corpus], [e.positive for e in corpus]]
+    texts.append([e.negative for e in corpus])
+    loss = CachedMultipleNegativesRankingLoss(theirs, scale=1 / chosen.train.temperature, **size)
+    value = loss([theirs.preprocess(t) for t in texts], torch.empty(0))
+    value.backward()
+    expected = {n: p.grad for n, p in theirs[0].auto_model.named_parameters()}
+    llama.model.double()
+    model, _ = train.prepare(chosen, llama)
+    ours, found = cached(model, batches.Batch(corpus, model, chosen.train), chosen.train)
+    assert ours == pytest.approx(value.item(), rel=1e-9)
+    assert_equal(found, expected, most=1e-7)
+
+
+def relative(found: dict, expected: dict) -> float:
+    pairs = [(found[n].float() - g.float(), g.float()) for n, g in expected.items()]
+    return (sum(d.square().sum() for d, _ in pairs) / sum(g.square().sum() for _, g in pairs)).sqrt().item()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_gradients_in_half_precision_are_near_those_in_float32(llama, kind, method):
+    """Mixed precision keeps what is trained in float32; float16 scales the vectors' gradient."""
+    results = []
+    for dtype in ("float32", kind):
+        chosen = tiny(**{"backbone.dtype": dtype, "train.method": method, "lora.dropout": 0,
+                         "train.temperature": 0.2, "train.max_grad_norm": 0.1})  # fmt: skip
+        base = fresh(llama)
+        base.model.to(getattr(torch, dtype))
+        model, trainable = train.prepare(chosen, base)
+        assert {p.dtype for p in trainable.values()} == {torch.float32}
+        batch = batches.Batch(CORPUS[:8], model, chosen.train)
+        loss, metrics = train.gradients(chosen, model, batch, chosen.train, trainable)
+        results.append((loss, taken(model), metrics))
+    assert results[1][0] == pytest.approx(results[0][0], rel=0.02)
+    assert relative(results[1][1], results[0][1]) < 0.1
+    assert ("gradient_scale" in results[1][2]) == (kind == "float16")
+
+
+def test_a_scale_that_overflows_is_lowered(llama, monkeypatch):
+    chosen = tiny(**{"backbone.dtype": "float16", "lora.dropout": 0})
+    llama.model.half()
+    model, trainable = train.prepare(chosen, llama)
+    real, tried = train.backward, []
+
+    def overflows(model, batch, settings, run, largest):
+        loss, metrics = real(model, batch, settings, run, largest)
+        tried.append(largest)
+        if largest == 1.0:
+            next(iter(trainable.values())).grad[0] = torch.inf
+        return loss, metrics
+
+    monkeypatch.setattr(train, "backward", overflows)
+    batch = batches.Batch(CORPUS[:8], model, chosen.train)
+    _, metrics = train.gradients(chosen, model, batch, chosen.train, trainable)
+    assert tried == [1.0, 2.0**-6] and math.isfinite(metrics["gradient_norm"])
+
+
+def test_the_loss_in_blocks_of_rows_is_the_loss(monkeypatch):
+    torch.manual_seed(0)
+    q, d = torch.randn(23, 6).double().requires_grad_(), torch.randn(40, 6).double().requires_grad_()
+    positives, excluded = torch.randperm(40)[:23], torch.rand(23, 40) < 0.1
+    excluded[torch.arange(23), positives] = False
+    results = []
+    for rows in (1000, 7):
+        monkeypatch.setattr(contrastive, "ROWS", rows)
+        loss, metrics = contrastive.info_nce(q, d, positives, 0.05, excluded, symmetric=True)
+        results.append((loss, *torch.autograd.grad(loss, (q, d)), metrics))
+    for one, other in zip(results[0][:3], results[1][:3], strict=True):
+        assert torch.allclose(one, other, rtol=1e-12)
+    assert results[0][3] == pytest.approx(results[1][3])
+
+
+def test_the_symmetric_loss_is_the_mean_of_both_directions():
+    torch.manual_seed(0)
+    q, d, positives = torch.randn(4, 5), torch.randn(6, 5), torch.tensor([3, 0, 5, 3])
+    loss, _ = contrastive.info_nce(q, d, positives, 0.1, symmetric=True)
+    cosine = F.cosine_similarity(q[:, None], d[None], dim=-1) / 0.1
+    there = F.cross_entropy(cosine, positives)
+    back = cosine.T[positives]
+    back[0, 3] = back[3, 0] = -torch.inf  # both have document 3: neither is a negative of the other
+    assert loss.item() == pytest.approx((there + F.cross_entropy(back, torch.arange(4))).item() / 2, rel=1e-6)
+
+
+def test_what_is_masked_is_counted(llama):
+    same = [example(1, query="q", positive="p one"), example(2, query="q", positive="p two"),
+            example(3, positive="p one", negative="q")]  # fmt: skip
+    batch = batches.Batch(same, llama, tiny().train)
+    # Each of the first two is a known positive of the other's query; "q" as a document is the query
+    # itself, twice; "p one" occurs twice, one column of three pairs less.
+    assert batch.masked == 2 + 2 + 3
+    assert len(batch.document_rows) == 5 and batch.positives.tolist() == [0, 1, 0]
+    bare = batches.Batch(same, llama, tiny(**{"train.mask_known_positives": False}).train)
+    assert bare.masked == 0 and bare.excluded is None and len(bare.document_rows) == 6
 
 
 def test_only_queries_carry_the_instruction(llama):
     settings = tiny().train
-    batch = train.Batch([example(1)], llama, settings)
+    batch = batches.Batch([example(1)], llama, settings)
     tokenizer = llama.contract.tokenizer
     texts = [tokenizer.decode(row[1:-1]) for chunk in batch.chunks for row in chunk]
     assert sorted(t.startswith("Instruct: Find it\nQuery: ") for t in texts) == [False, False, True]
@@ -142,10 +302,10 @@ def test_schedule_warms_up_and_decays():
 
 
 def test_every_example_is_used_once_an_epoch():
-    settings = tiny().train
-    epoch = [e.id for step in range(3) for e in train.batch_of(CORPUS, settings, 1, step)]
+    batch_of = batches.schedule(tiny().train, CORPUS, 1)
+    epoch = [e.id for step in range(3) for e in batch_of(step)]
     assert sorted(epoch) == sorted(e.id for e in CORPUS)
-    other = [e.id for step in range(3, 6) for e in train.batch_of(CORPUS, settings, 1, step)]
+    other = [e.id for step in range(3, 6) for e in batch_of(step)]
     assert sorted(other) == sorted(epoch) and other != epoch
 
 
@@ -155,7 +315,10 @@ def test_training_lowers_the_loss_and_moves_the_adapter(llama, tmp_path):
     assert [line["step"] for line in log] == list(range(1, 37))
     losses = [line["loss"] for line in log]
     assert sum(losses[-9:]) < 0.9 * sum(losses[:9])
-    assert set(log[0]) >= {"loss", "lr", "tokens", "tokens_per_s", "peak_memory_gb", "mfu", "gradient_norm"}
+    assert set(log[0]) >= {
+        "loss", "accuracy", "positive_similarity", "negative_similarity", "lr", "gradient_norm", "masked",
+        "tokens", "tokens_per_s", "mfu", "peak_memory_gb", "eta_s",
+    }  # fmt: skip
     assert any(p.abs().max() > 0 for n, p in trained.model.named_parameters() if "lora_B" in n)
 
 
@@ -165,69 +328,131 @@ def test_an_adapter_that_did_not_move_is_an_error(llama, tmp_path, monkeypatch):
         train.train(tiny(**{"train.max_steps": 1}), llama, CORPUS, tmp_path)
 
 
+def _infinite(model, *rest):
+    result = contrastive_backward(model, *rest)
+    next(p for p in model.model.parameters() if p.requires_grad).grad[0] = torch.inf
+    return result
+
+
 def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "backward", lambda *a: (math.nan, {}))
-    with pytest.raises(
-        train.TrainingError, match=r"step 0: the loss is nan; examples of the batch: (e\d+ ?){8}"
-    ):
-        train.train(tiny(), llama, CORPUS, tmp_path)
+    real = train.backward
+    for broken, says in ((lambda *a: (math.nan, real(*a)[1]), "the loss is nan"), (_infinite, "norm inf")):
+        monkeypatch.setattr(train, "backward", broken)
+        with pytest.raises(
+            train.TrainingError, match=rf"step 1: .*{says}.*; examples of the batch: (e\d+ ?){{8}}$"
+        ):
+            train.train(tiny(), fresh(llama), CORPUS, tmp_path)
 
 
-RUN = """
-import sys, torch
-sys.path.insert(0, "tests")
-from pathlib import Path
-from test_training import CORPUS, tiny
-from conftest import byte_tokenizer, tiny_model
-from safetensors.torch import save_file
-from synthembed import train
-from synthembed.backbone import Backbone, TokenContract
-torch.set_num_threads(1)
-base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
-trained = train.train(tiny(), base, CORPUS, Path(sys.argv[1]))
-save_file({n: p.detach() for n, p in trained.model.named_parameters() if p.requires_grad}, sys.argv[1] + "/final.safetensors")
-"""
+def run_and_save(folder) -> None:
+    """One training run, in a process of its own."""
+    from conftest import byte_tokenizer, tiny_model
+
+    torch.set_num_threads(1)
+    base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+    trained = train.train(tiny(), base, CORPUS, folder)
+    tensors = {n: p.detach() for n, p in trained.model.named_parameters() if p.requires_grad}
+    save_file(tensors, folder / "final.safetensors")
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path):
+    """Killed with SIGKILL at drawn moments, in a step or while a checkpoint is written."""
+
+    starter = multiprocessing.get_context("forkserver")
+    starter.set_forkserver_preload(["synthembed.train", "peft", "transformers.models.llama.modeling_llama"])
+
     def start(folder):
-        return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stdout=subprocess.DEVNULL)
+        process = starter.Process(target=run_and_save, args=(folder,))
+        process.start()
+        return process
+
+    def finish(process) -> None:
+        process.join(120)
+        assert process.exitcode == 0
 
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert start(whole).wait(120) == 0
-    for kill_after in (3, 7):
+    finish(start(whole))
+    drawn, killed = random.Random(5), 0
+    for kill_after in sorted(drawn.sample(range(1, 10), 6)):
         process = start(torn)
         log = torn / "log.jsonl"
-        while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < kill_after):
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(torn).wait(120) == 0
+        while process.is_alive() and (not log.exists() or log.read_bytes().count(b"\n") < kill_after):
+            time.sleep(0.001)
+        time.sleep(drawn.random() * 0.02)
+        killed += process.is_alive()
+        process.kill()
+        process.join()
+    assert killed >= 3
+    finish(start(torn))
     losses = [
         [(x["step"], x["loss"]) for x in map(json.loads, (f / "log.jsonl").read_text().splitlines())]
         for f in (whole, torn)
     ]
     assert losses[0] == losses[1]
     assert (whole / "final.safetensors").read_bytes() == (torn / "final.safetensors").read_bytes()
+    assert len(list((torn / "checkpoints").iterdir())) == 2
 
 
-def test_a_damaged_checkpoint_is_passed_over(llama, tmp_path, capsys):
-    train.train(tiny(), llama, CORPUS, tmp_path)
-    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
-    newest.write_bytes(newest.read_bytes()[:-100])
+def fresh(llama: Backbone) -> Backbone:
     from conftest import tiny_model
 
-    again = Backbone(tiny_model("llama"), llama.contract, {})
-    train.train(tiny(), again, CORPUS, tmp_path)
+    return Backbone(tiny_model("llama"), llama.contract, {})
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-50] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def other_step(path):
+    path.write_bytes(path.read_bytes().replace(b'"step":"12"', b'"step":"11"'))
+
+
+@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, other_step])
+def test_a_damaged_checkpoint_is_passed_over(llama, tmp_path, capsys, damage):
+    """A file that is short does not parse; one with a wrong bit does, and only the hash tells."""
+    train.train(tiny(), llama, CORPUS, tmp_path)
+    before = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    assert [p.name for p in kept] == ["step-000010.safetensors", "step-000012.safetensors"]
+    whole = {n: t.clone() for n, t in checkpoints.read(kept[-1])[1].items()}
+    damage(kept[-1])
+    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
     said = capsys.readouterr().out
-    assert f"{newest.name} is damaged" in said and "resuming after step 8" in said
+    assert f"{kept[-1].name} is damaged" in said and "resuming after step 10" in said
+    after = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert after == before
+    _, again = checkpoints.read(kept[-1])
+    assert again.keys() == whole.keys() and all(torch.equal(again[n], t) for n, t in whole.items())
+
+
+def test_with_every_checkpoint_damaged_training_starts_again(llama, tmp_path, capsys):
+    train.train(tiny(), llama, CORPUS, tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        flip_a_bit(path)
+    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+    assert "resuming" not in capsys.readouterr().out
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_finished_run_takes_no_further_step(llama, tmp_path, capsys):
+    first = train.train(tiny(), llama, CORPUS, tmp_path)
+    again = train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+    assert "resuming after step 12" in capsys.readouterr().out
+    for (name, one), (_, other) in zip(
+        first.model.named_parameters(), again.model.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
 
 
 def test_checkpoints_of_another_run_are_not_resumed(llama, tmp_path, capsys):
     train.train(tiny(), llama, CORPUS, tmp_path)
-    from conftest import tiny_model
-
-    train.train(tiny(seed=5), Backbone(tiny_model("llama"), llama.contract, {}), CORPUS, tmp_path)
+    train.train(tiny(seed=5), fresh(llama), CORPUS, tmp_path)
     assert "resuming" not in capsys.readouterr().out
 
 
@@ -244,3 +469,126 @@ def test_fast_dropout_keeps_the_expectation_and_its_gradient():
     assert layer.eval()(x) is x
     torch.manual_seed(0)
     assert torch.equal(CpuDropout(0.1)(x), y)
+
+
+def test_budgets_shrink_until_the_heaviest_batch_fits(llama, monkeypatch, tmp_path, capsys):
+    """A stand-in for the allocator: chunks of more than 130 tokens do not fit, and no kept graphs."""
+    real, sizes = memory._try, []
+
+    def limited(model, batch, settings, run):
+        largest = max(len(c) * len(c[0]) for c in batch.chunks)
+        sizes.append(largest)
+        if largest > 130 or settings.graph_tokens:
+            raise torch.OutOfMemoryError("full")
+        real(model, batch, settings, run)
+
+    monkeypatch.setattr(memory, "_try", limited)
+    chosen = tiny(
+        **{"train.chunk_tokens": 1000, "train.graph_tokens": 600, "train.gradient_checkpointing": "auto"}
+    )
+    train.train(chosen, llama, CORPUS, tmp_path)
+    assert sizes[0] > 250 and sizes[-1] <= 130 and len(sizes) == 4
+    said = capsys.readouterr().out
+    assert said.count("out of memory") == 3 and "'gradient_checkpointing': False" in said
+    meta, _ = checkpoints.read(max((tmp_path / "checkpoints").iterdir()))
+    assert json.loads(meta["facts"]) == {
+        "chunk_tokens": 125,
+        "graph_tokens": 0,
+        "gradient_checkpointing": False,
+    }
+    before = len(sizes)
+    (tmp_path / "checkpoints" / "step-000012.safetensors").unlink()
+    train.train(chosen, fresh(llama), CORPUS, tmp_path)  # resumed: as it was found, without trying again
+    assert len(sizes) == before
+
+
+def test_checkpointing_comes_on_only_if_one_text_does_not_fit(llama, monkeypatch, tmp_path):
+    def limited(model, batch, settings, run):
+        if not settings.gradient_checkpointing:
+            raise torch.OutOfMemoryError("full")
+        assert settings.chunk_tokens == 96 and not settings.graph_tokens
+
+    monkeypatch.setattr(memory, "_try", limited)
+    chosen = tiny(**{"train.gradient_checkpointing": "auto", "train.max_steps": 1})
+    found = memory.fit(chosen, backbones.add_lora(llama, chosen.lora, 0), CORPUS, None, {})
+    assert found.gradient_checkpointing is True and found.chunk_tokens == 96  # as asked for, again
+    assert all(m.gradient_checkpointing for m in memory.layers_of(llama.model))
+    monkeypatch.setattr(memory, "_try", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(train.TrainingError, match=r"one text of \d+ tokens does not fit"):
+        memory.fit(chosen, Backbone(llama.model, llama.contract, {}), CORPUS, None, {})
+
+
+def test_the_heaviest_batch_has_the_longest_texts():
+    long = example(99, positive="word " * 40)
+    corpus = [*CORPUS[:23], long]
+    chosen = tiny().train
+    step = memory.heaviest(chosen, corpus, 3)
+    assert long in batches.schedule(chosen, corpus, 3)(step)
+
+
+def test_same_task_batches_hold_one_task_each():
+    corpus = [example(n, family="sts" if n % 3 else "bitext") for n in range(30)]
+    corpus += [example(n, id=f"nq/{n}", family="short-long") for n in range(30, 39)]
+    corpus += [example(n, family="long-long") for n in range(39, 42)]  # fewer than a batch: never drawn
+    chosen = tiny(**{"train.same_task_batches": True, "train.batch_size": 4}).train
+    assert batches.batches_an_epoch(chosen, corpus) == 20 // 4 + 10 // 4 + 9 // 4
+    batch_of = batches.schedule(chosen, corpus, 1)
+    drawn = [batch_of(step) for step in range(9)]
+    assert all(len({e.family for e in batch}) == 1 and len(batch) == 4 for batch in drawn)
+    assert len({e.id for batch in drawn for e in batch}) == 36
+    with pytest.raises(train.TrainingError, match=r"no task has train\.batch_size = 4"):
+        batches.batches_an_epoch(chosen, corpus[-3:])
+
+
+def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
+    before = {n: p.clone() for n, p in llama.model.named_parameters()}
+    trained = train.train(tiny(**{"train.method": "full", "train.max_steps": 3}), llama, CORPUS, tmp_path)
+    assert backbones.merge_lora(trained) is trained
+    now = dict(trained.model.named_parameters())
+    assert all(not torch.equal(now[n], p) for n, p in before.items() if p.ndim == 2)
+
+
+def test_qlora_trains_on_four_bits_and_ends_on_the_base_as_it_was(tmp_path):
+    """Only where bitsandbytes is installed."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    from conftest import byte_tokenizer
+    from transformers import AutoModel, LlamaConfig
+
+    config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    byte_tokenizer("llama").save_pretrained(tmp_path / "base")
+    chosen = tiny(**{"backbone.model": str(tmp_path / "base"), "train.method": "qlora", "train.epochs": 1})
+    base, plain_base = (backbones.load(chosen.backbone) for _ in range(2))
+    trained = train.train(chosen, base, CORPUS, tmp_path / "run")
+    small = [m for m in base.model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    assert len(small) == 2 * 7
+    merged = dict(backbones.merge_lora(trained).model.named_parameters())
+    for name, weight in plain_base.model.named_parameters():
+        assert merged[name].dtype == torch.float32
+        assert torch.equal(merged[name], weight) != ("proj" in name), name
+
+
+def test_a_missing_package_is_named_before_anything_runs(llama, tmp_path, monkeypatch):
+    for name in ("wandb", "trackio", "tensorboard", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, name, None)
+        changes = {"train.method": "qlora"} if name == "bitsandbytes" else {"train.trackers": [name]}
+        with pytest.raises(
+            (trackers.TrackerError, backbones.BackboneError), match=rf"not installed: pip install {name}"
+        ):
+            train.train(tiny(**changes), llama, CORPUS, tmp_path)
+        assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_trackers_get_every_step(llama, tmp_path, monkeypatch):
+    """A stand-in with the interface that wandb and trackio share."""
+    seen = []
+    stand_in = types.SimpleNamespace(
+        init=lambda **options: seen.append(options["project"]),
+        log=lambda values, step: seen.append((step, values["loss"])),
+        finish=lambda: seen.append("end"),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)
+    train.train(tiny(**{"train.trackers": ["trackio"]}), llama, CORPUS, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert seen == ["synthembed", *((x["step"], x["loss"]) for x in log), "end"]

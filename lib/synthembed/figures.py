@@ -67,6 +67,24 @@ def loss_curve(log: list[dict]):
     return figure
 
 
+def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
+    """Peak memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.5, 3))
+        for values, color, label in (
+            (everything, PAPER, "every graph kept (plain backward)"),
+            (budget, OURS, "one budget (gradient caching)"),
+        ):
+            axis.plot(list(values), list(values.values()), marker="o", color=color, label=label)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(list(budget), [f"{b:,}" for b in budget])
+        axis.set(xlabel="batch size, examples", ylabel="peak memory, GB")
+        axis.set_ylim(bottom=0)
+        axis.legend()
+        figure.tight_layout()
+    return figure
+
+
 def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
     """Category scores of several systems side by side."""
     with matplotlib.rc_context(STYLE):

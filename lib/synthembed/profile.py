@@ -143,22 +143,45 @@ class Lora(Section):
 class Train(Section):
     """Contrastive fine-tuning (Sec. 3.2, 4.2, App. A)."""
 
+    method: Literal["lora", "full", "qlora"] = "lora"  # App. A; qlora = LoRA on a base in 4 bits
     instruction: Literal["natural", "none", "task-type"] = "natural"  # Table 5
     batch_size: Annotated[int, Field(ge=2)] = 2048
     max_length: Annotated[int, Field(ge=8)] = 512
     temperature: Annotated[float, Field(gt=0)] = 0.02
     hard_negatives: bool = True
     mask_known_positives: bool = True  # not stated
+    symmetric: bool = False  # also find the query by its positive; not in the paper
+    same_task_batches: bool = False  # not stated
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None  # not stated
     epochs: Annotated[float, Field(gt=0)] = 1.0
     max_steps: Positive | None = None  # None = as many as the epochs give
-    chunk_tokens: Positive = 16_384  # padded tokens a chunk; memory, not mathematics
-    graph_tokens: Annotated[int, Field(ge=0)] = 0  # padded tokens whose graphs may stay in memory
-    gradient_checkpointing: bool = True
+    chunk_tokens: Positive = 16_384  # tokens a chunk, padding included; memory, not mathematics
+    graph_tokens: Annotated[int, Field(ge=0)] = 0  # tokens whose graphs may stay in memory
+    gradient_checkpointing: bool | Literal["auto"] = True  # App. A; "auto" = if one text does not fit
+    try_longest_first: bool = True  # the heaviest batch before step 1, so that memory fails early
+    workers: Positive = 1  # processes of this machine, one GPU each, started by torchrun
+    sharded: bool = False  # weights spread over the workers (FSDP2), for a base that does not fit
     checkpoint_every: Positive = 50
+    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []  # beside log.jsonl
+
+    @model_validator(mode="after")
+    def _possible(self):
+        if self.method == "qlora" and self.sharded:
+            raise ValueError("method qlora and sharded do not go together: choose one of them")
+        return self
+
+
+class Pretrain(Section):
+    """Contrastive pre-training on weakly supervised pairs before fine-tuning (Sec. 5.1, Table 7)."""
+
+    source: str = "docstrings"  # or a .jsonl or .parquet file, a folder of them, a data set's hub id
+    title: str = "title"  # the field of a pair's query side
+    body: str = "body"  # the field of its document side
+    limit: Positive | None = None  # pairs at most
+    set: dict[str, Any] = {}  # overrides for the pre-training run, e.g. train.max_steps: 100
 
 
 class Submission(Section):
@@ -259,6 +282,7 @@ class Profile(Section):
     analyze: Analyze = Analyze()
     backbone: Backbone = Backbone()
     lora: Lora = Lora()
+    pretrain: Pretrain | None = None  # only Table 7 pre-trains
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     ablations: Ablations = Ablations()
@@ -279,6 +303,20 @@ class Profile(Section):
             except ProfileError as error:
                 raise ValueError(f"ablation {row.id!r}: {error}") from None
         return self
+
+    @model_validator(mode="after")
+    def _pretraining_applies(self):
+        if self.pretrain:
+            try:
+                self.for_pretraining()
+            except ProfileError as error:
+                raise ValueError(f"pretrain.set: {error}") from None
+        return self
+
+    def for_pretraining(self) -> Profile:
+        """The profile of the pre-training run: this one with ``pretrain.set`` on top."""
+        changes = {"train.instruction": "none", "pretrain": None} | self.pretrain.set
+        return self.with_overrides(changes)
 
     def with_overrides(self, changes: dict[str, Any]) -> Profile:
         """A copy with dotted keys replaced, validated again; its own ablations are left out."""

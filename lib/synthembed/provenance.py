@@ -47,16 +47,16 @@ STAGES: dict[str, Spec] = {
         ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze")
     ),
     "03_train": Spec(
-        ("02_analyze/examples.jsonl",), ("seed", "backbone", "lora", "train"),
-        keep=("checkpoints/*", "log.jsonl"), scratch=("checkpoints/*",),
+        ("02_analyze/examples.jsonl",), ("seed", "backbone", "lora", "pretrain", "train"),
+        keep=("**/checkpoints/*", "**/log.jsonl"), scratch=("**/checkpoints/*",),
     ),
     "04_evaluate": Spec(
         ("03_train/model/*",), ("seed", "backbone", "train", "evaluate"), keep=("mteb/**/*.json",)
     ),
     "05_ablations": Spec(
         ("02_analyze/examples.jsonl",),
-        ("seed", "backbone", "lora", "train", "evaluate", "ablations"),
-        keep=("rows/**/*",), scratch=("rows/*/checkpoints/*",),
+        ("seed", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
+        keep=("rows/**/*",), scratch=("rows/**/checkpoints/*",),
     ),
     "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "long_context")),
     "07_report": Spec(

@@ -1,0 +1,135 @@
+"""How much of a batch is in memory at a time, found before step 1 by trying the heaviest batch.
+
+A chunk is what runs at once; kept graphs save the second run. Where both do not fit they shrink,
+and gradient checkpointing (a third run) comes on only if one longest text does not fit.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from . import distributed
+from .backbone import Backbone
+from .batches import Batch, TrainingError, query_text, schedule, steps_of
+from .contrastive import cached_backward
+from .examples import Example
+from .profile import Profile, Train
+from .taxonomy import seed_of
+
+
+def found(settings: Train) -> dict:
+    """The settings that ``fit`` may change; a checkpoint carries them, so a resumed run repeats them."""
+    names = ("chunk_tokens", "graph_tokens", "gradient_checkpointing")
+    return {name: getattr(settings, name) for name in names}
+
+
+def fit(
+    profile: Profile,
+    model: Backbone,
+    corpus: list[Example],
+    vectors_of: Callable[[Backbone, list], torch.Tensor],
+    before: dict,
+) -> Train:
+    """``profile.train`` with budgets that fit, or those ``found`` before a run was interrupted.
+
+    Raises TrainingError if not even one longest text fits with gradient checkpointing.
+    """
+    settings = profile.train
+    if before:
+        settings = settings.model_copy(update=before)
+        set_checkpointing(model, settings.gradient_checkpointing is True)
+        return settings
+    if settings.gradient_checkpointing == "auto":
+        settings = settings.model_copy(update={"gradient_checkpointing": False})
+    if not settings.try_longest_first:
+        return settings
+    step = heaviest(settings, corpus, profile.seed)
+    chosen = schedule(settings, corpus, profile.seed)(step)
+    while True:
+        batch = Batch(chosen, model, settings, seed_of(profile.seed, "trial"), distributed.world())
+        short = _out_of_memory(lambda b=batch, s=settings: _try(model, b, s, vectors_of))
+        if short and settings.sharded and distributed.world() > 1:
+            raise TrainingError(  # the other workers wait for this one in the middle of a layer
+                "out of memory on the heaviest batch of a sharded run: lower train.chunk_tokens and "
+                f"train.graph_tokens, now {settings.chunk_tokens:,} and {settings.graph_tokens:,}"
+            )
+        if not distributed.largest(float(short), model.device):
+            return settings
+        longest = max(len(row) for chunk in batch.chunks for row in chunk)
+        settings = smaller(settings, longest, profile.train)
+        set_checkpointing(model, settings.gradient_checkpointing is True)
+        if distributed.rank() == 0:
+            print(f"out of memory on the heaviest batch: trying {found(settings)}", flush=True)
+
+
+def smaller(settings: Train, longest: int, asked: Train) -> Train:
+    """The next settings to try: half the budgets, down to one text of ``longest`` tokens at a time
+    and no kept graphs; then gradient checkpointing, which leaves room for the chunks ``asked`` for."""
+    if settings.chunk_tokens > longest or settings.graph_tokens:
+        chunk = max(longest, settings.chunk_tokens // 2)
+        kept = settings.graph_tokens // 2 if settings.graph_tokens // 2 >= chunk else 0
+        return settings.model_copy(update={"chunk_tokens": chunk, "graph_tokens": kept})
+    if asked.gradient_checkpointing == "auto" and not settings.gradient_checkpointing:
+        return settings.model_copy(
+            update={"gradient_checkpointing": True, "chunk_tokens": max(longest, asked.chunk_tokens)}
+        )
+    raise TrainingError(
+        f"one text of {longest} tokens does not fit in memory: lower train.max_length, use "
+        'train.gradient_checkpointing "auto", train.method qlora, or train.sharded with more workers'
+    )
+
+
+def heaviest(settings: Train, corpus: list[Example], seed: int) -> int:
+    """The step whose batch has most characters, each text cut where max_length may cut it."""
+    batch_of, most = schedule(settings, corpus, seed), 8 * settings.max_length  # characters a token, at most
+
+    def weight(e: Example) -> int:
+        texts = [query_text(e, settings.instruction), e.positive, e.negative or ""]
+        return sum(min(len(t), most) for t in texts)
+
+    return max(range(steps_of(settings, corpus)), key=lambda step: sum(map(weight, batch_of(step))))
+
+
+def _try(model: Backbone, batch: Batch, settings: Train, vectors_of) -> None:
+    """The peak of a step: all graphs that are kept, and one chunk more. Its gradients are dropped."""
+    share, keep = batch.share(distributed.rank()), batch.keep(settings.graph_tokens)
+    chunks = batch.chunks[share][: keep + 1]
+    try:
+        cached_backward(lambda rows: vectors_of(model, rows), chunks, lambda v: (v.square().mean(), {}), keep)
+    finally:
+        model.model.zero_grad(set_to_none=True)
+
+
+def _out_of_memory(attempt: Callable[[], None]) -> bool:
+    try:
+        attempt()
+    except (torch.OutOfMemoryError, MemoryError):
+        pass
+    except RuntimeError as error:  # what a CPU allocator raises
+        if "not enough memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+    else:
+        return False
+    gc.collect()  # the failed pass's tensors, now that its traceback is gone
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
+def set_checkpointing(model: Backbone, on: bool) -> None:
+    """Gradient checkpointing: only each layer's input is kept, and the layer runs again (App. A)."""
+    if on:
+        model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif any(layer.gradient_checkpointing for layer in layers_of(model.model)):
+        model.model.gradient_checkpointing_disable()
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The decoder's layers: what is run again, and what is sharded, as a unit."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]

@@ -1,0 +1,122 @@
+"""Several workers (gloo): the gradients and the run of one worker with the whole batch."""
+
+import json
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+import torch
+from conftest import byte_tokenizer, tiny_model
+from synthembed import backbone as backbones
+from synthembed import batches, distributed, memory, train
+from synthembed.backbone import Backbone, TokenContract
+from test_training import CORPUS, assert_equal, tiny, with_adapter
+
+CASES = {  # settings, dropout, sharded
+    "plain": ({"train.chunk_tokens": 48, "train.graph_tokens": 10**6}, 0.0, False),
+    "dropout, nothing kept": ({"train.chunk_tokens": 48}, 0.3, False),
+    "checkpointing, some kept": (
+        {"train.chunk_tokens": 48, "train.graph_tokens": 64, "train.gradient_checkpointing": True}, 0.3, False,
+    ),
+    "symmetric, no masks": (
+        {"train.chunk_tokens": 48, "train.symmetric": True, "train.mask_known_positives": False}, 0.0, False,
+    ),
+    "one large chunk": ({"train.chunk_tokens": 10**6}, 0.0, False),
+    "sharded": ({"train.chunk_tokens": 48, "train.graph_tokens": 100}, 0.0, True),
+}  # fmt: skip
+
+
+def gradients_of(case: str) -> tuple[float, dict]:
+    """Loss and gradients of the case on the workers that there are, in float64."""
+    changes, dropout, sharded = CASES[case]
+    chosen = tiny(**changes)
+    base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+    model = with_adapter(base, dropout)
+    memory.set_checkpointing(model, chosen.train.gradient_checkpointing)
+    if sharded and distributed.world() > 1:
+        distributed.shard(model.model, memory.layers_of(model.model))
+    batch = batches.Batch(CORPUS[:12], model, chosen.train, 7, distributed.world())
+    trainable = {n: p for n, p in model.model.named_parameters() if p.requires_grad}
+    loss, _ = train.gradients(chosen, model, batch, chosen.train, trainable)
+    return loss, {n: distributed.whole(p.grad) for n, p in trainable.items()}
+
+
+def in_workers(workers: int, *arguments: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(workers),
+    ]
+    done = subprocess.run([*command, __file__, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_gradients_of_several_workers_are_those_of_one(tmp_path, workers):
+    """Not 1/workers of them; on every worker the same. Negatives are gathered, so the loss is the same."""
+    in_workers(workers, str(tmp_path))
+    for case in CASES:
+        loss, expected = gradients_of(case)
+        for rank in range(workers):
+            found = torch.load(tmp_path / f"{rank}.pt")[case]
+            assert found["loss"] == pytest.approx(loss, rel=1e-12), case
+            assert_equal(found["gradients"], expected)
+
+
+def test_all_workers_get_their_share_and_every_text_once(llama):
+    chosen = tiny(**{"train.chunk_tokens": 100}).train
+    alone = batches.Batch(CORPUS, llama, chosen, 7)
+    for workers in (2, 3, 4):
+        batch = batches.Batch(CORPUS, llama, chosen, 7, workers)
+        parts = [batch.chunks[batch.share(w)] for w in range(workers)]
+        assert len({len(p) for p in parts}) == 1 and list(chain(*parts)) == batch.chunks
+        assert sum(batch.sizes()) == sum(map(len, batch.chunks))
+        rows, single = list(chain(*batch.chunks)), list(chain(*alone.chunks))
+        for name in ("query_rows", "document_rows"):
+            here, there = getattr(batch, name), getattr(alone, name)
+            assert [rows[i] for i in here] == [single[i] for i in there]
+        tokens = [sum(len(r) for c in p for r in c) for p in parts]
+        assert max(tokens) - min(tokens) <= 2 * chosen.chunk_tokens
+
+
+def test_a_sharded_run_of_two_workers_is_the_run_of_one(tiny_folder, tmp_path):
+    """Started by torchrun from here, with checkpoints of the shards put together."""
+    changes = {"backbone.model": str(tiny_folder), "train.epochs": 1, "lora.dropout": 0}
+    losses, models = [], []
+    for workers in (1, 2):
+        chosen = tiny(**changes, **{"train.workers": workers, "train.sharded": True})
+        base = backbones.load(chosen.backbone, chosen.seed)
+        trained = train.train(chosen, base, CORPUS, tmp_path / str(workers))
+        log = (tmp_path / str(workers) / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+        models.append({n: p for n, p in trained.model.named_parameters() if p.requires_grad})
+        assert not list((tmp_path / str(workers)).glob("job*"))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for name, one in models[0].items():
+        assert torch.allclose(models[1][name], one, atol=2e-3), name
+
+
+def test_a_worker_that_fails_says_why(tmp_path):
+    with pytest.raises(
+        RuntimeError, match=r"2 workers failed; workers.log has all of it:\n(.*\n)*.*No module"
+    ):
+        distributed.launch("synthembed.nothing", [], 2, tmp_path / "workers.log")
+
+
+def _worker(folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.join()
+    found = {}
+    for case in CASES:
+        loss, gradients = gradients_of(case)
+        found[case] = {"loss": loss, "gradients": gradients}
+    torch.save(found, f"{folder}/{distributed.rank()}.pt")
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    _worker(*sys.argv[1:])
