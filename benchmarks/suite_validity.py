@@ -44,8 +44,8 @@ TYPES = {
     "sts": "STS", "classification": "Classification", "clustering": "Clustering",
     "pair": "PairClassification", "retrieval": "Retrieval", "bitext": "BitextMining",
 }  # fmt: skip
-CAP = 300  # pairs, test texts or queries taken from a set, with a fixed seed
-DOCUMENTS = 600  # documents of a retrieval set: those judged for the queries taken, then others
+CAP = 200  # pairs, test texts or queries taken from a set, with a fixed seed
+DOCUMENTS = 400  # documents of a retrieval set: those judged for the queries taken, then others
 SYSTEMS = ["bm25", "static", "base", "base, mean", "half-trained", "trained", "minilm"]
 FOLDER = profile.ROOT / "results" / "suite_validity"
 WIDE, SOLVED = 3.0, 97.0  # a task tells nothing if all systems are within 3 points, or the best is over 97
