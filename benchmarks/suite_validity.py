@@ -163,7 +163,11 @@ def system(name: str, models: dict[str, Path | None]):
     weights = hashlib.sha256()
     for parameter in loaded.model.parameters():
         weights.update(parameter.detach().float().numpy().tobytes())
-    return evaluate.MtebEncoder(encoder, f"synthembed/{name}", "1", style), lambda task: True, weights.hexdigest()
+    return (
+        evaluate.MtebEncoder(encoder, f"synthembed/{name}", "1", style),
+        lambda task: True,
+        weights.hexdigest(),
+    )
 
 
 def score(name: str, models: dict, suite: list, real: list) -> dict[str, list[dict]]:
@@ -216,7 +220,9 @@ def show(suite: dict[str, list[dict]], real: dict[str, list[dict]]) -> None:
     full = {k: {s: m for s, m in v.items() if len(m) == len(shared)} for k, v in means.items()}
     total = {k: {s: float(np.mean(list(m.values()))) for s, m in v.items()} for k, v in full.items()}
     standard = {k: mean_standard(v, shared) for k, v in means.items()}
-    print(f"\n| system | {' | '.join(shared)} | Mean | rank | rank with BM25 |\n|{'---|' * (len(shared) + 4)}")
+    print(
+        f"\n| system | {' | '.join(shared)} | Mean | rank | rank with BM25 |\n|{'---|' * (len(shared) + 4)}"
+    )
     for side in ("suite", "real"):
         places, places_all = _places(total[side]), _places(standard[side])
         for s, m in means[side].items():
@@ -252,7 +258,9 @@ def _tasks(title: str, rows: dict[str, list[dict]]) -> None:
         gap = max(values.values()) - min(values.values())
         mark = " does not discriminate" if gap < WIDE or max(values.values()) > SOLVED else ""
         cells = [f"{values[s]:.1f}" if s in values else "" for s in rows]
-        print(f"| {task.removeprefix('Embedded').removeprefix('Real-')} | {' | '.join(cells)} | {gap:.1f}{mark} |")
+        print(
+            f"| {task.removeprefix('Embedded').removeprefix('Real-')} | {' | '.join(cells)} | {gap:.1f}{mark} |"
+        )
 
 
 def main() -> None:
