@@ -139,7 +139,7 @@ def test_a_text_that_slipped_into_the_corpus_is_found_in_both_directions(tmp_pat
     texts = [t for t in contamination.suite_texts() if 12 <= len(t.split()) <= 40 and t.isascii()][:200]
     copied, changed = texts[0].upper() + "!", texts[1] + " indeed"
     content = json.dumps({"S1": copied, "S2": changed, "S3": "Nothing of the sort stands anywhere else"})
-    tasks = json.dumps({"tasks": ["Given a sentence, find its translation into the other language"]})
+    tasks = json.dumps({"tasks": ["Retrieve translations of the given sentence"]})
     file = tmp_path / "recording.jsonl"
     bodies = [{"choices": [{"message": {"content": c}}]} for c in (content, tasks)]
     file.write_text("\n".join(json.dumps(reply_line(str(n), body)) for n, body in enumerate(bodies)))
