@@ -147,3 +147,16 @@ def test_a_text_that_slipped_into_the_corpus_is_found_in_both_directions(tmp_pat
     assert contamination.shared(found, texts) == [(copied, texts[0]), (changed, texts[1])]
     assert contamination.shared(texts, found) == [(texts[0], copied), (texts[1], changed)]
     assert contamination.shared(contamination.suite_instructions(), instructions, least=1)
+
+
+def test_bm25_stands_where_its_retrieval_puts_it():
+    from benchmarks.suite_validity import agreement, mean_standard
+
+    means = {
+        "weak": {"STS": 10.0, "Retr.": 20.0},
+        "strong": {"STS": 50.0, "Retr.": 40.0},
+        "bm25": {"Retr.": 30.0},
+    }
+    found = mean_standard(means, ["STS", "Retr."])
+    assert found["weak"] < found["bm25"] < found["strong"]
+    assert agreement(found, {"weak": 1, "bm25": 2, "strong": 3}) == (pytest.approx(1), 3)
