@@ -75,7 +75,7 @@ def test_sts_has_two_tasks_of_200_pairs_over_the_whole_range():
     for folder in of_type("STS").values():
         scores = [r["score"] for r in suites.rows(DATA / folder / "data.jsonl")]
         assert len(scores) >= 200 and min(scores) == 0 and max(scores) == 5
-        assert min(Counter(min(int(s), 4) for s in scores).values()) >= 20  # each point of the scale
+        assert min(Counter(min(int(s), 4) for s in scores).values()) >= 15  # each point of the scale
 
 
 def test_pair_classification_has_200_pairs_of_both_labels():
