@@ -24,6 +24,7 @@ from datasets import Dataset, DatasetDict
 from scipy.stats import rankdata, spearmanr
 from synthembed import backbone, evaluate, profile, scores, suites
 from synthembed.encoder import Encoder
+from threadpoolctl import threadpool_limits
 
 # Real sets by name, and mteb's task of it, whose instruction is used.
 REAL = {
@@ -179,7 +180,8 @@ def score(name: str, models: dict, suite: list, real: list) -> dict[str, list[di
         identity = hashlib.sha256(json.dumps([weights, sorted(prompts)]).encode()).hexdigest()[:12]
         start = time.monotonic()
         folder = FOLDER / name.replace(", ", "-") / f"{side}-{identity}"
-        found[side] = evaluate.run_tasks(model, [t for t in tasks if can(t)], folder, name, side)
+        with threadpool_limits(1, "blas"):  # numpy's threads and torch's get in each other's way
+            found[side] = evaluate.run_tasks(model, [t for t in tasks if can(t)], folder, name, side)
         print(f"{name}, {side}: {time.monotonic() - start:.0f} s", flush=True)
     return found
 

@@ -229,7 +229,7 @@ TASKS = [
     ("EmbeddedIntent", "Classification", "classification/intent",
      "Given a customer's message, find what the customer wants", "Fourteen intents of a self-service assistant.", None),
     ("EmbeddedEmotion", "Classification", "classification/emotion",
-     "Classify the emotion expressed in the given message", "Six emotions, seldom named in the text.", None),
+     "Classify the emotion expressed in the given message", "Six emotions, in half of the texts not named.", None),
     ("EmbeddedForumTitles", "Clustering", "clustering/forum_titles",
      "Identify the community in which the given title was posted", "Titles from twelve communities.", None),
     ("EmbeddedAbstracts", "Clustering", "clustering/abstracts",
