@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from functools import cache
@@ -41,7 +42,12 @@ class BudgetError(ValueError):
 
 
 class Meter:
-    """Money spent so far, against a budget; counts the usage that replies report."""
+    """Money against a budget, in USD: ``spent`` by what replies report, ``reserved`` for requests in
+    flight, ``unconfirmed`` for requests that ended without a reply and may have been billed.
+
+    A request is reserved at what it costs if its reply is as long as it may be, so that the budget
+    holds whatever the replies turn out to be.
+    """
 
     def __init__(self, budget: float | None, models: dict[str, float], batch: bool):
         unknown = [m for m, share in models.items() if share and price(m, 0, 0, batch) is None]
@@ -50,15 +56,30 @@ class Meter:
                 f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: add it to "
                 "lib/synthembed/prices.yaml, or set generate.budget_usd=null"
             )
-        self.budget, self.batch, self.spent = budget, batch, 0.0
+        self.budget, self.batch = budget, batch
+        self.spent = self.reserved = self.unconfirmed = 0.0
         self.models = [m for m, share in models.items() if share]
 
-    def add(self, reply: dict) -> None:
+    def cost(self, reply: dict) -> float:
+        """USD of a stored reply, by the usage that it reports; 0 where no model has a price."""
         body = reply["response"]["body"]
         used = body.get("usage") or {}
         tokens = (used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0)
         found = [price(m, *tokens, self.batch) or 0.0 for m in self._candidates(body.get("model") or "")]
-        self.spent += max(found, default=0.0)
+        return max(found, default=0.0)
+
+    def add(self, reply: dict) -> None:
+        """Count a reply that an earlier run stored."""
+        self.spent += self.cost(reply)
+
+    def charge(self, reply: dict) -> None:
+        """Count a new reply; raises BudgetError if there is a budget and no usage to hold it by."""
+        self.add(reply)
+        if self.budget is not None and not reply["response"]["body"].get("usage"):
+            raise BudgetError(
+                f"generate.budget_usd = {self.budget}, but the endpoint reports no usage, so that it "
+                "cannot be kept: set generate.budget_usd=null, or use an endpoint that reports usage"
+            )
 
     def _candidates(self, answered: str) -> list[str]:
         """The requested models that may have answered under a name such as "gpt-4-0613" or
@@ -67,14 +88,34 @@ class Meter:
         fits = [m for m in self.models if re.fullmatch(re.escape(m) + r"(-\d[\d-]*)?", name)]
         return fits or self.models
 
-    def expected(self, line: dict) -> float:
-        """USD that a request will cost: its prompt, and a quarter of the tokens it may reply with."""
+    def worst(self, line: dict) -> float:
+        """USD that a request costs at most: all the tokens it may reply with, and a prompt (its
+        schema counts) of half as many tokens as characters."""
         body = line["body"]
-        prompt = len(body["messages"][0]["content"]) / CHARACTERS_PER_TOKEN
-        return price(body["model"], prompt, body["max_completion_tokens"] / 4, self.batch) or 0.0
+        prompt = len(json.dumps(body, ensure_ascii=False)) / 2
+        return price(body["model"], prompt, body["max_completion_tokens"], self.batch) or 0.0
 
-    def exhausted(self) -> bool:
-        return self.budget is not None and self.spent >= self.budget
+    def committed(self) -> float:
+        return self.spent + self.unconfirmed + self.reserved
+
+    def reserve(self, line: dict) -> bool:
+        """Set aside what a request costs at most; False if the budget does not reach for it."""
+        worst = self.worst(line)
+        if self.budget is not None and self.committed() + worst > self.budget:
+            return False
+        self.reserved += worst
+        return True
+
+    def release(self, line: dict) -> None:
+        self.reserved = max(0.0, self.reserved - self.worst(line))
+
+    def used_up(self, left: str = "") -> str:
+        """What to tell when the budget ends a run."""
+        unsure = f", {self.unconfirmed:.2f} for requests without an answer" if self.unconfirmed else ""
+        return (
+            f"generate.budget_usd = {self.budget} is used up ({self.spent:.2f} spent{unsure}; a request is "
+            f"sent only if its longest reply can be paid){left}: raise it and run again to go on"
+        )
 
     def note(self) -> str:
         return f"{self.spent:.2f} USD" if self.spent else ""

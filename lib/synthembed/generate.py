@@ -23,6 +23,9 @@ from .taxonomy import Family, Item
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
+# Reasons among the failures that count no request of ours, and so leave none without an answer.
+NO_REQUEST = ("no brainstormed task", "unknown custom_id", "output line is not JSON")
+
 
 def generate(profile: Profile, folder: Path) -> dict:
     """Both steps into ``folder``: requests.jsonl, items.jsonl, replies.jsonl, usage.json.
@@ -31,7 +34,9 @@ def generate(profile: Profile, folder: Path) -> dict:
     GenerationStopped, with usage.json written, if the endpoint or the budget ends the run.
     """
     store = ReplyStore(folder / "replies.jsonl")
-    meter = Meter(profile.generate.budget_usd, profile.generate.models, profile.generate.backend == "batch")
+    g = profile.generate
+    paid = g.backend != "recorded"
+    meter = Meter(g.budget_usd if paid else None, g.models, batch=g.backend == "batch")
     for line in store.lines():
         meter.add(line)
     failures: Counter = Counter()
@@ -44,7 +49,11 @@ def generate(profile: Profile, folder: Path) -> dict:
         failures += ask(folder / "requests.jsonl", profile, store, meter)
     finally:
         store.close()
-        usage = usage_of(folder) | {"failures": dict(+failures), "spent_usd": round(meter.spent, 4)}
+        usage = usage_of(folder, meter) | {
+            "failures": dict(+failures),
+            "spent_usd": round(meter.spent, 4),
+            "unconfirmed_usd": round(meter.unconfirmed, 4),
+        }
         write_json(folder / "usage.json", usage)
     return usage
 
@@ -124,8 +133,8 @@ def read_items(folder: Path) -> dict[str, Item]:
     return found
 
 
-def usage_of(folder: Path) -> dict:
-    """Replies and tokens per model, family and language, as the endpoint reported them.
+def usage_of(folder: Path, meter: Meter) -> dict:
+    """Replies, tokens and USD per model, family and language, as the endpoint reported them.
 
     Recorded replies report no usage and are counted as such.
     """
@@ -145,4 +154,7 @@ def usage_of(folder: Path) -> dict:
             counts["replies_without_usage"] += not used
             counts["prompt_tokens"] += used.get("prompt_tokens") or 0
             counts["completion_tokens"] += used.get("completion_tokens") or 0
+            counts["usd"] += meter.cost(line)
+    for counts in (c for group in groups.values() for c in group.values()):
+        counts["usd"] = round(counts["usd"], 6)
     return {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}
