@@ -6,8 +6,9 @@ from collections import Counter
 
 import pandas as pd
 
-from .examples import Example
-from .filters import words
+from .examples import Drops, Example
+from .filters import REASONS, words
+from .profile import Analyze
 from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES, Item
 
 
@@ -82,3 +83,24 @@ def coverage(items: dict[str, Item]) -> pd.DataFrame:
     )
     rows = [{"family": f, "placeholder": n, "value": v, "requests": k} for (f, n, v), k in counts.items()]
     return pd.DataFrame(rows).sort_values(["family", "placeholder", "value"], ignore_index=True)
+
+
+def funnel(drops: Drops, settings: Analyze) -> list[tuple[str, int]]:
+    """(step, what is left after it): replies, those that are valid, then filter by filter."""
+    left = drops.kept + sum(drops.counts.values())
+    steps = [("replies", left)]
+    left -= sum(n for reason, n in drops.counts.items() if reason not in REASONS.values())
+    steps.append(("valid", left))
+    for switch, reason in REASONS.items():
+        if getattr(settings, switch):
+            left -= drops.counts[reason]
+            steps.append((f"without: {reason}", left))
+    return steps
+
+
+def dropped(drops: Drops) -> pd.DataFrame:
+    """One row per reason: how many it dropped, and one that it dropped."""
+    rows = [
+        {"reason": r, "dropped": n, "for example": drops.samples[r][0]} for r, n in drops.counts.most_common()
+    ]
+    return pd.DataFrame(rows, columns=["reason", "dropped", "for example"])

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import httpx
 import openai
 
 from .cost import Meter
@@ -31,9 +30,7 @@ FRUITLESS = 2  # rounds in a row without a single reply, after which what failed
 LEAST_WAVE = 0.1  # of the missing requests; a budget that reaches for fewer ends the run
 PATIENCE_S = 3600.0  # how long the endpoint may fail to answer while batches are waited for
 ENDED = ("completed", "failed", "expired", "cancelled")
-PASSING = (
-    openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, httpx.TransportError,
-)  # fmt: skip
+PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 
 
 def ask(requests: Path, settings: Generate, store: ReplyStore, meter: Meter) -> Counter:
@@ -77,7 +74,7 @@ def _named_errors():
     except openai.APIStatusError as error:
         told = f"HTTP {error.status_code}: {_said(error)}"
         raise GenerationStopped(f"the endpoint refused ({told}); run again to go on") from None
-    except (openai.APIConnectionError, httpx.TransportError) as error:
+    except openai.APIConnectionError as error:
         raise GenerationStopped(f"the endpoint failed ({error}); run again to go on") from None
 
 
@@ -248,7 +245,13 @@ def _store(client, batch, sent: Path, store: ReplyStore, meter: Meter) -> Counte
 def _downloaded(client, file_id: str, to: Path) -> Iterator[dict | None]:
     """The lines of a file of the endpoint, by way of the disk; None for one that is not JSON."""
     with client.files.with_streaming_response.content(file_id) as response:
-        response.stream_to_file(to)
+        try:
+            response.stream_to_file(to)
+        except OSError:  # of the disk
+            raise
+        except Exception as error:  # of the HTTP client, which the SDK does not wrap while it streams
+            told = f"the download of {file_id} broke off ({error})"
+            raise openai.APIConnectionError(message=told, request=response.http_request) from error
     with open(to, "rb") as file:  # in bytes, only "\n" ends a line
         for text in filter(bytes.strip, file):
             try:

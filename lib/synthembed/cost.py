@@ -157,7 +157,10 @@ def figures(profile: Profile) -> dict:
         for n, amount in enumerate((1, prompt, reply)):
             row[n] += weight * amount
     total = len(first) + g.examples
-    rate = g.requests_per_minute / 60 if g.requests_per_minute else float("inf")
+    tokens = sum(p + c for _, p, c in models.values())
+    hours = [total * SECONDS_PER_REPLY / g.concurrency / 3600]
+    hours += [total / g.requests_per_minute / 60] if g.requests_per_minute else []
+    hours += [tokens / g.tokens_per_minute / 60] if g.tokens_per_minute else []
     return {
         "brainstorm_requests": len(first),
         "example_requests": g.examples,
@@ -166,9 +169,14 @@ def figures(profile: Profile) -> dict:
         },
         "live_usd": _sum(price(m, p, c, False) for m, (_, p, c) in models.items()),
         "batch_usd": _sum(price(m, p, c, True) for m, (_, p, c) in models.items()),
-        "live_hours": total / min(g.concurrency / SECONDS_PER_REPLY, rate) / 3600,
-        "batches": -(-total // 50_000),
+        "live_hours": max(hours),
+        "batches": sum(-(-int(r) // 50_000) for r, _, _ in models.values()) + (len(models) if first else 0),
+        "batch_rounds": 2 if first else 1,
     }
+
+
+def _many(tokens: float) -> str:
+    return f"{tokens / 1e6:,.1f}M" if tokens >= 1e6 else f"{tokens / 1e3:,.1f}k"
 
 
 def _sum(parts) -> float | None:
@@ -185,15 +193,20 @@ def estimate(profile: Profile) -> str:
     ]
     for model, row in f["models"].items():
         lines.append(
-            f"  {model}: {row['requests']:,.0f} requests, {row['prompt_tokens'] / 1e6:,.1f}M prompt and "
-            f"{row['completion_tokens'] / 1e6:,.1f}M completion tokens"
+            f"  {model}: {row['requests']:,.0f} requests, {_many(row['prompt_tokens'])} prompt and "
+            f"{_many(row['completion_tokens'])} completion tokens"
         )
     if f["live_usd"] is None:
         unknown = [m for m in f["models"] if m not in table["models"]]
         lines.append(f"  money: no price for {', '.join(unknown)} in prices.yaml ({table['date']})")
     else:
         lines.append(f"  live:  {f['live_usd']:,.2f} USD, about {f['live_hours']:,.1f} hours")
-        lines.append(f"  batch: {f['batch_usd']:,.2f} USD, {f['batches']} batch(es), each within 24 hours")
+        lines.append(
+            f"  batch: {f['batch_usd']:,.2f} USD, {f['batches']} batches in {f['batch_rounds']} round(s) of "
+            "at most 24 hours"
+        )
+        if profile.generate.budget_usd is not None:
+            lines.append(f"  generate.budget_usd = {profile.generate.budget_usd:,.2f} is never exceeded")
     lines.append(
         f"  (prices of {table['date']}; {CHARACTERS_PER_TOKEN:g} characters a prompt token, "
         f"{TOKENS_PER_WORD:g} tokens a word of reply, x{OTHER_LANGUAGES:g} outside English)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 
@@ -223,19 +224,41 @@ def length_in_range(example: Example, item: Item) -> bool:
     return all(least <= word_count(t) <= (most or float("inf")) for t, least, most in bounds)
 
 
+# The switches of the profile's ``analyze`` section in the order of the filters, and the reason that
+# each one counts its drops under.
+REASONS = {
+    "refusals": "refusal phrase",
+    "negative_equals_positive": "negative equals positive",
+    "length_out_of_range": "length out of range",
+    "copied_query": "query copied into positive",
+    "leakage": "also in an evaluation set",
+    "language_mismatch": "language mismatch",
+    "exact_duplicates": "exact duplicate",
+    "near_duplicates": "near-duplicate",
+}
+
+
 def filtered(
     examples: Iterable[Example],
     settings: Analyze,
     drops: Drops,
     items: dict[str, Item] | None = None,
     evaluation_texts: Iterable[str] = (),
+    benchmark_texts: Iterable[str] = (),
 ) -> Iterator[Example]:
     """The examples that pass every filter that is on; the rest is counted in ``drops``.
 
-    ``items`` (by example id) tell which lengths were asked for; ``evaluation_texts`` are what no
-    example may contain (Appendix B).
+    ``items`` (by example id) tell which lengths were asked for. No example may contain one of
+    ``benchmark_texts``, nor anything near one of ``evaluation_texts`` (Appendix B): the first may be
+    millions, the second are held in memory.
     """
-    checks = list(_checks(settings, items or {}, evaluation_texts))
+    leaks = (
+        Leakage(evaluation_texts, benchmark_texts, settings.near_duplicate_threshold)
+        if settings.leakage
+        else None
+    )
+    tests = _tests(settings, items or {}, leaks)
+    checks = [(reason, tests[switch]) for switch, reason in REASONS.items() if getattr(settings, switch)]
     for example in examples:
         reason = next((name for name, fails in checks if fails(example)), None)
         if reason:
@@ -245,66 +268,69 @@ def filtered(
             yield example
 
 
-def _checks(settings: Analyze, items: dict[str, Item], evaluation_texts: Iterable[str]):
-    """(reason, test) of each filter that is on, cheap ones first; near-duplicates remember what passed."""
-    if settings.refusals:
-        yield "refusal phrase", lambda e: any(map(is_refusal, (e.query, *e.documents())))
-    if settings.negative_equals_positive:
-        yield (
-            "negative equals positive",
-            lambda e: bool(e.negative) and normalised(e.positive) == normalised(e.negative),
-        )
-    if settings.length_out_of_range:
-        yield "length out of range", lambda e: e.id in items and not length_in_range(e, items[e.id])
-    if settings.copied_query:
-        yield "query copied into positive", _copies
-    if settings.leakage:
-        leaks = Leakage(evaluation_texts, settings.near_duplicate_threshold)
-        yield "also in an evaluation set", leaks
-    if settings.language_mismatch:
-        yield "language mismatch", _wrong_language
-    if settings.exact_duplicates:
-        seen: set[bytes] = set()
+def _tests(settings: Analyze, items: dict[str, Item], leaks: Leakage | None) -> dict:
+    """Switch → test of an example; the two for duplicates remember what has passed the others."""
+    seen: set[bytes] = set()
 
-        def repeated(e: Example) -> bool:
-            key = hashlib.blake2b(
-                f"{normalised(e.query)}|{normalised(e.positive)}".encode(), digest_size=16
-            ).digest()
-            return key in seen or bool(seen.add(key))
+    def repeated(e: Example) -> bool:
+        text = f"{normalised(e.query)}|{normalised(e.positive)}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return key in seen or bool(seen.add(key))
 
-        yield "exact duplicate", repeated
-    if settings.near_duplicates:
-        queries, documents = (NearDuplicates(settings.near_duplicate_threshold) for _ in range(2))
+    queries, documents = (NearDuplicates(settings.near_duplicate_threshold) for _ in range(2))
 
-        def near(e: Example) -> bool:
-            if e.family == "bitext":
-                return queries.seen(e.id, e.query)
-            found = documents.find(e.positive) or queries.find(e.query)
-            if not found:
-                queries.seen(e.id, e.query)
-                documents.seen(e.id, e.positive)
-            return bool(found)
+    def near(e: Example) -> bool:
+        if e.family == "bitext":
+            return queries.seen(e.id, e.query)
+        found = documents.find(e.positive) or queries.find(e.query)
+        if not found:
+            queries.seen(e.id, e.query)
+            documents.seen(e.id, e.positive)
+        return bool(found)
 
-        yield "near-duplicate", near
+    return {
+        "refusals": lambda e: any(map(is_refusal, (e.query, *e.documents()))),
+        "negative_equals_positive": lambda e: (
+            bool(e.negative) and normalised(e.positive) == normalised(e.negative)
+        ),
+        "length_out_of_range": lambda e: e.id in items and not length_in_range(e, items[e.id]),
+        "copied_query": _copies,
+        "leakage": leaks,
+        "language_mismatch": _wrong_language,
+        "exact_duplicates": repeated,
+        "near_duplicates": near,
+    }
 
 
 class Leakage:
-    """Whether an example shares a text, or nearly, with evaluation data (Appendix B: string match).
+    """Whether an example shares a text with evaluation data (Appendix B: string match, whatever the
+    case and spacing), or nearly one with ``texts``, which are few enough to be compared by likeness.
 
     Texts of fewer than five words say little and are not counted, as in the paper.
     """
 
-    def __init__(self, texts: Iterable[str], threshold: float):
-        self.exact: set[str] = set()
+    def __init__(self, texts: Iterable[str], benchmark: Iterable[str], threshold: float):
         self.near = NearDuplicates(threshold)
+        exact = array("Q")  # 8 bytes a text: a benchmark has millions
         for number, text in enumerate(dict.fromkeys(texts)):
             if len(words(text)) >= LEAST_WORDS:
-                self.exact.add(normalised(text))
+                exact.append(_text64(text))
                 self.near.seen(str(number), text)
+        exact.extend(_text64(text) for text in benchmark if len(words(text)) >= LEAST_WORDS)
+        self.exact = np.unique(np.array(exact, dtype=np.uint64))
 
     def __call__(self, example: Example) -> bool:
         texts = [t for t in (example.query, *example.documents()) if len(words(t)) >= LEAST_WORDS]
-        return any(normalised(t) in self.exact or self.near.find(t) for t in texts)
+        return any(self._exactly(t) or self.near.find(t) for t in texts)
+
+    def _exactly(self, text: str) -> bool:
+        key = np.uint64(_text64(text))
+        place = np.searchsorted(self.exact, key)
+        return place < len(self.exact) and self.exact[place] == key
+
+
+def _text64(text: str) -> int:
+    return _hash64(normalised(text).encode())
 
 
 def _copies(example: Example) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from . import requests
 from .cost import Meter
-from .examples import Rejected, tasks_of
+from .examples import Rejected, parse, tasks_of
 from .profile import Profile
 from .provenance import write_json
 from .replies import GenerationStopped, ReplyStore, read_lines
@@ -131,6 +131,22 @@ def read_items(folder: Path) -> dict[str, Item]:
         data["placeholders"] = tuple(map(tuple, data["placeholders"]))
         found[custom_id] = Item(**data)
     return found
+
+
+def first_valid(folder: Path, items: dict[str, Item], *wishes: Callable[[Item], bool]) -> tuple[Item, dict]:
+    """An item and its stored reply, to look at: the first that parses and fits the first wish that any
+    fits. Raises GenerationStopped if no reply does."""
+    for wish in wishes:
+        for line in read_lines(folder / "replies.jsonl"):
+            item = items.get(line["custom_id"])
+            if item is None or not wish(item):
+                continue
+            try:
+                parse(line, item)
+            except Rejected:
+                continue
+            return item, line
+    raise GenerationStopped("no usable reply of that kind is stored: look at usage.json for the failures")
 
 
 def usage_of(folder: Path, meter: Meter) -> dict:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl
 
-import httpx
 import openai
 from aiolimiter import AsyncLimiter
 
@@ -192,8 +191,9 @@ class _Failed(Exception):
 
 
 def _unsent(error: openai.APIConnectionError) -> bool:
-    """Whether no connection came about, so that nothing can have been billed."""
-    return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    """Whether no connection came about, so that nothing can have been billed. By name, as the SDK's
+    versions bring different HTTP clients."""
+    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
 def _said(error: openai.APIStatusError) -> str:
