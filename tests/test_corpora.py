@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from datasets import Dataset, load_dataset
-from synthembed import analysis, contamination, filters
+from synthembed import analysis, contamination, examples, filters, generate, profile
 from synthembed.examples import Drops
 from synthembed.profile import Analyze
 from test_examples import LONG, make
@@ -212,3 +212,30 @@ def test_an_arrow_file_streams(tmp_path):
     file = next((tmp_path / "saved").glob("*.arrow"))
     rows = contamination._rows(file)
     assert next(rows) == {"text": "text 0"} and sum(1 for _ in rows) == 2499
+
+
+# For some languages, the one that a detector most easily mistakes it for.
+NEAREST = {
+    "en": "nl", "nl": "de", "de": "nl", "es": "pt", "pt": "es", "it": "ca", "ca": "es", "da": "sv", "sv": "da",
+    "cs": "sk", "sk": "cs", "ru": "uk", "uk": "bg", "bg": "ru", "hi": "mr", "mr": "hi", "fa": "ar", "ar": "ur",
+    "ur": "fa", "fi": "et", "et": "fi",
+}  # fmt: skip
+
+
+def test_languages_of_the_recorded_corpus_are_told_from_their_nearest(tmp_path):
+    """Of the recorded English to Urdu documents: right labels that are refused, wrong ones that pass."""
+    p = profile.load("laptop")
+    generate.generate(p, tmp_path)
+    found = examples.from_replies(tmp_path / "replies.jsonl", generate.read_items(tmp_path), Drops())
+    pairs = [
+        (e.positive, e.target_language or e.language)
+        for e in found
+        if e.family != "long-short" and (e.target_language or e.language) in NEAREST
+    ]
+    refused = sum(not filters.in_language(text, language) for text, language in pairs)
+    passed = sum(
+        filters.in_language(text, NEAREST[language])
+        for text, language in pairs
+        if len(filters.normalised(text)) >= filters.MIN_LANGUAGE_CHARACTERS
+    )
+    assert len(pairs) > 900 and refused <= 0.005 * len(pairs) and passed <= 0.005 * len(pairs)

@@ -6,7 +6,8 @@ from collections import defaultdict
 
 import pytest
 from synthembed import cost, examples, generate, profile
-from synthembed.replies import GenerationStopped, ReplyStore, read_lines
+from synthembed.provenance import Stage
+from synthembed.replies import GenerationStopped, ReplyStore, read_lines, reply_line
 from test_faults import BatchApi, batched, requested, stored
 from test_generate import Endpoint, Handler, answer, live
 
@@ -157,3 +158,14 @@ def test_the_estimate_is_near_the_recorded_english_replies(tmp_path):
     assert len(sums) == 7
     for kind, (expected, written) in sums.items():
         assert expected == pytest.approx(written, rel=0.35), kind
+
+
+def test_paid_replies_survive_a_recorded_run_in_the_same_folder(tmp_path):
+    """A stage that begins anew deletes recorded replies, as they cost nothing, but no others."""
+    folder = tmp_path / "r" / "01_generate"
+    for paid in (True, False):
+        Stage.open("01_generate", "smoke", [], "r", str(tmp_path))
+        reply = reply_line("a", {"choices": []} | ({"usage": {"prompt_tokens": 1}} if paid else {}))
+        (folder / "replies.jsonl").write_text(json.dumps(reply) + "\n")
+        Stage.open("01_generate", "smoke", [], "r", str(tmp_path))
+        assert (folder / "replies.jsonl").exists() == paid

@@ -46,7 +46,8 @@ class Meter:
     flight, ``unconfirmed`` for requests that ended without a reply and may have been billed.
 
     A request is reserved at what it costs if its reply is as long as it may be, so that the budget
-    holds whatever the replies turn out to be.
+    holds whatever the replies turn out to be. Attempts that the SDK repeated with success are not
+    counted: what a timed-out one cost, if anything, nobody reports.
     """
 
     def __init__(self, budget: float | None, models: dict[str, float], batch: bool):
@@ -100,14 +101,17 @@ class Meter:
 
     def reserve(self, line: dict) -> bool:
         """Set aside what a request costs at most; False if the budget does not reach for it."""
+        if self.budget is None:
+            return True
         worst = self.worst(line)
-        if self.budget is not None and self.committed() + worst > self.budget:
+        if self.committed() + worst > self.budget:
             return False
         self.reserved += worst
         return True
 
     def release(self, line: dict) -> None:
-        self.reserved = max(0.0, self.reserved - self.worst(line))
+        if self.budget is not None:
+            self.reserved -= self.worst(line)
 
     def used_up(self, left: str = "") -> str:
         """What to tell when the budget ends a run."""

@@ -114,7 +114,7 @@ class _Run:
     async def affordable(self, line: dict) -> bool:
         """Reserve the money for a request, if need be after requests in flight have set some free."""
         while not self.meter.reserve(line):
-            if self.stopped or not self.meter.reserved:
+            if self.stopped or self.meter.reserved < 1e-9:  # nothing is in flight
                 return False
             self.freed.clear()
             await self.freed.wait()
