@@ -206,6 +206,7 @@ class BatchApi(ThreadingHTTPServer):
         self.fate, self.files, self.batches = fate, {}, []
         self.asked: Counter = Counter()
         self.expire: set[int] = set()
+        self.cancel: set[int] = set()
         self.full: set[int] = set()  # batches refused as the queue holds too many tokens
         self.looks: Counter = Counter()  # at files that are still being read
         self.cut: set[str] = set()  # files whose first download breaks off
@@ -239,6 +240,7 @@ class BatchApi(ThreadingHTTPServer):
                 ids[kind] = f"file-{len(self.files)}"
                 self.files[ids[kind]] = "".join(json.dumps(r) + "\n" for r in rows)
         status = "expired" if number in self.expire else "completed"
+        status = "cancelled" if number in self.cancel else status
         return self.add(file_id, status, len(out), len(errors), **ids)
 
     def add(self, file_id: str, status: str, completed: int, failed: int, **more) -> dict:
@@ -392,6 +394,14 @@ def test_a_queue_that_stays_full_ends_with_a_named_count(tmp_path):
     failures = generate.generate(batched(api.url), tmp_path)["failures"]
     name = "batch token_limit_exceeded without an answer"
     assert failures[name] == len(requested(tmp_path)) and stored(tmp_path) == []
+
+
+def test_a_cancelled_batch_is_collected_and_nothing_is_submitted_in_its_place(tmp_path):
+    api = BatchApi(lambda number, line: "ok" if line["body"]["seed"] % 2 else "dropped")
+    api.cancel = {0}
+    with pytest.raises(GenerationStopped, match="batch-0 was cancelled: run again to submit"):
+        generate.generate(batched(api.url, "generate.families={sts: 1}", "generate.models={a: 1}"), tmp_path)
+    assert len(api.batches) == 1 and 0 < len(stored(tmp_path)) < len(requested(tmp_path))
 
 
 def test_a_file_that_is_still_read_is_waited_for(tmp_path):

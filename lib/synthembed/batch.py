@@ -202,6 +202,8 @@ def _end(client, batch, state: _State, number: int, store: ReplyStore, meter: Me
     state.batches[number]["collected"] = True
     state.save()
     state.input(number).unlink()
+    if batch.status == "cancelled":  # by someone who wants no more of it
+        raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
     # Too many tokens in the queue is not the batch's fault: it is submitted again when others are done.
     if batch.status == "failed" and _reason(batch) != "token_limit_exceeded":
         errors = batch.errors.data if batch.errors else None
