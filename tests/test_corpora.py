@@ -158,6 +158,14 @@ def test_benchmark_texts_match_as_strings_only(tmp_path):
     assert [e.id for e in kept] == ["e2", "e4"] and drops.counts == {"also in an evaluation set": 2}
 
 
+def test_a_broken_cache_file_is_named(tmp_path):
+    folder = tmp_path / "mteb___banking77" / "default" / "0.0.0" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "banking77-test.arrow").write_bytes(b"no arrow" * 9)
+    with pytest.raises(ValueError, match=r"banking77-test\.arrow in the cache of datasets cannot be read"):
+        list(contamination.mteb_texts(Counter(), tmp_path))
+
+
 def test_no_cache_is_no_set(tmp_path):
     checked = Counter()
     assert list(contamination.mteb_texts(checked, tmp_path / "nothing")) == [] and not checked

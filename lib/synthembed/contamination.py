@@ -72,9 +72,14 @@ def _arrow_files(folder: Path | None, splits: set[str]) -> Iterator[Path]:
 def _rows(file: Path) -> Iterator[dict]:
     import pyarrow
 
-    with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as batches:
-        for batch in batches:
-            yield from batch.to_pylist()
+    try:
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as batches:
+            for batch in batches:
+                yield from batch.to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(
+            f"{file.name} in the cache of datasets cannot be read ({error}): delete it, or set analyze.leakage=false"
+        ) from None
 
 
 def _strings(value) -> Iterator[str]:
