@@ -25,6 +25,7 @@ REQUESTS = 500_000
 SIZES = (1_000, 100_000)
 RUNS = 5
 EXAMPLES = 100_000
+GROWTH_MB = 40  # between the sizes: the ids of what is stored take 130 bytes a request
 
 
 def run() -> list[dict]:
@@ -104,6 +105,8 @@ def ask_live() -> list[dict]:
                     peers.append(_bare(path, small, url))
         memory[size] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     server.terminate()
+    small, large = memory.values()
+    assert large - small < GROWTH_MB, f"memory grew from {small:.0f} to {large:.0f} MB"
     ours, peer = statistics.median(rates[SIZES[0]]), statistics.median(peers)
     check = f"every reply stored; {rates[SIZES[1]][0]:,.0f}/s over {SIZES[1]:,}; peak memory " + ", ".join(
         f"{m:.0f} MB at {n:,}" for n, m in memory.items()

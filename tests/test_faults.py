@@ -13,7 +13,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from synthembed import generate, profile
+from synthembed import examples, generate, profile
 from synthembed.replies import GenerationStopped, ReplyStore, read_lines
 from test_generate import Endpoint, answer, error, live
 
@@ -61,6 +61,49 @@ def test_hangs_and_resets_are_counted_and_asked_again(tmp_path, script, reason):
     assert sorted(stored(tmp_path)) == sorted(requested(tmp_path))
 
 
+UNUSABLE = {
+    "not JSON": {"content": "Sure! {"},
+    "not the schema": {"content": '{"S1": "a", "other": "b"}'},
+    "refusal": {"content": None, "refusal": "I cannot help with that"},
+    "cut off at max_tokens": {"content": '{"S1": "a'},
+    "empty reply": {"content": ""},
+}
+
+
+@pytest.mark.parametrize("reason", list(UNUSABLE))
+def test_unusable_replies_are_paid_stored_once_and_counted_when_read(tmp_path, reason):
+    def script(body, number):
+        reply = answer(body)
+        if body["seed"] % 2:
+            finish = "length" if reason.startswith("cut off") else "stop"
+            reply["choices"][0] |= {
+                "message": {"role": "assistant"} | UNUSABLE[reason],
+                "finish_reason": finish,
+            }
+        return 200, reply
+
+    server = Endpoint(script)
+    p = live(server.url, "generate.families={sts: 1}")
+    for _ in range(2):
+        assert generate.generate(p, tmp_path)["failures"] == {}
+    assert set(server.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
+    drops = examples.Drops()
+    kept = list(examples.from_replies(tmp_path / "replies.jsonl", generate.read_items(tmp_path), drops))
+    odd = sum(seed % 2 for seed in server.asked)
+    assert dict(drops.counts) == {reason: odd} and len(kept) == len(server.asked) - odd
+
+
+def test_requests_that_no_endpoint_takes_stop_the_run_unless_few_are_left(tmp_path):
+    server = Endpoint(lambda body, number: error(400, "x", "no such parameter"))
+    with pytest.raises(GenerationStopped, match=r"first 10 requests were all refused with HTTP 400"):
+        generate.generate(live(server.url, "generate.families={sts: 1}", "generate.concurrency=1"), tmp_path)
+    assert sum(server.asked.values()) == 10
+    server.script = lambda body, number: error(400, "x") if body["seed"] % 2 else None
+    for _ in range(2):  # the second time, all that is asked is refused
+        left = generate.generate(live(server.url, "generate.families={sts: 1}"), tmp_path)["failures"]
+        assert left == {"HTTP 400": len(requested(tmp_path)) - len(stored(tmp_path))}
+
+
 def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
     def script(body, number):
         reply = answer(body)
@@ -93,39 +136,54 @@ def test_requests_per_minute_are_kept(tmp_path):
     assert len(times) == sum(server.asked.values()) and step_2[-1] - step_2[0] >= 24 / 4 * 0.9 - 1
 
 
-KILLED = """
-import sys
+# Imports once and forks a run for every line that it reads; tells its process id, then that it ended.
+FORKS_RUNS = """
+import os, sys
 from pathlib import Path
-from test_generate import live
+import synthembed.live
 from synthembed import generate
-generate.generate(live(sys.argv[1], "generate.examples=400", "generate.concurrency=4"), Path(sys.argv[2]))
+from test_generate import live
+for _ in sys.stdin:
+    if not (child := os.fork()):
+        generate.generate(live(sys.argv[1], "generate.examples=2000", "generate.concurrency=4"), Path(sys.argv[2]))
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
 def test_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
     server = Endpoint(lambda body, number: time.sleep(0.05))
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
-    rng, kills, stored_seeds = random.Random(3), 0, set()
-    for _ in range(20):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    runs = subprocess.Popen(
+        [sys.executable, "-c", FORKS_RUNS, server.url, str(tmp_path)], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1,
+    )  # fmt: skip
+    rng, stored_seeds = random.Random(3), set()
+    for kill in range(1, 21):
         before, asked = Counter(server.asked), sum(server.asked.values())
-        process = subprocess.Popen([sys.executable, "-c", KILLED, server.url, str(tmp_path)], env=environment)
-        while process.poll() is None and sum(server.asked.values()) == asked:
+        runs.stdin.write("run\n")
+        child = int(runs.stdout.readline())
+        while sum(server.asked.values()) == asked and runs.poll() is None:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.4))
-        if process.poll() is not None:
-            break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        kills += 1
+        os.kill(child, signal.SIGKILL)  # fails if the run was over before
+        assert runs.stdout.readline() == "ended\n"
+        time.sleep(0.1)  # the server notices
         again = {seed for seed in stored_seeds if server.asked[seed] > before[seed]}
         assert not again, "a stored request was asked for again"
         store = ReplyStore(tmp_path / "replies.jsonl")  # repairs a torn last line
         store.close()
         assert len(stored(tmp_path)) == len(store.ids)
+        # All but the four in flight at each kill is there: the server's finished replies were stored.
+        assert sum(server.asked.values()) - len(store.ids) <= 4 * kill
         seeds = {x["custom_id"]: x["body"]["seed"] for x in store_lines(tmp_path / "requests.jsonl")}
         stored_seeds = {seeds[i] for i in store.ids if i in seeds}
-    assert kills >= 8, "the run was over before it could be killed often"
-    generate.generate(live(server.url, "generate.examples=400"), tmp_path)
+    runs.stdin.close()
+    assert runs.wait() == 0
+    server.script = lambda body, number: None
+    generate.generate(live(server.url, "generate.examples=2000"), tmp_path)
     ids = stored(tmp_path)
     assert len(ids) == len(set(ids)) and set(ids) == requested(tmp_path)
 
@@ -148,6 +206,11 @@ class BatchApi(ThreadingHTTPServer):
         self.fate, self.files, self.batches = fate, {}, []
         self.asked: Counter = Counter()
         self.expire: set[int] = set()
+        self.cancel: set[int] = set()
+        self.full: set[int] = set()  # batches refused as the queue holds too many tokens
+        self.looks: Counter = Counter()  # at files that are still being read
+        self.cut: set[str] = set()  # files whose first download breaks off
+        self.unready = 0
         super().__init__(("127.0.0.1", 0), BatchHandler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
@@ -155,6 +218,10 @@ class BatchApi(ThreadingHTTPServer):
     def create(self, file_id: str) -> dict:
         number = len(self.batches)
         out, errors = [], []
+        if number in self.full:
+            told = {"data": [{"code": "token_limit_exceeded", "message": "too many tokens enqueued"}]}
+            return self.add(file_id, "failed", 0, 0, errors=told)
+        assert self.looks[file_id] >= self.unready, "a batch of a file that is not ready"
         for line in map(json.loads, self.files[file_id].splitlines()):
             self.asked[line["custom_id"]] += 1
             fate = self.fate(number, line)
@@ -172,11 +239,16 @@ class BatchApi(ThreadingHTTPServer):
             if rows:
                 ids[kind] = f"file-{len(self.files)}"
                 self.files[ids[kind]] = "".join(json.dumps(r) + "\n" for r in rows)
+        status = "expired" if number in self.expire else "completed"
+        status = "cancelled" if number in self.cancel else status
+        return self.add(file_id, status, len(out), len(errors), **ids)
+
+    def add(self, file_id: str, status: str, completed: int, failed: int, **more) -> dict:
+        counts = {"total": completed + failed, "completed": completed, "failed": failed}
         batch = {
-            "id": f"batch-{number}", "object": "batch", "endpoint": "/v1/chat/completions", "created_at": 0,
-            "completion_window": "24h", "input_file_id": file_id,
-            "status": "expired" if number in self.expire else "completed",
-            "request_counts": {"total": len(out) + len(errors), "completed": len(out), "failed": len(errors)}, **ids,
+            "id": f"batch-{len(self.batches)}", "object": "batch", "endpoint": "/v1/chat/completions",
+            "created_at": 0, "completion_window": "24h", "input_file_id": file_id, "status": status,
+            "request_counts": counts, **more,
         }  # fmt: skip
         self.batches.append(batch)
         return batch
@@ -190,34 +262,42 @@ class BatchHandler(BaseHTTPRequestHandler):
             part = next(p for p in data.split(b"--" + boundary) if b"filename=" in p)
             file_id = f"file-{len(self.server.files)}"
             self.server.files[file_id] = part.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n", 1)[0].decode()
-            file = {
-                "id": file_id,
-                "object": "file",
-                "bytes": 1,
-                "created_at": 0,
-                "filename": "x",
-                "purpose": "batch",
-            }
-            self.reply(file | {"status": "processed"})
+            self.reply(self.about(file_id))
         else:
             self.reply(self.server.create(json.loads(data)["input_file_id"]))
 
+    def about(self, file_id: str) -> dict:
+        status = "processed" if self.server.looks[file_id] >= self.server.unready else "pending"
+        known = {"id": file_id, "object": "file", "bytes": 1, "created_at": 0, "filename": "x"}
+        return known | {"purpose": "batch", "status": status}
+
     def do_GET(self):
         parts = self.path.partition("?")[0].split("/")[2:]
-        if parts[0] == "files":
-            self.reply(self.server.files[parts[1]])
+        if parts[0] == "files" and len(parts) == 2:
+            self.server.looks[parts[1]] += 1
+            self.reply(self.about(parts[1]))
+        elif parts[0] == "files":
+            self.reply(
+                self.server.files[parts[1]], cut=parts[1] not in self.server.cut and bool(self.server.cut)
+            )
+            self.server.cut |= {parts[1]} if self.server.cut else set()
         elif len(parts) == 2:
-            self.reply(self.server.batches[int(parts[1].removeprefix("batch-"))])
+            number = int(parts[1].removeprefix("batch-"))
+            if number >= len(self.server.batches):
+                self.send_error(404)
+            else:
+                self.reply(self.server.batches[number])
         else:
             self.reply({"object": "list", "data": self.server.batches, "has_more": False})
 
-    def reply(self, content) -> None:
+    def reply(self, content, cut: bool = False) -> None:
         data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = True
 
     def log_message(self, *args):
         pass
@@ -296,6 +376,74 @@ def test_a_run_killed_while_waiting_submits_nothing_twice(tmp_path):
     state.write_text(json.dumps(records))
     assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
     assert set(api.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
+
+
+def test_a_full_queue_is_waited_out(tmp_path):
+    """Step 2 makes two batches; the second is refused until the first is done."""
+    api = BatchApi()
+    api.full = {2}
+    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert [b["status"] for b in api.batches] == ["completed", "completed", "failed", "completed"]
+    assert set(stored(tmp_path)) == requested(tmp_path)
+    assert set(api.asked.values()) == {1}
+
+
+def test_a_queue_that_stays_full_ends_with_a_named_count(tmp_path):
+    api = BatchApi()
+    api.full = set(range(100))
+    failures = generate.generate(batched(api.url), tmp_path)["failures"]
+    name = "batch token_limit_exceeded without an answer"
+    assert failures[name] == len(requested(tmp_path)) and stored(tmp_path) == []
+
+
+def test_a_cancelled_batch_is_collected_and_nothing_is_submitted_in_its_place(tmp_path):
+    api = BatchApi(lambda number, line: "ok" if line["body"]["seed"] % 2 else "dropped")
+    api.cancel = {0}
+    with pytest.raises(GenerationStopped, match="batch-0 was cancelled: run again to submit"):
+        generate.generate(batched(api.url, "generate.families={sts: 1}", "generate.models={a: 1}"), tmp_path)
+    assert len(api.batches) == 1 and 0 < len(stored(tmp_path)) < len(requested(tmp_path))
+
+
+def test_a_file_that_is_still_read_is_waited_for(tmp_path):
+    api = BatchApi()
+    api.unready = 2  # as Azure: pending at first
+    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert set(stored(tmp_path)) == requested(tmp_path)
+
+
+def test_a_download_that_breaks_off_is_made_again(tmp_path):
+    api = BatchApi()
+    api.cut = {"none yet"}
+    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert set(stored(tmp_path)) == requested(tmp_path) and set(api.asked.values()) == {1}
+    assert len(api.cut) > 1
+
+
+def test_batches_of_another_endpoint_are_named(tmp_path):
+    api = BatchApi()
+    generate.generate(batched(api.url), tmp_path)
+    state = tmp_path / "batches" / "state.json"
+    records = json.loads(state.read_text())
+    records[0] |= {"batch": "batch-999", "collected": False}
+    state.write_text(json.dumps(records))
+    (tmp_path / "replies.jsonl").write_text("")
+    with pytest.raises(GenerationStopped, match=r"knows no batch batch-999: set generate\.base_url"):
+        generate.generate(batched(api.url), tmp_path)
+
+
+def test_a_wrong_key_stops_batches_at_once(tmp_path):
+    server = Endpoint(lambda body, number: None)
+
+    class Refuses(BatchHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server.RequestHandlerClass = Refuses
+    with pytest.raises(GenerationStopped, match="the endpoint refused the key"):
+        generate.generate(batched(server.url), tmp_path)
 
 
 def test_nothing_listens(tmp_path):

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pandas as pd
 
-from .examples import Example
-from .filters import words
-from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES, Item
+from .examples import Drops, Example
+from .filters import REASONS, words
+from .profile import Analyze
+from .taxonomy import FAMILIES, LANGUAGES, PAPER_LANGUAGE_SHARES, PLACEHOLDERS, Item
 
 
 def shares(counts: Counter) -> dict[str, float]:
@@ -72,13 +73,44 @@ def samples(examples: list[Example], language: str = "en") -> pd.DataFrame:
     return frame(chosen).drop(columns=["query words", "positive words"])
 
 
-def coverage(items: dict[str, Item]) -> pd.DataFrame:
-    """How often each placeholder value was asked for, per family (Tables 8-13)."""
+def coverage(items: dict[str, Item], overrides: dict[str, dict[str, list]]) -> pd.DataFrame:
+    """How often each placeholder value was asked for, per family (Tables 8-13); 0 where it never was.
+
+    ``overrides`` are the profile's ``generate.placeholders``.
+    """
     counts = Counter(
         (item.family, name, str(value))
         for item in items.values()
         if item.step == "example"
         for name, value in item.placeholders
     )
-    rows = [{"family": f, "placeholder": n, "value": v, "requests": k} for (f, n, v), k in counts.items()]
-    return pd.DataFrame(rows).sort_values(["family", "placeholder", "value"], ignore_index=True)
+    asked = {item.family for item in items.values() if item.step == "example"}
+    rows = [
+        {"family": family, "placeholder": name, "value": str(v), "requests": counts[family, name, str(v)]}
+        for family in FAMILIES
+        if family in asked
+        for name, values in (PLACEHOLDERS[family] | overrides.get(family, {})).items()
+        for v in values
+    ]
+    return pd.DataFrame(rows, columns=["family", "placeholder", "value", "requests"])
+
+
+def funnel(drops: Drops, settings: Analyze) -> list[tuple[str, int]]:
+    """(step, what is left after it): replies, those that are valid, then filter by filter."""
+    left = drops.kept + sum(drops.counts.values())
+    steps = [("replies", left)]
+    left -= sum(n for reason, n in drops.counts.items() if reason not in REASONS.values())
+    steps.append(("valid", left))
+    for switch, reason in REASONS.items():
+        if getattr(settings, switch):
+            left -= drops.counts[reason]
+            steps.append((f"without: {reason}", left))
+    return steps
+
+
+def dropped(drops: Drops) -> pd.DataFrame:
+    """One row per reason: how many it dropped, and one that it dropped."""
+    rows = [
+        {"reason": r, "dropped": n, "for example": drops.samples[r][0]} for r, n in drops.counts.most_common()
+    ]
+    return pd.DataFrame(rows, columns=["reason", "dropped", "for example"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from functools import cache
@@ -41,7 +42,13 @@ class BudgetError(ValueError):
 
 
 class Meter:
-    """Money spent so far, against a budget; counts the usage that replies report."""
+    """Money against a budget, in USD: ``spent`` by what replies report, ``reserved`` for requests in
+    flight, ``unconfirmed`` for requests that ended without a reply and may have been billed.
+
+    A request is reserved at what it costs if its reply is as long as it may be, so that the budget
+    holds whatever the replies turn out to be. Attempts that the SDK repeated with success are not
+    counted: what a timed-out one cost, if anything, nobody reports.
+    """
 
     def __init__(self, budget: float | None, models: dict[str, float], batch: bool):
         unknown = [m for m, share in models.items() if share and price(m, 0, 0, batch) is None]
@@ -50,15 +57,30 @@ class Meter:
                 f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: add it to "
                 "lib/synthembed/prices.yaml, or set generate.budget_usd=null"
             )
-        self.budget, self.batch, self.spent = budget, batch, 0.0
+        self.budget, self.batch = budget, batch
+        self.spent = self.reserved = self.unconfirmed = 0.0
         self.models = [m for m, share in models.items() if share]
 
-    def add(self, reply: dict) -> None:
+    def cost(self, reply: dict) -> float:
+        """USD of a stored reply, by the usage that it reports; 0 where no model has a price."""
         body = reply["response"]["body"]
         used = body.get("usage") or {}
         tokens = (used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0)
         found = [price(m, *tokens, self.batch) or 0.0 for m in self._candidates(body.get("model") or "")]
-        self.spent += max(found, default=0.0)
+        return max(found, default=0.0)
+
+    def add(self, reply: dict) -> None:
+        """Count a reply that an earlier run stored."""
+        self.spent += self.cost(reply)
+
+    def charge(self, reply: dict) -> None:
+        """Count a new reply; raises BudgetError if there is a budget and no usage to hold it by."""
+        self.add(reply)
+        if self.budget is not None and not reply["response"]["body"].get("usage"):
+            raise BudgetError(
+                f"generate.budget_usd = {self.budget}, but the endpoint reports no usage, so that it "
+                "cannot be kept: set generate.budget_usd=null, or use an endpoint that reports usage"
+            )
 
     def _candidates(self, answered: str) -> list[str]:
         """The requested models that may have answered under a name such as "gpt-4-0613" or
@@ -67,14 +89,37 @@ class Meter:
         fits = [m for m in self.models if re.fullmatch(re.escape(m) + r"(-\d[\d-]*)?", name)]
         return fits or self.models
 
-    def expected(self, line: dict) -> float:
-        """USD that a request will cost: its prompt, and a quarter of the tokens it may reply with."""
+    def worst(self, line: dict) -> float:
+        """USD that a request costs at most: all the tokens it may reply with, and a prompt (its
+        schema counts) of half as many tokens as characters."""
         body = line["body"]
-        prompt = len(body["messages"][0]["content"]) / CHARACTERS_PER_TOKEN
-        return price(body["model"], prompt, body["max_completion_tokens"] / 4, self.batch) or 0.0
+        prompt = len(json.dumps(body, ensure_ascii=False)) / 2
+        return price(body["model"], prompt, body["max_completion_tokens"], self.batch) or 0.0
 
-    def exhausted(self) -> bool:
-        return self.budget is not None and self.spent >= self.budget
+    def committed(self) -> float:
+        return self.spent + self.unconfirmed + self.reserved
+
+    def reserve(self, line: dict) -> bool:
+        """Set aside what a request costs at most; False if the budget does not reach for it."""
+        if self.budget is None:
+            return True
+        worst = self.worst(line)
+        if self.committed() + worst > self.budget:
+            return False
+        self.reserved += worst
+        return True
+
+    def release(self, line: dict) -> None:
+        if self.budget is not None:
+            self.reserved -= self.worst(line)
+
+    def used_up(self, left: str = "") -> str:
+        """What to tell when the budget ends a run."""
+        unsure = f", {self.unconfirmed:.2f} for requests without an answer" if self.unconfirmed else ""
+        return (
+            f"generate.budget_usd = {self.budget} is used up ({self.spent:.2f} spent{unsure}; a request is "
+            f"sent only if its longest reply can be paid){left}: raise it and run again to go on"
+        )
 
     def note(self) -> str:
         return f"{self.spent:.2f} USD" if self.spent else ""
@@ -116,7 +161,10 @@ def figures(profile: Profile) -> dict:
         for n, amount in enumerate((1, prompt, reply)):
             row[n] += weight * amount
     total = len(first) + g.examples
-    rate = g.requests_per_minute / 60 if g.requests_per_minute else float("inf")
+    tokens = sum(p + c for _, p, c in models.values())
+    hours = [total * SECONDS_PER_REPLY / g.concurrency / 3600]
+    hours += [total / g.requests_per_minute / 60] if g.requests_per_minute else []
+    hours += [tokens / g.tokens_per_minute / 60] if g.tokens_per_minute else []
     return {
         "brainstorm_requests": len(first),
         "example_requests": g.examples,
@@ -125,9 +173,14 @@ def figures(profile: Profile) -> dict:
         },
         "live_usd": _sum(price(m, p, c, False) for m, (_, p, c) in models.items()),
         "batch_usd": _sum(price(m, p, c, True) for m, (_, p, c) in models.items()),
-        "live_hours": total / min(g.concurrency / SECONDS_PER_REPLY, rate) / 3600,
-        "batches": -(-total // 50_000),
+        "live_hours": max(hours),
+        "batches": sum(-(-int(r) // 50_000) for r, _, _ in models.values()) + (len(models) if first else 0),
+        "batch_rounds": 2 if first else 1,
     }
+
+
+def _many(tokens: float) -> str:
+    return f"{tokens / 1e6:,.1f}M" if tokens >= 1e6 else f"{tokens / 1e3:,.1f}k"
 
 
 def _sum(parts) -> float | None:
@@ -144,15 +197,20 @@ def estimate(profile: Profile) -> str:
     ]
     for model, row in f["models"].items():
         lines.append(
-            f"  {model}: {row['requests']:,.0f} requests, {row['prompt_tokens'] / 1e6:,.1f}M prompt and "
-            f"{row['completion_tokens'] / 1e6:,.1f}M completion tokens"
+            f"  {model}: {row['requests']:,.0f} requests, {_many(row['prompt_tokens'])} prompt and "
+            f"{_many(row['completion_tokens'])} completion tokens"
         )
     if f["live_usd"] is None:
         unknown = [m for m in f["models"] if m not in table["models"]]
         lines.append(f"  money: no price for {', '.join(unknown)} in prices.yaml ({table['date']})")
     else:
         lines.append(f"  live:  {f['live_usd']:,.2f} USD, about {f['live_hours']:,.1f} hours")
-        lines.append(f"  batch: {f['batch_usd']:,.2f} USD, {f['batches']} batch(es), each within 24 hours")
+        lines.append(
+            f"  batch: {f['batch_usd']:,.2f} USD, {f['batches']} batches in {f['batch_rounds']} round(s) of "
+            "at most 24 hours"
+        )
+        if profile.generate.budget_usd is not None:
+            lines.append(f"  generate.budget_usd = {profile.generate.budget_usd:,.2f} is never exceeded")
     lines.append(
         f"  (prices of {table['date']}; {CHARACTERS_PER_TOKEN:g} characters a prompt token, "
         f"{TOKENS_PER_WORD:g} tokens a word of reply, x{OTHER_LANGUAGES:g} outside English)"

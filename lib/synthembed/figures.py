@@ -49,6 +49,23 @@ def figure2(statistics: dict):
     return figure
 
 
+def drop_funnel(steps: list[tuple[str, int]]):
+    """What is left of the replies after each filter; ``steps`` as analysis.funnel gives them."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7, 0.32 * len(steps) + 0.9))
+        counts = [count for _, count in steps]
+        axis.barh(range(len(steps)), counts, 0.7, color=[PAPER, *[OURS] * (len(steps) - 1)])
+        for y, (before, count) in enumerate(zip([counts[0], *counts], counts, strict=False)):
+            lost = f"  (−{before - count:,})" if count < before else ""
+            axis.text(count, y, f" {count:,}{lost}", va="center")
+        axis.set_yticks(range(len(steps)), [step for step, _ in steps])
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.set(xlabel="examples left", xlim=(0, 1.18 * max(1, *counts)))
+        figure.tight_layout()
+    return figure
+
+
 def loss_curve(log: list[dict]):
     """Training loss, in-batch accuracy and learning rate per step."""
     with matplotlib.rc_context(STYLE):

@@ -9,19 +9,22 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from . import requests
 from .cost import Meter
-from .examples import Rejected, tasks_of
+from .examples import Rejected, parse, tasks_of
 from .profile import Profile
 from .provenance import write_json
 from .replies import GenerationStopped, ReplyStore, read_lines
 from .taxonomy import Family, Item
 
 RECORDINGS = Path(__file__).parent / "recordings"
+
+# Reasons among the failures that count no request of ours, and so leave none without an answer.
+NO_REQUEST = ("no brainstormed task", "unknown custom_id", "output line is not JSON")
 
 
 def generate(profile: Profile, folder: Path) -> dict:
@@ -31,7 +34,9 @@ def generate(profile: Profile, folder: Path) -> dict:
     GenerationStopped, with usage.json written, if the endpoint or the budget ends the run.
     """
     store = ReplyStore(folder / "replies.jsonl")
-    meter = Meter(profile.generate.budget_usd, profile.generate.models, profile.generate.backend == "batch")
+    g = profile.generate
+    paid = g.backend != "recorded"
+    meter = Meter(g.budget_usd if paid else None, g.models, batch=g.backend == "batch")
     for line in store.lines():
         meter.add(line)
     failures: Counter = Counter()
@@ -44,7 +49,11 @@ def generate(profile: Profile, folder: Path) -> dict:
         failures += ask(folder / "requests.jsonl", profile, store, meter)
     finally:
         store.close()
-        usage = usage_of(folder) | {"failures": dict(+failures), "spent_usd": round(meter.spent, 4)}
+        usage = usage_of(folder, meter) | {
+            "failures": dict(+failures),
+            "spent_usd": round(meter.spent, 4),
+            "unconfirmed_usd": round(meter.unconfirmed, 4),
+        }
         write_json(folder / "usage.json", usage)
     return usage
 
@@ -124,8 +133,24 @@ def read_items(folder: Path) -> dict[str, Item]:
     return found
 
 
-def usage_of(folder: Path) -> dict:
-    """Replies and tokens per model, family and language, as the endpoint reported them.
+def first_valid(folder: Path, items: dict[str, Item], *wishes: Callable[[Item], bool]) -> tuple[Item, dict]:
+    """An item and its stored reply, to look at: the first that parses and fits the first wish that any
+    fits. Raises GenerationStopped if no reply does."""
+    for wish in wishes:
+        for line in read_lines(folder / "replies.jsonl"):
+            item = items.get(line["custom_id"])
+            if item is None or not wish(item):
+                continue
+            try:
+                parse(line, item)
+            except Rejected:
+                continue
+            return item, line
+    raise GenerationStopped("no usable reply of that kind is stored: look at usage.json for the failures")
+
+
+def usage_of(folder: Path, meter: Meter) -> dict:
+    """Replies, tokens and USD per model, family and language, as the endpoint reported them.
 
     Recorded replies report no usage and are counted as such.
     """
@@ -145,4 +170,7 @@ def usage_of(folder: Path) -> dict:
             counts["replies_without_usage"] += not used
             counts["prompt_tokens"] += used.get("prompt_tokens") or 0
             counts["completion_tokens"] += used.get("completion_tokens") or 0
+            counts["usd"] += meter.cost(line)
+    for counts in (c for group in groups.values() for c in group.values()):
+        counts["usd"] = round(counts["usd"], 6)
     return {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qsl
 
 import openai
 from aiolimiter import AsyncLimiter
@@ -25,18 +26,26 @@ REFUSED_AT_MOST = 10
 
 
 def client_options(settings: Generate) -> dict:
-    """Options of the SDK's clients; the key comes from the environment only."""
+    """Options of the SDK's clients; the key comes from the environment only.
+
+    A base URL with a query, as Azure's deployments have it (``.../deployments/NAME?api-version=...``),
+    sends the query with every request, and the key in the header ``api-key`` as well.
+    """
     base = settings.base_url or os.environ.get("OPENAI_BASE_URL")
     key = os.environ.get("OPENAI_API_KEY")
     if not key and base is None:
         raise GenerationStopped(
             "OPENAI_API_KEY is not set: export it, or point generate.base_url at a server"
         )
+    key = key or "none"  # local servers want some key
+    url, _, query = (base or "").partition("?")
+    azure = {"default_query": dict(parse_qsl(query)), "default_headers": {"api-key": key}} if query else {}
     return {
-        "api_key": key or "none",  # local servers want some key
-        "base_url": base,
+        "api_key": key,
+        "base_url": url or None,
         "timeout": settings.timeout_s,
         "max_retries": settings.max_retries,
+        **azure,
     }
 
 
@@ -51,7 +60,7 @@ def ask(lines: Iterator[dict], total: int, settings: Generate, store: ReplyStore
         try:
             return future.result()
         except BaseException:  # an interrupt: ask for nothing more, but store what is paid for
-            run.lines = iter(())
+            run.stop()
             raise
 
 
@@ -60,57 +69,82 @@ class _Run:
         self.lines, self.total, self.settings = lines, total, settings
         self.store, self.meter = store, meter
         self.failures: Counter = Counter()
-        self.done = 0
-        self.stopped = False
-        self.refused = 0  # 4xx answers before the first success
+        self.done = self.answered = self.refused = 0
+        self.stopped = self.budget_ends = False
         self.progress = Progress("generating", "replies")
-        self.limits: list[tuple[AsyncLimiter, bool]] = []
+        self.freed = asyncio.Event()  # money that a request in flight had reserved
+        self.owed = 0.0  # tokens that replies took beyond what was expected
+        rate, tokens = settings.requests_per_minute, settings.tokens_per_minute
+        self.requests = AsyncLimiter(max(rate / 60, 1), max(1, 60 / rate)) if rate else None
+        self.tokens = AsyncLimiter(tokens / 10, 6) if tokens else None  # never a burst of a whole minute
+
+    def stop(self) -> None:
+        """Send nothing more; what is in flight ends and is stored."""
+        self.lines, self.stopped = iter(()), True
 
     async def all(self) -> Counter:
-        s = self.settings
-        if s.requests_per_minute:
-            rate = s.requests_per_minute / 60
-            self.limits.append((AsyncLimiter(rate, 1) if rate >= 1 else AsyncLimiter(1, 1 / rate), False))
-        if s.tokens_per_minute:
-            self.limits.append((AsyncLimiter(s.tokens_per_minute, 60), True))
-        async with openai.AsyncOpenAI(**client_options(s)) as client:
+        async with openai.AsyncOpenAI(**client_options(self.settings)) as client:
             # One iterator for all workers: at most ``concurrency`` requests are in flight, and no
             # more than that many lines are in memory.
-            workers = [
-                asyncio.create_task(self.worker(client)) for _ in range(min(s.concurrency, self.total))
-            ]
+            count = min(self.settings.concurrency, self.total)
+            workers = [asyncio.create_task(self.worker(client)) for _ in range(count)]
             try:
                 await asyncio.gather(*workers)
             except BaseException:
-                # In-flight requests are paid for: let them end and be stored.
-                self.lines, self.stopped = iter(()), True
+                self.stop()
                 await asyncio.gather(*workers, return_exceptions=True)
                 raise
-        if self.meter.exhausted() and next(self.lines, None) is not None:
-            raise GenerationStopped(
-                f"generate.budget_usd = {self.meter.budget} is used up ({self.meter.spent:.2f} spent): "
-                "raise it and run again to go on"
-            )
+        if self.budget_ends:
+            raise GenerationStopped(self.meter.used_up())
         return self.failures
 
     async def worker(self, client) -> None:
-        while not self.meter.exhausted():
-            line = next(self.lines, None)
-            if line is None:
-                return
-            for limit, by_tokens in self.limits:
-                await limit.acquire(min(_tokens(line), limit.max_rate) if by_tokens else 1)
-            if self.stopped or self.meter.exhausted():
-                return
+        while not self.stopped and (line := next(self.lines, None)) is not None:
+            if not await self.affordable(line):
+                self.budget_ends = True
+                return self.stop()
             try:
-                reply = reply_line(line["custom_id"], await self.request(client, line["body"]))
-            except _Failed as failure:
-                self.failures[str(failure)] += 1
-            else:
-                self.store.append(reply)
-                self.meter.add(reply)
-            self.done += 1
-            self.progress(self.done, self.total, self.meter.note())
+                await self.within_limits(line)
+                if not self.stopped:
+                    await self.answer(client, line)
+            finally:
+                self.meter.release(line)
+                self.freed.set()
+
+    async def affordable(self, line: dict) -> bool:
+        """Reserve the money for a request, if need be after requests in flight have set some free."""
+        while not self.meter.reserve(line):
+            if self.stopped or self.meter.reserved < 1e-9:  # nothing is in flight
+                return False
+            self.freed.clear()
+            await self.freed.wait()
+        return True
+
+    async def within_limits(self, line: dict) -> None:
+        """Wait until requests and tokens per minute allow one more request."""
+        if self.requests:
+            await self.requests.acquire()
+        if self.tokens:
+            need, self.owed = _tokens(line) + self.owed, 0.0
+            while need > 0 and not self.stopped:  # in parts, as the limiter takes no more at a time
+                part = min(need, self.tokens.max_rate)
+                await self.tokens.acquire(part)
+                need -= part
+
+    async def answer(self, client, line: dict) -> None:
+        try:
+            reply = reply_line(line["custom_id"], await self.request(client, line["body"]))
+        except _Failed as failure:
+            self.failures[str(failure)] += 1
+            if failure.billed:  # perhaps, and perhaps at every attempt
+                self.meter.unconfirmed += self.meter.worst(line) * (1 + self.settings.max_retries)
+        else:
+            self.store.append(reply)
+            self.answered += 1
+            self.owed += max(0.0, _used(reply) - _tokens(line))
+            self.meter.charge(reply)
+        self.done += 1
+        self.progress(self.done, self.total, self.meter.note())
 
     async def request(self, client, body: dict) -> dict:
         try:
@@ -118,34 +152,48 @@ class _Run:
             found = json.loads(answer.http_response.content)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise GenerationStopped(f"the endpoint refused the key: {_said(error)}") from None
-        except openai.APITimeoutError:
-            raise _Failed("timeout") from None
-        except openai.APIConnectionError:
-            raise _Failed("connection") from None
+        except openai.APITimeoutError as error:
+            raise _Failed("timeout", billed=not _unsent(error)) from None
+        except openai.APIConnectionError as error:
+            raise _Failed("connection", billed=not _unsent(error)) from None
         except openai.APIStatusError as error:
             if error.code == "insufficient_quota":
                 raise GenerationStopped("the quota is used up; run again later to go on") from None
             self._count_refusal(error)
             raise _Failed(f"HTTP {error.status_code}") from None
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise _Failed("body is not JSON") from None
+            raise _Failed("body is not JSON", billed=True) from None
         if not isinstance(found, dict) or not isinstance(found.get("choices"), list):
-            raise _Failed("body is not a chat completion")
+            raise _Failed("body is not a chat completion", billed=True)
         return found
 
     def _count_refusal(self, error: openai.APIStatusError) -> None:
-        """A request that the endpoint cannot take fails every time: stop before all are sent."""
-        if 400 <= error.status_code < 500 and error.status_code not in (408, 409, 429) and not self.store.ids:
-            self.refused += 1
-            if self.refused >= REFUSED_AT_MOST:
-                raise GenerationStopped(
-                    f"the first {self.refused} requests were all refused with HTTP {error.status_code}: "
-                    f"{_said(error)}. Check generate.models, base_url and response_format."
-                )
+        """A request that the endpoint cannot take fails every time: stop before all are sent.
+
+        A few left over from earlier runs may all be of that kind, and are counted instead.
+        """
+        if not 400 <= error.status_code < 500 or error.status_code in (408, 409, 429) or self.answered:
+            return
+        self.refused += 1
+        if self.refused >= REFUSED_AT_MOST and (not self.store.ids or self.total > 10 * REFUSED_AT_MOST):
+            raise GenerationStopped(
+                f"the first {self.refused} requests were all refused with HTTP {error.status_code}: "
+                f"{_said(error)}. Check generate.models, base_url and response_format."
+            )
 
 
 class _Failed(Exception):
     """One request failed; the message is the reason that it is counted under."""
+
+    def __init__(self, reason: str, billed: bool = False):
+        super().__init__(reason)
+        self.billed = billed  # perhaps: the endpoint may have done the work
+
+
+def _unsent(error: openai.APIConnectionError) -> bool:
+    """Whether no connection came about, so that nothing can have been billed. By name, as the SDK's
+    versions bring different HTTP clients."""
+    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
 def _said(error: openai.APIStatusError) -> str:
@@ -158,3 +206,7 @@ def _tokens(line: dict) -> float:
     """A rough count for the rate limit: the prompt's, and what the reply may use."""
     text = line["body"]["messages"][0]["content"]
     return len(text) / CHARACTERS_PER_TOKEN + line["body"]["max_completion_tokens"] / 4
+
+
+def _used(reply: dict) -> float:
+    return (reply["response"]["body"].get("usage") or {}).get("total_tokens") or 0

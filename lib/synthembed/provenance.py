@@ -245,8 +245,9 @@ class Stage:
     def _clear(self) -> None:
         """Remove outputs of another profile, other inputs or other code, but never what is kept."""
         kept = set(_matching(self.folder, STAGES[self.name].keep))
-        if _was_recorded(self.folder) and self.profile.generate.backend == "recorded":
-            kept.discard(self.folder / "replies.jsonl")  # replayed anew: the recordings may have changed
+        replies = self.folder / "replies.jsonl"
+        if _was_recorded(self.folder) and self.profile.generate.backend == "recorded" and not _paid(replies):
+            kept.discard(replies)  # replayed anew: the recordings may have changed
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_file() and path not in kept and path.suffix not in NOTEBOOK:
                 path.unlink()
@@ -324,6 +325,20 @@ def _was_recorded(folder: Path) -> bool:
     path = folder / "stage.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return record.get("settings", {}).get("generate", {}).get("backend") == "recorded"
+
+
+def _paid(replies: Path) -> bool:
+    """Whether an endpoint's replies are among the stored ones; recorded replies report no usage."""
+    if not replies.exists():
+        return False
+    with open(replies, encoding="utf-8") as lines:
+        return any('"usage": {' in line and _usage(line) for line in lines)
+
+
+def _usage(line: str) -> dict | None:
+    with contextlib.suppress(json.JSONDecodeError):  # a torn last line is repaired later
+        return json.loads(line)["response"]["body"].get("usage")
+    return None
 
 
 def _commit() -> dict:

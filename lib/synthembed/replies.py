@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,24 +25,41 @@ def reply_line(custom_id: str, body: dict) -> dict:
 
 
 def read_lines(path: Path) -> Iterator[dict]:
+    """The objects of a JSON lines file; streams. Raises ValueError naming file and line of a bad one."""
     with open(path, encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path.name}, line {number}: not JSON ({error}): delete the line and run again"
+                ) from None
+
+
+SYNC_S = 1.0  # a power cut, unlike a killed process, can lose the replies of the last second
 
 
 class ReplyStore:
     """Replies by custom_id, one line each, flushed as they arrive; none is stored twice.
 
-    A last line torn by a crash is cut off on opening: its request will be asked for again.
+    A last line torn by a crash is cut off on opening: its request will be asked for again. One
+    process at a time may write, as two would pay for the same requests: GenerationStopped.
     """
 
     def __init__(self, path: Path):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        self._file = open(path, "a", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise GenerationStopped(
+                f"another run is writing {path.name} in {path.parent.name}: wait for it, or end it"
+            ) from None
         self._repair()
         self.ids = {line["custom_id"] for line in self.lines()}
-        self._file = open(path, "a", encoding="utf-8")
+        self._synced = time.monotonic()
 
     def _repair(self) -> None:
         with open(self.path, "rb+") as file:
@@ -65,6 +84,9 @@ class ReplyStore:
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
         self.ids.add(line["custom_id"])
+        if time.monotonic() - self._synced > SYNC_S:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
         return True
 
     def lines(self) -> Iterator[dict]:
@@ -75,4 +97,7 @@ class ReplyStore:
         return (line for line in read_lines(requests) if line["custom_id"] not in self.ids)
 
     def close(self) -> None:
-        self._file.close()
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
