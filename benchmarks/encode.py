@@ -69,7 +69,7 @@ def workloads() -> dict[str, Work]:
     ]
     short = [text for text in written if len(text.split()) <= SHORT]
     pieces = [t for e in asked for t in e.documents()]
-    documents = [_of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
+    documents = [of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
     mix = []
     for task in suites.embedded():
         if task.metadata.eval_langs != ["eng-Latn"]:
@@ -90,7 +90,7 @@ def workloads() -> dict[str, Work]:
     }
 
 
-def _of_words(count: int, pieces: list[str], rng: random.Random) -> str:
+def of_words(count: int, pieces: list[str], rng: random.Random) -> str:
     words: list[str] = []
     while len(words) < count:
         words += rng.choice(pieces).split()

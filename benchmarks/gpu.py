@@ -1,23 +1,31 @@
-"""The encoder on a GPU: a Mistral-7B shape with random weights, which is as fast as a trained one.
+"""Encoding and training on a GPU: a Mistral-7B shape with random weights, as fast as a trained one.
 
-Beside sentence-transformers (flash attention where it is installed) and, where it is installed, vLLM's
-pooling mode. Without a GPU nothing is measured; tests run the harness at tiny size.
+Encoding beside sentence-transformers (flash attention where it is installed) and, where it is
+installed, vLLM's pooling mode; training as the paper has it, beside what 4N and the matrix-product
+rate allow. Without a GPU nothing is measured; tests run the harness at tiny size.
 """
 
 from __future__ import annotations
 
+import random
+import statistics
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from synthembed import backbone, export, profile
+from synthembed import backbone, export, memory, profile, train
 from synthembed.backbone import Backbone, TokenContract
+from synthembed.batches import Batch
+from synthembed.examples import Example
+from synthembed.machine import matrix_rate, peak_memory
 from transformers import AutoModel, AutoTokenizer, MistralConfig
 
 from benchmarks import encode
 from benchmarks.measure import in_turn, row
 
+BATCH = 2_048  # App. A
 MISTRAL_7B = {
     "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
     "num_key_value_heads": 8, "max_position_embeddings": 32768, "sliding_window": 4096,
@@ -35,7 +43,45 @@ def run(shape: dict | None = None, scale: float = 1.0) -> list[dict]:
         rows = [encode.compare(name, work, folder) for name, work in works.items()]
         rows.append(encode.bound(works["encode/documents"], folder))
         rows += [with_vllm(name, work, folder) for name, work in works.items() if has_vllm()]
+        rows.append(training(folder, max(4, int(scale * BATCH))))
     return [r | {"name": f"gpu/{r['name']}"} for r in rows]
+
+
+def training(folder: str, batch: int, steps: int = 3) -> dict:
+    """Steps of LoRA (rank 16, all projections) on triplets of up to 512 tokens, gradients cached."""
+    rng = random.Random(0)
+    pieces = [text for _, texts in encode.workloads()["encode/documents"] for text in texts]
+    draw = lambda n: encode.of_words(rng.randint(n // 8, n), pieces, rng)  # noqa: E731
+    corpus = [
+        Example(
+            str(n), "short-long", "Find what answers the question", "en", "", draw(32), draw(360), draw(360)
+        )
+        for n in range(batch)
+    ]
+    plan = profile.Profile(name="bench").with_overrides(
+        {"backbone.model": folder, "train.batch_size": batch, "train.gradient_checkpointing": "auto"}
+    )
+    base = backbone.load(plan.backbone)
+    size, on = base.matrix_parameters(), base.device
+    model, trainable = train.prepare(plan, base)
+    settings = memory.fit(plan, model, corpus, train.vectors_of(plan), {})
+    optimiser, seconds, rates = torch.optim.AdamW(trainable.values(), lr=0.0), [], []
+    for step in range(steps + 1):
+        start = time.perf_counter()
+        rows = Batch(corpus, model, settings, step)
+        train.gradients(plan, model, rows, settings, trainable)
+        optimiser.step()
+        if on.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+        rates.append(matrix_rate(on, 0.5, next(base.model.parameters()).dtype))
+    spent, allowed = statistics.median(seconds[1:]), statistics.median(rates) / (4 * size)
+    hours = 1_800_000 / batch * spent / 3600
+    return row(
+        "train", rows.tokens / spent, allowed, "matrix-product rate / 4N", "tokens/s",
+        f"batch {batch:,}, {memory.found(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
+        f"would take {hours:,.1f} hours here (18 on 32 V100 there)",
+    )  # fmt: skip
 
 
 def save(folder: Path, shape: dict) -> None:

@@ -48,4 +48,5 @@ def test_gpu(capsys):
         "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
     }  # fmt: skip
     rows = gpu.run(shape, scale=0.01)
-    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", "bound")])
+    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", "bound")] + ["gpu/train"])
+    assert "the paper's 1.8M examples would take" in rows[-1]["check"]
