@@ -18,8 +18,9 @@ from pathlib import Path
 
 from synthembed import generate, live, profile, requests
 from synthembed.cost import Meter
-from synthembed.provenance import _machine
 from synthembed.replies import ReplyStore, read_lines
+
+from benchmarks.measure import row
 
 REQUESTS = 500_000
 SIZES = (1_000, 100_000)
@@ -37,7 +38,7 @@ def make_requests() -> list[dict]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         seconds, memory, lines = pool.apply(_stream)
     check = f"{lines:,} lines, peak memory {memory:.0f} MB"
-    return [_row("generate/requests", lines / seconds, None, "", "requests/s", check)]
+    return [row("generate/requests", lines / seconds, None, "", "requests/s", check)]
 
 
 def _stream() -> tuple[float, float, int]:
@@ -111,7 +112,7 @@ def ask_live() -> list[dict]:
     check = f"every reply stored; {rates[SIZES[1]][0]:,.0f}/s over {SIZES[1]:,}; peak memory " + ", ".join(
         f"{m:.0f} MB at {n:,}" for n, m in memory.items()
     )
-    return [_row("generate/live", ours, peer, "bare AsyncOpenAI loop, nothing stored", "replies/s", check)]
+    return [row("generate/live", ours, peer, "bare AsyncOpenAI loop, nothing stored", "replies/s", check)]
 
 
 def _ours(path: Path, plan, size: int) -> float:
@@ -151,7 +152,7 @@ def filter_examples() -> list[dict]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         seconds, memory, kept = pool.apply(_filter)
     check = f"{EXAMPLES:,} examples, {kept:,} kept, peak memory {memory:.0f} MB"
-    return [_row("generate/filters", EXAMPLES / seconds, None, "", "examples/s", check)]
+    return [row("generate/filters", EXAMPLES / seconds, None, "", "examples/s", check)]
 
 
 def _filter() -> tuple[float, float, int]:
@@ -181,10 +182,3 @@ def _filter() -> tuple[float, float, int]:
     drops = examples.Drops()
     kept = sum(1 for _ in filters.filtered(many(), plan.analyze, drops, items, contamination.suite_texts()))
     return time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, kept
-
-
-def _row(name, ours, peer, peer_name, unit, check) -> dict:
-    return {
-        "name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ours / peer if peer else None,
-        "unit": unit, "check": check, "machine": _machine(),
-    }  # fmt: skip

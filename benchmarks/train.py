@@ -21,7 +21,7 @@ from pathlib import Path
 from synthembed import profile as profiles
 from synthembed.profile import ROOT
 
-from .measure import row as _row
+from benchmarks.measure import row
 
 LORA = {"rank": 16, "alpha": 32, "dropout": 0.1}  # on all linear layers, the profile's default
 TEMPERATURE = 0.02
@@ -108,10 +108,10 @@ def cached(size: Size, folder: str) -> list[dict]:
     small, small_peer = found[size.batches[0]]
     ratio = small_peer.median() / small.median()
     check = f"batch {ours.batch}; {_losses(ours, peer)}; at batch {small.batch} {ratio:.2f}x, {_losses(small, small_peer)}"
-    speed = _row(
+    speed = row(
         "train/cached", ours.batch / ours.median(), peer.batch / peer.median(), name, "examples/s", check
     )
-    memory = _row(
+    memory = row(
         "train/memory", _peak(ours), _peak(peer), name, "GB, peak of the process", f"batch {ours.batch}"
     )
     return [speed, memory | {"ratio": _peak(peer) / _peak(ours)}]
@@ -122,7 +122,7 @@ def plain(size: Size, folder: str) -> dict:
     ours, peer = in_turn(sides, size.steps)
     check = f"batch {ours.batch}; {_losses(ours, peer)}; peak {_peak(ours):.1f} against {_peak(peer):.1f} GB"
     name = "sentence-transformers MultipleNegativesRankingLoss"
-    return _row(
+    return row(
         "train/plain", ours.batch / ours.median(), peer.batch / peer.median(), name, "examples/s", check
     )
 
@@ -133,7 +133,7 @@ def bound(size: Size, folder: str) -> dict:
     ours = statistics.median(s["tokens"] / s["seconds"] for s in side.steps[1:])
     allowed = side.median("bound")
     check = f"batch {side.batch}, every text cut at the same length"
-    return _row("train/bound", ours, allowed, "matrix-product rate / 4N", "tokens/s", check)
+    return row("train/bound", ours, allowed, "matrix-product rate / 4N", "tokens/s", check)
 
 
 def flat(size: Size, folder: str) -> dict:
@@ -147,10 +147,10 @@ def flat(size: Size, folder: str) -> dict:
     figures.save(figures.memory_by_batch(peaks, kept), ROOT / "results" / "bench", "train_memory")
     check = ", ".join(f"{p:.2f} GB at {b:,}" for b, p in peaks.items())
     first, last = peaks[size.flat[0]], peaks[size.flat[-1]]
-    row = _row(
+    measured = row(
         "train/flat", last, first, f"the same at batch {size.flat[0]}", "GB, peak of the process", check
     )
-    return row | {"ratio": first / last}
+    return measured | {"ratio": first / last}
 
 
 def _losses(ours: Side, peer: Side) -> str:
