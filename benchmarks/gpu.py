@@ -40,8 +40,7 @@ def run(shape: dict | None = None, scale: float = 1.0) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder), shape or MISTRAL_7B)
         works = encode.scaled(encode.workloads(), scale)
-        rows = [encode.compare(name, work, folder) for name, work in works.items()]
-        rows.append(encode.bound(works["encode/documents"], folder))
+        rows = [r for name, work in works.items() for r in encode.compare(name, work, folder)]
         rows += [with_vllm(name, work, folder) for name, work in works.items() if has_vllm()]
         rows.append(training(folder, max(4, int(scale * BATCH))))
     return [r | {"name": f"gpu/{r['name']}"} for r in rows]
