@@ -67,7 +67,12 @@ def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
 def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
     about = profile.Submission(name="someone/a-model", training_code="https://example.org/code")
     subject = evaluate.MtebEncoder(
-        Encoder(llama, max_length=160), about.name, "1", about=about, date="2026-01-02"
+        Encoder(llama, max_length=160),
+        about.name,
+        "1",
+        about=about,
+        date="2026-01-02",
+        base="embedded:smollm2-135m",
     )
     folder = tmp_path / "results" / "someone__a-model" / "1"
     evaluate.run_tasks(subject, suites.embedded(["EmbeddedSTSGeneral"]), folder, "trained")
@@ -77,6 +82,7 @@ def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
     assert [p.parent for p in cache.get_cache_paths(require_model_meta=True)] == [folder]
     meta = json.loads((folder / "model_meta.json").read_text())
     assert meta["name"] == "someone/a-model" and meta["release_date"] == "2026-01-02"
+    assert meta["adapted_from"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     missing = {k for k, v in meta.items() if v is None} - {
         "loader", "n_active_parameters_override", "public_training_data", "reference", "superseded_by",
         "citation", "contacts", "experiment_kwargs", "output_dtypes", "extra_requirements_groups",

@@ -45,10 +45,11 @@ class MtebEncoder(AbsEncoder):
         style: str = "natural",
         about: Submission | None = None,
         date: str | None = None,
+        base: str | None = None,
     ):
         self.model = self.encoder = encoder
         self.style = style
-        self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date)
+        self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
         texts = [text for batch in inputs for text in batch["text"]]
@@ -72,13 +73,18 @@ class MtebEncoder(AbsEncoder):
 
 
 def model_meta(
-    encoder: Encoder, name: str, revision: str, style: str, about: Submission, date: str | None
+    encoder: Encoder,
+    name: str,
+    revision: str,
+    style: str,
+    about: Submission,
+    date: str | None,
+    base: str | None,
 ) -> ModelMeta:
-    """What mteb's leaderboard wants to know of a model; ``date`` is the day it was made."""
+    """What mteb's leaderboard wants to know of a model: ``date`` is the day it was made, ``base`` what from."""
     backbone = encoder.backbone
     parameters = list(backbone.model.parameters())
-    source = backbone.source.get("model")
-    wheel = backbones.EMBEDDED.get(source)
+    wheel = backbones.EMBEDDED.get(base)
     return ModelMeta(
         loader=None,
         name=name,
@@ -98,7 +104,7 @@ def model_meta(
         similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=style != "none",
         training_datasets=set(about.training_datasets),
-        adapted_from=wheel.original if wheel else source,
+        adapted_from=wheel.original if wheel else base,
     )
 
 
@@ -227,7 +233,8 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
         about = settings.submission
         name = about.name if system == "trained" else f"{about.name.partition('/')[0]}/{system}"
         made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
-        subject = MtebEncoder(encoder, name, revision, profile.train.instruction, about, made)
+        base = profile.backbone.model
+        subject = MtebEncoder(encoder, name, revision, profile.train.instruction, about, made, base)
         chosen = tasks
     else:
         subject, can = peer(system)

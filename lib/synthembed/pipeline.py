@@ -70,13 +70,21 @@ def _kernel_errors_to(file):
 
 
 def _forget_paths(notebook: Path) -> None:
-    """Keep out of the executed copy where it was made: papermill's paths, warnings of packages."""
+    """Keep out of the executed copy where it was made (papermill's paths, warnings of packages) and the
+    progress bars that packages draw with widgets, megabytes that show nothing afterwards."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
+    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
+    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
+    if not ours:
+        data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
         if "outputs" in cell:
-            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+            cell["outputs"] = [
+                o for o in cell["outputs"]
+                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
+            ]  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
 
