@@ -50,3 +50,14 @@ def test_gpu(capsys):
     rows = gpu.run(shape, scale=0.01)
     checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", "bound")] + ["gpu/train"])
     assert "the paper's 1.8M examples would take" in rows[-1]["check"]
+
+
+def test_static_embeddings_know_no_order(llama):
+    import numpy as np
+    from benchmarks.suite_validity import Static
+
+    vectors = Static(llama).encode(["ab cd", "cd ab", "xy"], normalize=False)
+    assert np.allclose(vectors[0], vectors[1], atol=1e-6) and not np.allclose(vectors[0], vectors[2])
+    table = llama.model.get_input_embeddings().weight.detach().numpy()
+    ids = llama.contract.ids(["xy"], 16)[0][1:-1]
+    assert np.allclose(vectors[2], table[ids].mean(0), atol=1e-6)
