@@ -54,6 +54,7 @@ def test_gpu(capsys):
 
 def test_static_embeddings_know_no_order(llama):
     import numpy as np
+
     from benchmarks.suite_validity import Static
 
     vectors = Static(llama).encode(["ab cd", "cd ab", "xy"], normalize=False)
