@@ -7,6 +7,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from synthembed.provenance import _machine
 
@@ -30,7 +31,16 @@ def alone(function: Callable, *arguments):
 
 def _with_memory(function: Callable, *arguments):
     result = function(*arguments)
-    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return result, _peak_gb()
+
+
+def _peak_gb() -> float:
+    """This process's own peak. On Linux ru_maxrss would begin at that of the process it was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        kilobytes = next(x.split()[1] for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(kilobytes) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def row(name: str, ours: float, peer: float | None, peer_name: str, unit: str, check: str) -> dict:
