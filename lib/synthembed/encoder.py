@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from . import packed
 from .backbone import Backbone
+from .machine import is_out_of_memory
 
 TEMPLATE = "Instruct: {instruction}\nQuery: {text}"  # Sec. 3.2; no space after the line break
 MIN_PREFIX = 4  # shared tokens below which caching is not worth its copies
@@ -174,7 +175,7 @@ class Encoder:
             try:
                 out[batch] = self._forward([rows[i] for i in batch], prefix).float().cpu()
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise EncodingError(
@@ -251,7 +252,3 @@ def pool_packed(
         vectors.append(pool(states, states.new_ones(states.shape[:2], dtype=torch.long), pooling))
         start += count * length
     return torch.cat(vectors)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -47,3 +47,11 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library
         return False
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out: of a GPU, or of this process, whose allocator only says it."""
+    told = ("not enough memory", "allocate memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in told)
+    )

@@ -17,6 +17,7 @@ from .backbone import Backbone
 from .batches import Batch, TrainingError, query_text, schedule, steps_of
 from .contrastive import cached_backward
 from .examples import Example
+from .machine import is_out_of_memory
 from .profile import Profile, Train
 from .taxonomy import seed_of
 
@@ -107,10 +108,8 @@ def _try(model: Backbone, batch: Batch, settings: Train, vectors_of) -> None:
 def _out_of_memory(attempt: Callable[[], None]) -> bool:
     try:
         attempt()
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:  # what a CPU allocator raises
-        if "not enough memory" not in str(error) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
     else:
         return False
