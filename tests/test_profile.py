@@ -56,7 +56,7 @@ def test_invalid_yaml_and_unknown_profile(tmp_path):
 
 def test_an_impossible_ablation_fails_when_the_profile_is_read(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("ablations: {rows: [{id: a, paper_row: x, set: {lora.rank: 0}}]}")
+    path.write_text("ablations: {rows: [{id: a, set: {lora.rank: 0}}]}")
     with pytest.raises(ProfileError, match=r"ablation 'a'.*lora\.rank"):
         profile.load(path)
 

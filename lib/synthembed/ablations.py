@@ -9,14 +9,29 @@ import time
 from pathlib import Path
 
 from . import backbone as backbones
-from . import evaluate, train
+from . import evaluate, paper, train
 from .encoder import Encoder
 from .examples import Example
-from .profile import Ablation, Profile
+from .profile import Ablation, Profile, ProfileError
 from .provenance import write_json
 from .scores import averages
 
 SECTIONS = ("seed", "backbone", "lora", "train", "evaluate")
+
+
+def check(profile: Profile) -> None:
+    """Raises ProfileError if a row fills an artefact or a row of it that the paper does not have."""
+    for row in profile.ablations.rows:
+        for artefact, name in row.fills.items():
+            if artefact not in paper.TITLES:
+                raise ProfileError(
+                    f"ablation {row.id!r} fills {artefact!r}, which is none of {', '.join(paper.TITLES)}"
+                )
+            known = list(dict.fromkeys(cell.row for cell in paper.cells(artefact)))
+            if name not in known:
+                raise ProfileError(
+                    f"ablation {row.id!r} fills row {name!r} of {artefact}, which has: {'; '.join(known)}"
+                )
 
 
 def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[dict]:
@@ -24,9 +39,10 @@ def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -
 
     A row that was finished with the same settings, corpus and ``code`` is read, not run.
     """
+    check(profile)
     rows = []
     for number, row in enumerate(profile.ablations.rows, 1):
-        print(f"ablation {number}/{len(profile.ablations.rows)}: {row.paper_row}", flush=True)
+        print(f"ablation {number}/{len(profile.ablations.rows)}: {row.id}", flush=True)
         settings = profile.with_overrides(profile.ablations.set | row.set)
         rows += one(row, settings, corpus, folder / row.id, code)
     return rows

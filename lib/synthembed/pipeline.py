@@ -108,9 +108,10 @@ def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], 
 
 
 def _check_names(profile: Profile) -> None:
-    """Names that only mteb can tell from misspelt ones, before anything runs."""
-    from . import evaluate
+    """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
+    from . import ablations, evaluate
 
+    ablations.check(profile)
     rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
     for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
         try:

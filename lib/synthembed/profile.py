@@ -1,4 +1,4 @@
-"""One YAML file = one run: the typed profile, its loading, overrides and error messages.
+"""One YAML file = one run: the typed profile (loading.py reads it and words what is wrong).
 
 The defaults below are the paper's settings, each with its section, or marked "not stated" where the
 paper is silent; a profile file says only where a run departs from them (profiles/paper.yaml spells
@@ -7,27 +7,21 @@ all of them out). Unknown keys, wrong types and impossible values fail before an
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from . import taxonomy
+from . import loading, taxonomy
+from .loading import PROFILES, ROOT, ProfileError
 from .taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
-ROOT = Path(__file__).resolve().parents[2]
-PROFILES = ROOT / "profiles"
+__all__ = ["PROFILES", "ROOT", "Profile", "ProfileError", "load"]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
-
-
-class ProfileError(ValueError):
-    """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
 
 
 class Section(BaseModel):
@@ -214,10 +208,10 @@ class Evaluate(Section):
 
 
 class Ablation(Section):
-    """One row of Table 5: an id, the paper's row name, and the overrides that make it."""
+    """A complete run: an id, the overrides that make it, and the rows of the paper that it fills."""
 
     id: str
-    paper_row: str
+    fills: dict[str, str] = {}  # artefact -> row as published, e.g. table5: w/ mean pool
     set: dict[str, Any] = {}
     note: str = ""
 
@@ -323,8 +317,8 @@ class Profile(Section):
         data = self.model_dump()
         data["ablations"] = {}
         for key, value in changes.items():
-            _assign(data, key, value)
-        return _validate(data, source="overrides", lines={})
+            loading.assign(data, key, value)
+        return loading.validate(Profile, data, source="overrides", lines={})
 
     def hash(self, *sections: str) -> str:
         """SHA-256 (16 hex digits) over the named sections, or over the whole profile."""
@@ -337,90 +331,4 @@ def load(profile: str | Path = "laptop", overrides: str | list[str] = ()) -> Pro
 
     Raises ProfileError naming file, line, key, value and remedy.
     """
-    path = Path(profile)
-    if not path.suffix:
-        path = PROFILES / f"{profile}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
-    text = path.read_text(encoding="utf-8")
-    try:
-        data = yaml.safe_load(text) or {}
-        lines = dict(_lines(yaml.compose(text)))
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{_show(path)}: not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ProfileError(f"{_show(path)}: expected keys and values, got {type(data).__name__}")
-    data.setdefault("name", path.stem)
-    for override in overrides.split() if isinstance(overrides, str) else overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ProfileError(f"override {override!r}: write it as section.key=value")
-        try:
-            _assign(data, key, yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
-        lines[tuple(key.split("."))] = f"override {override!r}"
-    return _validate(data, source=_show(path), lines=lines)
-
-
-def _assign(data: dict, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    node = data
-    for part in parents:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise ProfileError(f"override {key}: {part!r} is a single value, it has no keys below it")
-    node[last] = value
-
-
-def _validate(data: dict, source: str, lines: dict) -> Profile:
-    try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        raise ProfileError("\n".join(_explain(e, source, lines) for e in error.errors())) from None
-
-
-def _explain(error: dict, source: str, lines: dict) -> str:
-    path = tuple(str(p) for p in error["loc"])
-    where = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    place = where if isinstance(where, str) else f"{source}:{where}" if where else source
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], _siblings(path), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_siblings(path))}"
-        return f"{place}: unknown key {key}; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
-    return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
-
-
-def _siblings(path: tuple[str, ...]) -> list[str]:
-    model: Any = Profile
-    for part in path[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = next((t for t in _models(field.annotation)), None) if field else model
-    return list(model.model_fields) if model else []
-
-
-def _models(annotation) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in getattr(annotation, "__args__", ()) for m in _models(a)]
-
-
-def _lines(node, path=()):
-    """(key path, line number) for every key of a YAML document."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*path, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*path, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            yield (*path, str(number)), value.start_mark.line + 1
-            yield from _lines(value, (*path, str(number)))
-
-
-def _show(path: Path) -> str:
-    path = path.resolve()
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    return loading.load(Profile, profile, overrides)

@@ -48,7 +48,8 @@ def ours(results: Results) -> dict[tuple[str, str, str], tuple[float, str, str]]
         if column in trained:
             found["table1", "w/ synthetic data only", column] = (trained[column], benchmark, "04_evaluate")
     rows = results.ablations["rows"]
-    names = results.ablations.get("paper_rows", {})
+    fills = results.ablations.get("fills", {})
+    names = {system: filled["table5"] for system, filled in fills.items() if "table5" in filled}
     for system, values in by_system(rows).items():
         # The paper's Table 5 trains on synthetic data and MS-MARCO; these rows on synthetic data only.
         benchmark = f"{_benchmark(rows)}, trained without MS-MARCO"

@@ -1,0 +1,120 @@
+"""A YAML file and overrides → validated settings, or an error with file, line, key, value and remedy.
+
+Knows pydantic models in general and none in particular; profile.py has ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "profiles"
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class ProfileError(ValueError):
+    """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
+
+
+def load(model: type[Settings], profile: str | Path, overrides: str | list[str] = ()) -> Settings:
+    """Read a profile by name (``profiles/<name>.yaml``) or path, with ``a.b=c`` overrides on top.
+
+    Raises ProfileError naming file, line, key, value and remedy.
+    """
+    path = Path(profile)
+    if not path.suffix:
+        path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
+    text = path.read_text(encoding="utf-8")
+    try:
+        data = yaml.safe_load(text) or {}
+        lines = dict(_lines(yaml.compose(text)))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{_show(path)}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ProfileError(f"{_show(path)}: expected keys and values, got {type(data).__name__}")
+    data.setdefault("name", path.stem)
+    for override in overrides.split() if isinstance(overrides, str) else overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ProfileError(f"override {override!r}: write it as section.key=value")
+        try:
+            assign(data, key, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
+        lines[tuple(key.split("."))] = f"override {override!r}"
+    return validate(model, data, _show(path), lines)
+
+
+def assign(data: dict, key: str, value: Any) -> None:
+    """Set a dotted key in nested settings; a section that is absent or null begins empty."""
+    *parents, last = key.split(".")
+    node = data
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise ProfileError(f"override {key}: {part!r} is a single value, it has no keys below it")
+    node[last] = value
+
+
+def validate(model: type[Settings], data: dict, source: str, lines: dict) -> Settings:
+    """``data`` as a ``model``; ``lines`` says where in ``source`` a key stands."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ProfileError("\n".join(_explain(model, e, source, lines) for e in error.errors())) from None
+
+
+def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str:
+    path = tuple(str(p) for p in error["loc"])
+    where = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = where if isinstance(where, str) else f"{source}:{where}" if where else source
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(path[-1], _siblings(top, path), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_siblings(top, path))}"
+        return f"{place}: unknown key {key}; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
+
+
+def _siblings(top: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    model: Any = top
+    for part in path[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = next((t for t in _models(field.annotation)), None) if field else model
+    return list(model.model_fields) if model else []
+
+
+def _models(annotation) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models(a)]
+
+
+def _lines(node, path=()):
+    """(key path, line number) for every key of a YAML document."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*path, str(number)), value.start_mark.line + 1
+            yield from _lines(value, (*path, str(number)))
+
+
+def _show(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
