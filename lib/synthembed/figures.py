@@ -35,6 +35,8 @@ def figure2(statistics: dict):
             (axes[1], "languages", "languages", "Languages"),
         ):
             published = {c.column: c.value for c in paper.cells("figure2") if c.row == row}
+            total = sum(published.values())  # task types are printed in thousands
+            published = {name: 100 * value / total for name, value in published.items()}
             ours = statistics[key]
             names = sorted(published, key=published.get, reverse=True)
             y = range(len(names))
@@ -153,7 +155,7 @@ def figure5(rows: list[dict], published: dict | None = None):
             ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"]))
         series = [({k: tuple(zip(*v, strict=True)) for k, v in ours.items()}, "ours")]
         if published:
-            paper = {k: (published["lengths"], v) for k, v in published["series"].items()}
+            paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
             series.insert(0, (paper, "paper (read off the chart)"))
         for axis, (curves, title) in zip(axes[0], series, strict=True):
             for n, (name, (x, y)) in enumerate(curves.items()):

@@ -65,7 +65,9 @@ def ours(results: Results) -> dict[tuple[str, str, str], tuple[float, str, str]]
         for row, key in (("task types", "families"), ("languages", "languages")):
             for column, share in results.statistics[key].items():
                 size = "500k examples" if results.statistics["examples"] >= 450_000 else "small corpus"
-                found["figure2", row, column] = (share, size, "02_analyze")
+                thousands = share * results.statistics["examples"] / 1e5  # as the paper prints task types
+                value = thousands if key == "families" else share
+                found["figure2", row, column] = (value, size, "02_analyze")
     for point in results.passkey:
         if point["paper_row"]:
             key = ("figure5", point["paper_row"], str(point["length"]))

@@ -1,42 +1,36 @@
-"""The paper's published numbers as data (published.json) and one accessor; computes nothing else.
+"""The paper's numbers (published.json) and the registry of its tables and figures (artefacts.yaml).
 
-Table numbers are those of the ACL 2024 version (arXiv 2401.00368 v3).
+Look-ups only; nothing is computed here. Table numbers are those of the ACL 2024 version (arXiv
+2401.00368 v3). artefacts.yaml explains its own form.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from string import Formatter
+from typing import Any
 
-TITLES = {
-    "table1": "MTEB English, 56 datasets",
-    "table2": "MIRACL dev, nDCG@10, high- and low-resource languages",
-    "table3": "Commercial models and the leaderboard's top",
-    "table4": "Bitext mining, F1",
-    "table5": "Ablations on MTEB",
-    "table6": "MIRACL dev, 16 languages",
-    "table7": "Contrastive pre-training",
-    "table17": "MTEB English by dataset",
-    "figure2": "Synthetic data by task type and language",
-    "figure3": "Contrastive pre-training, bars",
-    "figure5": "Personalised passkey retrieval by context length",
-}
-TOLERANCE = 0.1  # the paper prints one decimal; card scores recompute to its cells within this
+import yaml
+
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One published number. ``own`` marks rows of the paper's own models, which a run can produce."""
+    """One published number: whose it is (``system``, as published), and what it measures (``keys``)."""
 
     artefact: str
     row: str
     column: str
     value: float
-    own: bool
-    tolerance: float = TOLERANCE
+    system: str
+    own: bool  # of the paper's own models, which a run can produce
+    tolerance: float
+    keys: dict[str, str] = field(compare=False, hash=False)
 
     @property
     def id(self) -> str:
@@ -45,12 +39,63 @@ class Cell:
 
 @cache
 def published() -> dict:
-    return json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / "published.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _registry() -> dict:
+    return yaml.safe_load((FOLDER / "artefacts.yaml").read_text(encoding="utf-8"))
+
+
+def artefacts(*kinds: str) -> dict[str, dict]:
+    """The registry's entries by name, of all kinds or those named: table, figure, method."""
+    found = _registry()["artefacts"]
+    return {name: entry for name, entry in found.items() if not kinds or entry["kind"] in kinds}
+
+
+def benchmarks() -> dict[str, dict]:
+    """Benchmark → {} if a number on it compares with the paper's, {"why": reason} if not."""
+    return _registry()["benchmarks"]
+
+
+def protocol() -> dict[str, Any]:
+    """Settings of ``evaluate`` that the paper's numbers were made with (Sec. 4.2)."""
+    return _registry()["protocol"]
+
+
+def moved_by_mteb() -> list[str]:
+    """Sets that newer mteb scores otherwise than the paper's."""
+    return _registry()["moved_by_mteb"]
+
+
+TITLES = {name: entry["title"] for name, entry in artefacts("table", "figure").items()}
 
 
 def short(row: str) -> str:
     """A row's name in ids: the paper's own model goes without its name."""
     return row.removeprefix("E5_mistral-7b").removeprefix(" + ").strip() or row
+
+
+def systems(artefact: str) -> dict[str, dict]:
+    """The systems of an artefact by published name, in the paper's order, each with its ``group``."""
+    groups = artefacts()[artefact].get("systems", {})
+    return {name: {**about, "group": g} for g, named in groups.items() for name, about in named.items()}
+
+
+def fills(setting: str) -> dict[str, str]:
+    """artefact → the row (or column) that a run's main model fills when trained on ``setting``.
+
+    Raises ValueError for a setting that the paper does not have.
+    """
+    known = {about["setting"] for a in artefacts() for about in systems(a).values() if "setting" in about}
+    if setting not in known:
+        raise ValueError(f"data.setting = {setting!r}: the paper has {', '.join(sorted(known))}")
+    return {
+        artefact: name
+        for artefact in artefacts()
+        for name, about in systems(artefact).items()
+        if about.get("main") and about["setting"] == setting
+    }
 
 
 def table(artefact: str) -> dict:
@@ -60,35 +105,52 @@ def table(artefact: str) -> dict:
 
 def cells(artefact: str) -> Iterator[Cell]:
     """Every published number of one artefact, in the paper's order."""
-    data = published()[artefact]
-    if artefact == "figure2":
-        total = sum(data["task_types_k"].values())
-        for family, thousands in data["task_types_k"].items():
-            yield Cell(artefact, "task types", family, round(100 * thousands / total, 1), True, 1.0)
-        for language, share in data["languages_pct"].items():
-            yield Cell(artefact, "languages", language, share, True, 1.0)
-    elif artefact == "figure3":
-        for row, bars in data["series"].items():
-            for kind in ("original", "w/ cont. pre-train"):
-                for column, value in bars[kind].items():
-                    yield Cell(artefact, f"{row}, {kind}", column, value, True)
-    elif artefact == "figure5":
-        for row, values in data["series"].items():
-            for length, value in zip(data["lengths"], values, strict=True):
-                yield Cell(artefact, row, str(length), value, True, 4.0)  # read off a chart; 50 queries
-    elif artefact == "table6":
-        for row, metrics in data["rows"].items():
-            for metric, systems in metrics.items():
-                for system, value in systems.items():
-                    yield Cell(artefact, row, f"{metric} {system}", value, "E5_mistral" in system)
-    else:
-        for row, values in data["rows"].items():
-            for column, value in values.items():
-                if isinstance(value, (int, float)):
-                    yield Cell(artefact, row, column, float(value), _own(artefact, row))
+    entry, known = artefacts()[artefact], systems(artefact)
+    for form in entry.get("cells", []):
+        index = next(_walk(published(), form["index"].split("/"), {}))[1] if "index" in form else None
+        for keys, value in _walk(published(), form["path"].split("/"), {}, index):
+            if not isinstance(value, (int, float)):
+                continue  # Table 5's default has no difference to itself
+            row = form.get("row", "{row}").format(**keys)
+            column = form.get("column", "{column}").format(**keys)
+            system = form.get("system", "{row}").format(**{"row": row} | keys)
+            yield Cell(
+                artefact, row, column, float(value), system, "setting" in known[system], entry["tolerance"],
+                {"row": row, "column": column} | keys,
+            )  # fmt: skip
 
 
-def _own(artefact: str, row: str) -> bool:
-    if artefact in ("table5", "table7", "table17"):
-        return True
-    return row.startswith(("E5_mistral", "w/ "))
+def _walk(node, path: list[str], keys: dict, index=None) -> Iterator[tuple[dict, Any]]:
+    """(keys, value) for every value below ``node`` that ``path`` reaches."""
+    if not path:
+        yield keys, node
+        return
+    name = next((name for _, name, _, _ in Formatter().parse(path[0]) if name), None)
+    if name is None:
+        yield from _walk(node[path[0]], path[1:], keys, index)
+        return
+    entries = zip(map(str, index), node, strict=True) if isinstance(node, list) else node.items()
+    for key, below in entries:
+        yield from _walk(below, path[1:], keys | {name: key}, index)
+
+
+def ways(cell: Cell) -> dict[str, dict]:
+    """benchmark → the conditions on rows of scores.json that make this cell, best benchmark first.
+
+    ``tasks`` and ``subsets`` among them say how many there must be.
+    """
+    entry = artefacts()[cell.artefact]
+    found = {}
+    for benchmark, conditions in entry.get("measured_on", {}).items():
+        filled = {k: _named(entry.get("names", {}), cell.keys, v) for k, v in conditions.items()}
+        if False not in filled.values():
+            found[benchmark] = {k: v for k, v in filled.items() if v is not None}
+    return found
+
+
+def _named(names: dict, keys: dict, value):
+    if not (isinstance(value, str) and value.startswith("{")):
+        return value
+    name = value[1:-1]
+    key = keys[name.partition(" as ")[0]]
+    return names.get(name, {}).get(key, names.get(name, {}).get("*", key))

@@ -1,0 +1,142 @@
+"""The registry of the paper's tables and figures: whole, consistent, and equal to what it cites."""
+
+import json
+
+import pytest
+from synthembed import paper
+
+COUNTS = {
+    "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,
+    "table7": 4 * 8, "table17": 57 * 4, "figure2": 6 + 15, "figure3": 6 * 3, "figure5": 4 * 8,
+}  # fmt: skip
+
+
+def test_every_published_number_is_a_cell_with_an_id_of_its_own():
+    cells = [c for a in paper.artefacts() for c in paper.cells(a)]
+    assert len({c.id for c in cells}) == len(cells) == sum(COUNTS.values())
+    assert {a: sum(c.artefact == a for c in cells) for a in COUNTS} == COUNTS
+    found = {c.id: c.value for c in cells}
+    assert found["table1/full data/Avg"] == 66.6 and found["table6/Avg/Recall@100 mE5_base"] == 93.1
+    assert found["table17/Average/w/o synthetic data"] == 64.6 and found["table5/w/ r=8/delta_avg"] == 0.3
+    assert found["figure5/window 32k, base 10^5/16384"] == 88 and found["figure2/task types/sts"] == 99
+
+
+def test_tables_1_to_17_and_figures_1_to_5_are_all_there():
+    wanted = {f"table{n}" for n in range(1, 18)} | {f"figure{n}" for n in range(1, 6)}
+    assert set(paper.artefacts()) == wanted
+    assert set(paper.artefacts("method")) == wanted - set(COUNTS) == wanted - set(paper.TITLES)
+
+
+def test_every_cell_of_a_table_says_what_would_make_it():
+    for artefact in paper.artefacts("table"):
+        for cell in paper.cells(artefact):
+            ways = paper.ways(cell)
+            assert ways and set(ways) <= set(paper.benchmarks()), cell.id
+            whole = next(iter(ways.values()))
+            assert "tasks" in whole or "subsets" in whole, cell.id
+
+
+def test_peers_are_marked_and_own_rows_have_a_training_set():
+    peers = [n for a in paper.artefacts() for n, s in paper.systems(a).items() if "setting" not in s]
+    assert {"Glove", "mDPR", "BM25", "LaBSE", "UAE-Large-V1"} <= set(peers)
+    assert not any("E5_mistral" in n or n.startswith("w/") for n in peers)
+    own = {c.row for c in paper.cells("table1") if c.own}
+    assert own == {"E5_mistral-7b + full data", "w/ synthetic data only", "w/ synthetic + msmarco"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "some"),
+    [
+        ("synthetic", {"table1": "w/ synthetic data only", "table17": "w/ synthetic only"}),
+        ("synthetic+msmarco", {"table1": "w/ synthetic + msmarco", "table5": "E5_mistral-7b (default)"}),
+        ("labelled", {"table17": "w/o synthetic data"}),
+        ("msmarco", {"table5": "w/ msmarco data only"}),
+        (
+            "full",
+            {"table2": "E5_mistral-7b + full data", "table6": "E5_mistral-7b full", "table17": "full data"},
+        ),
+    ],
+)
+def test_a_setting_fills_its_rows(setting, some):
+    found = paper.fills(setting)
+    assert some.items() <= found.items()
+    assert all(name in paper.systems(artefact) for artefact, name in found.items())
+
+
+def test_an_unknown_setting_is_named_with_what_there_is():
+    with pytest.raises(ValueError, match=r"data.setting = 'all': the paper has full, labelled, msmarco"):
+        paper.fills("all")
+
+
+def test_ways_name_tasks_languages_and_metrics_as_mteb_does():
+    cells = {c.id: c for a in ("table2", "table3", "table4", "table6", "table17") for c in paper.cells(a)}
+    assert paper.ways(cells["table6/sw/Recall@100 BM25"])["MIRACL"] == {
+        "task": "MIRACLRetrieval", "language": ["swa", "swh"], "metric": "recall_at_100", "subsets": 1,
+    }  # fmt: skip
+    assert "BEIR" not in paper.ways(cells["table3/full data/MTEB"])
+    assert paper.ways(cells["table4/LaBSE/Tatoeba (112 langs)"])["BUCC+Tatoeba"]["subsets"] == 112
+    assert paper.ways(cells["table17/SciFact/full data"])["MTEB(eng, v1)"] == {"task": "SciFact", "tasks": 1}
+
+
+def test_mtebs_own_benchmark_is_table_17():
+    import mteb
+    from synthembed.scores import CATEGORIES
+
+    tasks = {t.metadata.name: CATEGORIES[t.metadata.type] for t in mteb.get_benchmark("MTEB(eng, v1)").tasks}
+    rows = paper.table("table17")["rows"]
+    assert tasks == {name: values["category"] for name, values in rows.items()}
+
+
+def test_averages_follow_from_the_parts():
+    """Table 1's rows are means of Table 17's columns; peers' rows of their per-dataset scores."""
+    one, rows = paper.table("table1")["rows"], paper.table("table17")["rows"]
+    for row, column in (
+        ("E5_mistral-7b + full data", "full data"),
+        ("w/ synthetic data only", "w/ synthetic only"),
+        ("w/ synthetic + msmarco", "w/ synthetic + msmarco"),
+    ):
+        assert one[row]["Avg"] == pytest.approx(sum(r[column] for r in rows.values()) / 56, abs=0.1)
+    peers = paper.published()["peers_mteb56_per_dataset"]["from_model_cards"]["rows"]
+    for peer in ("E5_large-v2", "GTE_large", "BGE_large-en-v1.5"):
+        assert one[peer]["Avg"] == pytest.approx(sum(peers[peer].values()) / 56, abs=0.1)
+    card = paper.published()["released_model_mteb56"]["rows"]
+    assert all(rows[n]["full data"] == pytest.approx(r["score"], abs=0.1) for n, r in card.items())
+
+
+def test_table_2_repeats_table_6_and_figure_3_table_7():
+    two, six = paper.table("table2")["rows"], paper.table("table6")["rows"]
+    for language in paper.table("table2")["columns"]:
+        assert two["BM25"][language] == six[language]["nDCG@10"]["BM25"]
+    seven = paper.table("table7")["rows"]
+    for model, bars in paper.published()["figure3"]["series"].items():
+        assert bars["original"]["MTEB All"] == seven[model]["Avg"]
+        assert bars["w/ cont. pre-train"]["Retrieval"] == seven[f"{model}, w/ cont. pre-train"]["Retr."]
+
+
+def test_the_sets_that_newer_mteb_moves_are_those_whose_rerun_left_the_card():
+    rows = paper.published()["released_model_mteb56"]["rows"]
+    moved = {
+        name for name, row in rows.items()
+        if row.get("rerun_results_repo") and abs(row["rerun_results_repo"]["score"] - row["score"]) > 1
+    }  # fmt: skip
+    assert moved == set(paper.moved_by_mteb())
+
+
+def test_prompt_tables_are_the_taxonomy():
+    """Tables 8-13: the library's families have the paper's placeholders, values and reply keys."""
+    from synthembed import taxonomy
+
+    families = ["short-long", "long-short", "short-short", "long-long", "sts", "bitext"]
+    for number, family in enumerate(families, 8):
+        data = paper.published()[f"table{number}"]
+        listed = {k: [str(x) for x in v] for k, v in data["placeholders"].items() if isinstance(v, list)}
+        if family == "long-long":
+            listed["num_words"] = ["300"]  # fixed in Table 11's words
+        ours = {k: [str(x) for x in v] for k, v in taxonomy.PLACEHOLDERS[family].items()}
+        assert ours == listed, family
+        assert list(taxonomy.SCHEMAS[family].model_fields) == data["output_keys"], family
+
+
+def test_published_json_holds_numbers_and_no_wordings():
+    text = (paper.FOLDER / "published.json").read_text(encoding="utf-8")
+    assert "Instruct:" not in text and not any("prompt" in k for k in json.loads(text))
