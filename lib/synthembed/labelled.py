@@ -1,169 +1,309 @@
-"""Weakly supervised pairs for contrastive pre-training (Sec. 5.1, Table 7, Figure 3).
+"""Labelled data and the mixture that is trained on: the data settings of Tables 1 and 5 (App. A).
 
-A pair is a title and the body that it stands above: of a web page, a paper, a question. Any JSONL or
-Parquet file or hub data set with two such fields serves. Where none is at hand, the docstrings of
-the pinned packages do: a summary line and what follows it, read from the installation at run time.
+Each set gives one example a query: one positive, one hard negative, the negative mined where the set
+has none. Whether a query is taken, and which of its texts are drawn, depends on (seed, set, query)
+alone, so neither the order of files nor what else is in the mixture changes an example.
 """
 
 from __future__ import annotations
 
-import ast
-import gzip
-import importlib.metadata
-import inspect
-import json
-import re
-import warnings
-from collections.abc import Iterator
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
+from . import backbone as backbones
+from . import mining
+from .contamination import mteb_texts, suite_texts
 from .examples import Drops, Example
-from .profile import ROOT, Pretrain
+from .filters import Leakage
+from .installed import INSTALLED, InstalledSet
+from .mining import Asked, Documents
+from .profile import Data, Profile, Source
+from .provenance import write_json
+from .public_sets import MSMARCO, PUBLIC, PublicSet, locate
+from .readers import Collection, ReadError, Record, records, text_id
 from .taxonomy import seed_of
 
-INSTRUCTION = "Given a title, retrieve the text that it stands above"
-LONGEST = 4_000  # characters of a body; more than 512 tokens of any script that we train on
-LOCK = ROOT / "requirements.lock"
-SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "site-packages"}
+LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
+SEARCH_SET = {"public": MSMARCO, "installed": "docstrings"}  # of the settings that name MS-MARCO
 
 
-class PairsError(ValueError):
-    """A source of pairs that cannot be read; the message names it, the place and the remedy."""
+@dataclass(frozen=True)
+class Mixture:
+    """Training examples, and ``about``: what they were made of, for data.json beside the training log."""
+
+    examples: list[Example]
+    about: dict
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "data.json", self.about)
 
 
-def pairs(settings: Pretrain, seed: int = 0) -> list[Example]:
-    """Examples without hard negatives, ``settings.limit`` at most; what is left out is counted and said.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A record with its texts drawn; ``known`` are ids of all documents judged to answer the query."""
 
-    Raises PairsError if the source cannot be read or has fewer than two pairs.
+    record: Record
+    positive: str
+    positive_id: str
+    negative: str | None
+    known: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One language of a set: its candidates, and the documents that negatives are mined from.
+
+    ``known_too`` tells of queries which documents other records judge to answer them.
     """
-    drops, found, titles, bodies = Drops(), [], set(), set()
-    for name, title, body in _read(settings, seed, drops):
-        title, body = " ".join(title.split()), body.strip()[:LONGEST]
-        if not title or not body:
-            drops.add("empty title or body", name)
-        elif title in titles or body in bodies:
-            drops.add("title or body seen before", title)
+
+    candidates: list[Candidate]
+    documents: Documents
+    known_too: Callable[[set[str]], dict[str, set[str]]]
+
+
+def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
+    """The examples of ``profile.data.setting``: the synthetic ones and those of labelled sets.
+
+    Raises ReadError if a set cannot be read; counts of what was taken and dropped are printed.
+    """
+    data = profile.data
+    chosen, sets = [], {}
+    if data.setting in ("synthetic", "synthetic+msmarco", "full"):
+        chosen += synthetic
+        sets["synthetic"] = {"examples": len(synthetic)}
+    leakage = profile.analyze.near_duplicate_threshold if profile.analyze.leakage else None
+    for name in names_of(data):
+        found, facts = _read_set(name, data.model_dump_json(exclude={"setting"}), leakage)
+        chosen += found
+        sets[name] = facts
+        print(describe(name, facts), flush=True)
+    about = {"setting": data.setting, "seed": data.seed, "examples": len(chosen), "sets": sets}
+    return Mixture(chosen, about)
+
+
+def describe(name: str, facts: dict) -> str:
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+    return (
+        f"{name}: {facts['examples']:,} examples at ratio {facts['ratio']:g}, {facts['with_negative']:,} with "
+        f"a hard negative ({facts['mined']:,} mined); left out: {left_out or 'none'}"
+    )
+
+
+def table_of(data: Data) -> dict[str, PublicSet | InstalledSet]:
+    return {s.name: s for s in (PUBLIC if data.labelled == "public" else INSTALLED)}
+
+
+def names_of(data: Data) -> list[str]:
+    """The labelled sets of a data setting, in the table's order."""
+    if data.setting == "synthetic":
+        return []
+    if data.setting in ("synthetic+msmarco", "msmarco"):
+        return [SEARCH_SET[data.labelled]]
+    return [n for n, entry in table_of(data).items() if _ratio(entry, data.sets.get(n, Source())) > 0]
+
+
+def _ratio(entry, source: Source) -> float:
+    return entry.ratio if source.ratio is None else source.ratio
+
+
+@lru_cache(32)  # every ablation asks for the same sets
+def _read_set(name: str, settings: str, leakage: float | None) -> tuple[list[Example], dict]:
+    """Examples of one set, and facts of how they came about for data.json."""
+    data, drops, without = Data.model_validate_json(settings), Drops(), Counter()
+    entry, source = table_of(data)[name], data.sets.get(name, Source())
+    sampling = Sampling(name, data, _ratio(entry, source), drops)
+    parts, facts = (_installed if isinstance(entry, InstalledSet) else _public)(
+        entry, source, data.seed, sampling
+    )
+    leaks = _leaks(leakage) if leakage else lambda example: False
+    found, mined = [], 0
+    for part in sampling.bounded(parts, source.limit or getattr(entry, "limit", None)):
+        negatives, reasons = _mined(part, data)
+        without.update(reasons)
+        for candidate in part.candidates:
+            example = _example(entry, candidate, negatives.get(candidate.record.id), data.seed)
+            if leaks(example):
+                drops.add("also in an evaluation set", example.query)
+            else:
+                found.append(example)
+                mined += candidate.negative is None and example.negative is not None
+    facts |= {
+        "ratio": sampling.ratio, "examples": len(found), "with_negative": sum(e.negative is not None for e in found),
+        "mined": mined, "without_negative": dict(without), "dropped": dict(drops.counts),
+    }  # fmt: skip
+    return found, facts
+
+
+def _example(entry: PublicSet | InstalledSet, candidate: Candidate, mined: str | None, seed: int) -> Example:
+    record, negative = candidate.record, candidate.negative or mined
+    instruction = min(entry.instructions, key=lambda i: seed_of(seed, entry.name, record.id, i))
+    return Example(
+        f"{entry.name}/{record.id}", entry.family, instruction, record.language, record.target,
+        record.query[:LONGEST], candidate.positive, negative,
+    )  # fmt: skip
+
+
+@lru_cache(1)
+def _leaks(threshold: float) -> Leakage:
+    return Leakage(suite_texts(), mteb_texts(Counter()), threshold)
+
+
+# --- sampling and drawing ------------------------------------------------------------------------
+
+
+class Sampling:
+    """Which records of a set are taken, and which of their texts: functions of (seed, set, query)."""
+
+    def __init__(self, name: str, data: Data, ratio: float, drops: Drops):
+        self.name, self.seed, self.ratio, self.drops = name, data.seed, ratio, drops
+        self.seen: set[str] = set()
+
+    def place(self, record_id: str) -> float:
+        """In [0, 1): below the ratio, the record is taken."""
+        return seed_of(self.seed, "sample", self.name, record_id) / 2**63
+
+    def takes(self, record_id: str) -> bool:
+        if self.place(record_id) >= self.ratio:
+            self.drops.add("not sampled", record_id)
+        elif record_id in self.seen:
+            self.drops.add("query seen before", record_id)
         else:
-            titles.add(title)
-            bodies.add(body)
-            found.append(Example(name, "short-long", INSTRUCTION, "", "", title, body))
-            drops.kept += 1
-        if len(found) == settings.limit:
-            break
-    if len(found) < 2:
-        raise PairsError(
-            f"pretrain.source {settings.source!r} has {len(found)} usable pairs: at least 2 are needed"
-        )
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in drops.counts.most_common())
-    print(f"{len(found):,} pairs from {settings.source}; left out: {left_out or 'none'}", flush=True)
-    return found
+            self.seen.add(record_id)
+            return True
+        return False
 
+    def draw(self, record_id: str, options: Iterable[str]) -> str | None:
+        """One of some texts or ids, in whatever order they come."""
+        return min(options, key=lambda o: seed_of(self.seed, "draw", record_id, o), default=None)
 
-def _read(settings: Pretrain, seed: int, drops: Drops) -> Iterator[tuple[str, str, str]]:
-    """(id, title, body) of every pair of the source; an id begins with the source's name and "/"."""
-    path = Path(settings.source)
-    if settings.source == "docstrings":
-        yield from docstrings(pinned(), seed, drops)
-    elif path.is_dir() or path.suffix in (".jsonl", ".gz", ".parquet"):
-        yield from _files(path, settings)
-    else:
-        yield from _hub(settings)
-
-
-def _files(path: Path, settings: Pretrain) -> Iterator[tuple[str, str, str]]:
-    names = ("*.jsonl", "*.jsonl.gz", "*.parquet")
-    files = sorted(f for n in names for f in path.rglob(n)) if path.is_dir() else [path]
-    if not files or not files[0].exists():
-        raise PairsError(f"pretrain.source {settings.source!r}: no .jsonl, .jsonl.gz or .parquet file there")
-    for file in files:
-        rows = _parquet(file, settings) if file.suffix == ".parquet" else _json_lines(file)
-        for number, row in enumerate(rows, 1):
-            yield f"{path.stem}/{file.stem}-{number}", *_fields(row, settings, f"{file.name}, line {number}")
-
-
-def _json_lines(file: Path) -> Iterator[dict]:
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise PairsError(f"{file.name}, line {number}: not JSON ({error})") from None
-            yield row if isinstance(row, dict) else {"": row}
-
-
-def _parquet(file: Path, settings: Pretrain) -> Iterator[dict]:
-    import pyarrow.parquet as pq
-
-    source = pq.ParquetFile(file)
-    wanted = [n for n in (settings.title, settings.body) if n in source.schema_arrow.names]
-    for batch in source.iter_batches(columns=wanted or None):
-        yield from batch.to_pylist()
-
-
-def _hub(settings: Pretrain) -> Iterator[tuple[str, str, str]]:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(settings.source, split="train", streaming=True)
-    except Exception as error:
-        raise PairsError(
-            f"pretrain.source {settings.source!r} is no file here and could not be read from the hub "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): "
-            'give a file, a folder, a hub id, or "docstrings"'
-        ) from None
-    for number, row in enumerate(rows, 1):
-        yield f"{settings.source.replace('/', '-')}/{number}", *_fields(row, settings, f"row {number}")
-
-
-def _fields(row: dict, settings: Pretrain, place: str) -> tuple[str, str]:
-    for name in (settings.title, settings.body):
-        if not isinstance(row.get(name, ""), str) or name not in row:
-            raise PairsError(
-                f"{place}: no text in field {name!r}; there are {', '.join(map(repr, row))}: "
-                "set pretrain.title and pretrain.body"
+    def candidate(self, part: str, record: Record) -> Candidate | None:
+        """A record that brings its passages along, with its texts drawn; None if it is not taken."""
+        record_id = _prefixed(part, record.id)
+        positives = [p for p in record.positives if p]
+        if not record.query or not positives:
+            self.drops.add("without query or positive", record_id)
+        elif self.takes(record_id):
+            positive = self.draw(record_id, positives)
+            negative = self.draw(record_id, (n for n in record.negatives if n and n not in positives))
+            bare = Record(record_id, record.query, (), (), record.language, record.target)
+            known = frozenset(map(text_id, positives))
+            return Candidate(
+                bare, positive[:LONGEST], text_id(positive), negative and negative[:LONGEST], known
             )
-    return row[settings.title], row[settings.body]
+        return None
+
+    def bounded(self, parts: list[Part], limit: int | None) -> list[Part]:
+        """The parts with their candidates in the order of their places, which leaves no trace of the files'
+        order; of all parts together the first ``limit``."""
+        places = {c.record.id: self.place(c.record.id) for part in parts for c in part.candidates}
+        kept = heapq.nsmallest(limit or len(places), places, key=places.get)
+        if len(kept) < len(places):
+            self.drops.counts["over the limit"] += len(places) - len(kept)
+        order = {record_id: n for n, record_id in enumerate(kept)}
+        return [
+            replace(p, candidates=sorted(
+                (c for c in p.candidates if c.record.id in order), key=lambda c: order[c.record.id]
+            ))
+            for p in parts
+        ]  # fmt: skip
 
 
-def pinned() -> list[str]:
-    """Names of the packages in requirements.lock."""
-    if not LOCK.exists():
-        raise PairsError(f"{LOCK.name} is not beside the library: docstrings are read from a checkout only")
-    lines = LOCK.read_text(encoding="utf-8").splitlines()
-    return [m[1] for line in lines if (m := re.match(r"([A-Za-z0-9._-]+)==", line))]
+def _prefixed(part: str, record_id: str) -> str:
+    return f"{part}-{record_id}" if part else record_id  # languages number their queries alike
 
 
-def docstrings(packages: list[str], seed: int, drops: Drops) -> Iterator[tuple[str, str, str]]:
-    """Summary line and body of the docstrings in installed packages, file by file in an order drawn
-    from ``seed``. The files are parsed, never imported."""
-    files = {}
-    for package in packages:
-        try:
-            listed = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError:  # pinned for another platform
-            continue
-        files |= {
-            f"{package}/{f}": f for f in listed if f.suffix == ".py" and not SKIPPED_FOLDERS & set(f.parts)
-        }
-    for name in sorted(files, key=lambda n: seed_of(seed, n)):
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(files[name].locate().read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError, RecursionError):
-            drops.add("file that cannot be parsed", name)
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                text = ast.get_docstring(node, clean=False)
-                if text and (pair := split_docstring(text)):
-                    yield f"{name}:{node.lineno}", *pair
-                elif text:
-                    drops.add("docstring without summary and body", text)
+# --- sets → parts --------------------------------------------------------------------------------
 
 
-def split_docstring(text: str) -> tuple[str, str] | None:
-    """(summary, body), or None: a summary is a paragraph of 4 to 30 words, a body has 12 or more."""
-    summary, _, body = inspect.cleandoc(text).partition("\n\n")
-    if 4 <= len(summary.split()) <= 30 and len(body.split()) >= 12:
-        return summary, body
-    return None
+def _installed(entry: InstalledSet, source: Source, seed: int, sampling: Sampling) -> tuple[list[Part], dict]:
+    if source.source or source.revision:
+        raise ReadError(f"data.sets.{entry.name}: it is read from the installation and takes no source")
+    found = list(entry.read(seed, sampling.drops))
+    return [_part(sampling, "", lambda: iter(found), False)], {"source": "this installation"}
+
+
+def _public(entry: PublicSet, source: Source, seed: int, sampling: Sampling) -> tuple[list[Part], dict]:
+    places, revision = locate(entry, source)
+    parts = []
+    for part, language in entry.parts.items():
+        files = places[part]
+        if entry.form == "collection":
+            collection = Collection(files["corpus"], files["queries"], files["qrels"], language)
+            parts.append(_collection_part(sampling, part, collection, entry.relevant))
+        else:
+            read = partial(records, entry.form, files["train"], entry.columns, language)
+            parts.append(_part(sampling, part, read, entry.form == "duplicates"))
+    return parts, {"source": source.source or entry.hub, "revision": revision, "licence": entry.licence}
+
+
+def _part(sampling: Sampling, part: str, read: Callable[[], Iterator[Record]], symmetric: bool) -> Part:
+    """A set that brings its passages along: negatives are mined among the positives of all its records."""
+
+    def sides(record: Record) -> Iterator[tuple[str, str]]:
+        yield from ((record.query, p) for p in record.positives)
+        if symmetric:
+            yield from ((p, record.query) for p in record.positives)
+
+    def documents() -> Iterator[tuple[str, str]]:
+        seen = set()
+        for record in read():
+            for _, text in sides(record):
+                if text and (key := text_id(text)) not in seen:
+                    seen.add(key)
+                    yield key, text[:LONGEST]
+
+    def known_too(queries: set[str]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for record in read():
+            for query, text in sides(record):
+                if query in queries:
+                    found.setdefault(query, set()).add(text_id(text))
+        return found
+
+    taken = [c for record in read() if (c := sampling.candidate(part, record))]
+    return Part(taken, documents, known_too)
+
+
+def _collection_part(sampling: Sampling, part: str, collection: Collection, relevant: int) -> Part:
+    """A set whose passages lie in a corpus: only the texts of what was drawn are kept."""
+    judged, drawn, taken = collection.judgements(), {}, []
+    for query_id, query in collection.queries():
+        grades, record_id = judged.get(query_id, {}), _prefixed(part, query_id)
+        positives = frozenset(d for d, grade in grades.items() if grade >= relevant)
+        if not query or not positives:
+            sampling.drops.add("without query or positive", record_id)
+        elif sampling.takes(record_id):
+            negative = sampling.draw(record_id, set(grades) - positives)
+            drawn[record_id] = (query, sampling.draw(record_id, positives), negative, positives)
+    wanted = {document for _, positive, negative, _ in drawn.values() for document in (positive, negative)}
+    texts = {d: text[:LONGEST] for d, text in collection.documents() if d in wanted}
+    for record_id, (query, positive, negative, known) in drawn.items():
+        if texts.get(positive):
+            record = Record(record_id, query, (), (), collection.language)
+            taken.append(Candidate(record, texts[positive], positive, texts.get(negative), known))
+        else:
+            sampling.drops.add("positive is not in the corpus", record_id)
+
+    def documents() -> Iterator[tuple[str, str]]:
+        return ((d, text[:LONGEST]) for d, text in collection.documents())
+
+    return Part(taken, documents, lambda queries: {})
+
+
+def _mined(part: Part, data: Data) -> tuple[dict[str, str], dict[str, int]]:
+    """Negatives by query id for the candidates of a part that have none; counts of why some get none."""
+    bare = [c for c in part.candidates if c.negative is None]
+    if not bare or data.negatives.encoder is None:
+        return {}, {"not mined": len(bare)} if bare else {}
+    others = part.known_too({c.record.query for c in bare})
+    asked = [
+        Asked(c.record.id, c.record.query, c.positive_id, c.positive,
+              c.known | others.get(c.record.query, set()) | {text_id(c.record.query)})
+        for c in bare
+    ]  # fmt: skip
+    return mining.mine(asked, part.documents, data.negatives, data.seed, backbones.cache_folder() / "mining")

@@ -22,6 +22,11 @@ __all__ = ["PROFILES", "ROOT", "Profile", "ProfileError", "load"]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
+SetName = Literal[
+    "eli5", "hotpotqa", "fever", "miracl", "msmarco-passage", "msmarco-document", "nq", "nli", "squad",
+    "triviaqa", "quora", "mrtydi", "dureader", "t2ranking",  # public_sets.py
+    "docstrings", "topics", "names", "packages", "subjects",  # installed.py
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -168,6 +173,36 @@ class Train(Section):
         return self
 
 
+class Source(Section):
+    """One labelled set: where it is read from and how much of it is taken."""
+
+    source: str | None = None  # a folder, a file or a hub id; None = the set's own
+    revision: str | None = None  # a hub commit; None = main, and data.json records which it was
+    ratio: Annotated[float, Field(ge=0, le=1)] | None = None  # None = the paper's; 0 leaves the set out
+    limit: Positive | None = None  # examples at most
+
+
+class Negatives(Section):
+    """A hard negative for labelled examples that have none (App. A)."""
+
+    encoder: str | None = "intfloat/multilingual-e5-base"  # App. A; or "bm25", any model; None = no mining
+    depth: Positive = 100  # App. A: drawn from the first 100 ranks
+    margin: Annotated[float, Field(ge=0, lt=1)] | None = None  # share below the positive's score; not stated
+    query_prefix: str = "query: "  # as mE5 was trained
+    document_prefix: str = "passage: "
+    max_length: Positive = 512
+
+
+class Data(Section):
+    """What is trained on: the data settings of Tables 1 and 5 (Sec. 4.1, 4.2, App. A)."""
+
+    setting: Literal["synthetic", "synthetic+msmarco", "labelled", "msmarco", "full"] = "synthetic"
+    labelled: Literal["public", "installed"] = "public"  # the 13 sets, or stand-ins that need no hub
+    sets: dict[SetName, Source] = {}
+    negatives: Negatives = Negatives()
+    seed: Annotated[int, Field(ge=0)] = 42  # of sampling and drawing; one mixture for all training seeds
+
+
 class Pretrain(Section):
     """Contrastive pre-training on weakly supervised pairs before fine-tuning (Sec. 5.1, Table 7)."""
 
@@ -276,6 +311,7 @@ class Profile(Section):
     analyze: Analyze = Analyze()
     backbone: Backbone = Backbone()
     lora: Lora = Lora()
+    data: Data = Data()
     pretrain: Pretrain | None = None  # only Table 7 pre-trains
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

@@ -44,10 +44,10 @@ STAGES: dict[str, Spec] = {
         (), ("seed", "generate"), keep=("replies.jsonl", "batches/*"), scratch=("batches/*",)
     ),
     "02_analyze": Spec(
-        ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze")
+        ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze", "data")
     ),
     "03_train": Spec(
-        ("02_analyze/examples.jsonl",), ("seed", "backbone", "lora", "pretrain", "train"),
+        ("02_analyze/examples.jsonl",), ("seed", "data", "backbone", "lora", "pretrain", "train"),
         keep=("**/checkpoints/*", "**/log.jsonl"), scratch=("**/checkpoints/*",),
     ),
     "04_evaluate": Spec(
@@ -55,7 +55,7 @@ STAGES: dict[str, Spec] = {
     ),
     "05_ablations": Spec(
         ("02_analyze/examples.jsonl",),
-        ("seed", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
+        ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
         keep=("rows/**/*",), scratch=("rows/**/checkpoints/*",),
     ),
     "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "long_context")),

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from . import backbone as backbones
-from . import checkpoints, distributed, examples, labelled, memory, packed, trackers
+from . import checkpoints, distributed, examples, memory, packed, pairs, trackers
 from .backbone import Backbone
 from .batches import Batch, TrainingError, query_text, schedule, steps_of
 from .checkpoints import run_key
@@ -48,8 +48,8 @@ def train(
     if profile.train.workers > 1 and not torch.distributed.is_initialized():
         in_workers(profile, backbone, corpus, folder, code)
     if profile.pretrain:
-        pairs = labelled.pairs(profile.pretrain, profile.seed)
-        start = fine_tune(profile.for_pretraining(), backbone, pairs, folder / "pretraining", code)
+        weak = pairs.pairs(profile.pretrain, profile.seed)
+        start = fine_tune(profile.for_pretraining(), backbone, weak, folder / "pretraining", code)
         backbone = backbones.merge_lora(start)
     return fine_tune(profile, backbone, corpus, folder, code)
 

@@ -1,0 +1,118 @@
+"""Weakly supervised pairs for contrastive pre-training (Sec. 5.1, Table 7, Figure 3).
+
+A pair is a title and the body that it stands above: of a web page, a paper, a question. Any JSONL or
+Parquet file or hub data set with two such fields serves. Where none is at hand, the docstrings of
+the pinned packages do: a summary line and what follows it, read from the installation at run time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from .examples import Drops, Example
+from .installed import docstrings, pinned
+from .profile import Pretrain
+
+INSTRUCTION = "Given a title, retrieve the text that it stands above"
+LONGEST = 4_000  # characters of a body; more than 512 tokens of any script that we train on
+
+
+class PairsError(ValueError):
+    """A source of pairs that cannot be read; the message names it, the place and the remedy."""
+
+
+def pairs(settings: Pretrain, seed: int = 0) -> list[Example]:
+    """Examples without hard negatives, ``settings.limit`` at most; what is left out is counted and said.
+
+    Raises PairsError if the source cannot be read or has fewer than two pairs.
+    """
+    drops, found, titles, bodies = Drops(), [], set(), set()
+    for name, title, body in _read(settings, seed, drops):
+        title, body = " ".join(title.split()), body.strip()[:LONGEST]
+        if not title or not body:
+            drops.add("empty title or body", name)
+        elif title in titles or body in bodies:
+            drops.add("title or body seen before", title)
+        else:
+            titles.add(title)
+            bodies.add(body)
+            found.append(Example(name, "short-long", INSTRUCTION, "", "", title, body))
+            drops.kept += 1
+        if len(found) == settings.limit:
+            break
+    if len(found) < 2:
+        raise PairsError(
+            f"pretrain.source {settings.source!r} has {len(found)} usable pairs: at least 2 are needed"
+        )
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in drops.counts.most_common())
+    print(f"{len(found):,} pairs from {settings.source}; left out: {left_out or 'none'}", flush=True)
+    return found
+
+
+def _read(settings: Pretrain, seed: int, drops: Drops) -> Iterator[tuple[str, str, str]]:
+    """(id, title, body) of every pair of the source; an id begins with the source's name and "/"."""
+    path = Path(settings.source)
+    if settings.source == "docstrings":
+        yield from docstrings(pinned(), seed, drops)
+    elif path.is_dir() or path.suffix in (".jsonl", ".gz", ".parquet"):
+        yield from _files(path, settings)
+    else:
+        yield from _hub(settings)
+
+
+def _files(path: Path, settings: Pretrain) -> Iterator[tuple[str, str, str]]:
+    names = ("*.jsonl", "*.jsonl.gz", "*.parquet")
+    files = sorted(f for n in names for f in path.rglob(n)) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise PairsError(f"pretrain.source {settings.source!r}: no .jsonl, .jsonl.gz or .parquet file there")
+    for file in files:
+        rows = _parquet(file, settings) if file.suffix == ".parquet" else _json_lines(file)
+        for number, row in enumerate(rows, 1):
+            yield f"{path.stem}/{file.stem}-{number}", *_fields(row, settings, f"{file.name}, line {number}")
+
+
+def _json_lines(file: Path) -> Iterator[dict]:
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise PairsError(f"{file.name}, line {number}: not JSON ({error})") from None
+            yield row if isinstance(row, dict) else {"": row}
+
+
+def _parquet(file: Path, settings: Pretrain) -> Iterator[dict]:
+    import pyarrow.parquet as pq
+
+    source = pq.ParquetFile(file)
+    wanted = [n for n in (settings.title, settings.body) if n in source.schema_arrow.names]
+    for batch in source.iter_batches(columns=wanted or None):
+        yield from batch.to_pylist()
+
+
+def _hub(settings: Pretrain) -> Iterator[tuple[str, str, str]]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(settings.source, split="train", streaming=True)
+    except Exception as error:
+        raise PairsError(
+            f"pretrain.source {settings.source!r} is no file here and could not be read from the hub "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): "
+            'give a file, a folder, a hub id, or "docstrings"'
+        ) from None
+    for number, row in enumerate(rows, 1):
+        yield f"{settings.source.replace('/', '-')}/{number}", *_fields(row, settings, f"row {number}")
+
+
+def _fields(row: dict, settings: Pretrain, place: str) -> tuple[str, str]:
+    for name in (settings.title, settings.body):
+        if not isinstance(row.get(name, ""), str) or name not in row:
+            raise PairsError(
+                f"{place}: no text in field {name!r}; there are {', '.join(map(repr, row))}: "
+                "set pretrain.title and pretrain.body"
+            )
+    return row[settings.title], row[settings.body]
