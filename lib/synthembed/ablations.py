@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 from . import backbone as backbones
-from . import evaluate, paper, train
+from . import evaluate, labelled, paper, train
 from .encoder import Encoder
 from .examples import Example
 from .profile import Ablation, Profile, ProfileError
 from .provenance import write_json
 from .scores import averages
 
-SECTIONS = ("seed", "backbone", "lora", "train", "evaluate")
+SECTIONS = ("seed", "data", "backbone", "lora", "train", "evaluate")
 
 
 def check(profile: Profile) -> None:
@@ -35,7 +35,8 @@ def check(profile: Profile) -> None:
 
 
 def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[dict]:
-    """Rows for scores.json of every ablation of the profile.
+    """Rows for scores.json of every ablation of the profile; ``corpus`` is the synthetic data, which each
+    row's ``data.setting`` mixes with labelled sets.
 
     A row that was finished with the same settings, corpus and ``code`` is read, not run.
     """
@@ -44,7 +45,9 @@ def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -
     for number, row in enumerate(profile.ablations.rows, 1):
         print(f"ablation {number}/{len(profile.ablations.rows)}: {row.id}", flush=True)
         settings = profile.with_overrides(profile.ablations.set | row.set)
-        rows += one(row, settings, corpus, folder / row.id, code)
+        mixed = labelled.mixture(settings, corpus)
+        rows += one(row, settings, mixed.examples, folder / row.id, code)
+        mixed.write(folder / row.id)
     return rows
 
 

@@ -155,7 +155,7 @@ def _names(locale) -> dict[str, dict[str, str]]:
 
 
 def _metadata() -> Iterator[tuple[str, importlib.metadata.PackageMetadata]]:
-    for package in sorted(pinned(), key=str.lower):
+    for package in sorted(set(pinned()), key=str.lower):
         try:
             yield package, importlib.metadata.metadata(package)
         except importlib.metadata.PackageNotFoundError:  # pinned for another platform

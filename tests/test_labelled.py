@@ -1,0 +1,391 @@
+"""Labelled sets from files of the forms that the public ones have, and the mixtures made of them."""
+
+import csv
+import gzip
+import json
+import random
+
+import pytest
+from synthembed import labelled, profile, public_sets, readers
+from synthembed.examples import Drops, Example
+from synthembed.filters import normalised
+from synthembed.installed import INSTALLED
+from synthembed.profile import SetName
+from synthembed.public_sets import PUBLIC
+from synthembed.readers import ReadError
+
+BY_NAME = {s.name: s for s in PUBLIC}
+SYNTHETIC = [
+    Example(f"s{n}", "short-long", "Find", "en", "", f"query {n}", f"document {n}", None) for n in range(5)
+]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    labelled._read_set.cache_clear()
+
+
+def query(part, n):
+    return f"{part} question number {n} about the {WORDS[n % len(WORDS)]}".strip()
+
+
+def answer(part, n):
+    return f"{part} Passage {n}: the {WORDS[n % len(WORDS)]} is described here at some length".strip()
+
+
+def wrong(part, n):
+    return f"{part} Another passage, on the {WORDS[(n + 1) % len(WORDS)]}, beside question {n}".strip()
+
+
+WORDS = ["lighthouse", "ferry", "tide", "harbour", "island", "bridge", "rope", "sail", "captain", "storm"]
+
+
+def put(path, rows):
+    """Rows as the file's name says: .jsonl, .json (a list), .csv, .tsv or .parquet, gzipped or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        import pandas as pd
+
+        pd.DataFrame(rows).to_parquet(path)
+        return
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wt", encoding="utf-8", newline="") as file:
+        if kind == "jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        elif kind == "json":
+            json.dump(rows, file, indent=1)
+        elif isinstance(rows[0], dict):
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines("\t".join(map(str, row)) + "\n" for row in rows)
+
+
+def passages(n, part, numbers):
+    return {"query_id": str(n), "query": query(part, n), "negative_passages": [{"title": "", "text": wrong(part, i)} for i in numbers],
+            "positive_passages": [{"docid": f"d{n}", "title": "Title", "text": answer(part, n)}]}  # fmt: skip
+
+
+def collection(folder, entry, part, count):
+    """Corpus, queries and judgements in the very file names of the set."""
+    names = {
+        role: folder / pattern.format(part=part).replace("*", "0") for role, pattern in entry.files.items()
+    }
+    texts = {f"p{n}": answer(part, n) for n in range(count)} | {f"w{n}": wrong(part, n) for n in range(count)}
+    if entry.name in ("hotpotqa", "fever"):
+        put(names["corpus"], [{"_id": d, "title": "Title", "text": t} for d, t in texts.items()])
+        put(names["queries"], [{"_id": str(n), "text": query(part, n)} for n in range(count)])
+        put(names["qrels"], [("query-id", "corpus-id", "score"), *((n, f"p{n}", 1) for n in range(count))])
+    elif entry.name == "miracl":
+        put(names["corpus"], [{"docid": d, "title": "Title", "text": t} for d, t in texts.items()])
+        put(names["queries"], [(n, query(part, n)) for n in range(count)])
+        judged = [
+            (n, "Q0", f"{kind}{n}", grade) for n in range(count) for kind, grade in (("p", 1), ("w", 0))
+        ]
+        put(names["qrels"], judged)
+    elif entry.name == "msmarco-document":
+        put(names["corpus"], [(d, f"https://{d}.example", "Title", t) for d, t in texts.items()])
+        put(names["queries"], [(n, query(part, n)) for n in range(count)])
+        with gzip.open(names["qrels"], "wt") as file:
+            file.writelines(f"{n} 0 p{n} 1\n" for n in range(count))
+    else:  # t2ranking: grades 0 to 3, of which 2 and 3 are relevant
+        put(names["corpus"], [("pid", "text"), *texts.items()])
+        put(names["queries"], [("qid", "text"), *((n, query(part, n)) for n in range(count))])
+        judged = [(n, 0, f"{kind}{n}", grade) for n in range(count) for kind, grade in (("p", 2), ("w", 1))]
+        put(names["qrels"], [("qid", "-", "pid", "rel"), *judged])
+
+
+def write(folder, entry, count):
+    """The files of one set, ``count`` queries a language, all with a positive."""
+    for part in entry.parts:
+        if entry.form == "collection":
+            collection(folder, entry, part, count)
+            continue
+        path = folder / entry.files["train"].format(part=part).replace("*", "00000-of-00001")
+        numbers = range(count)
+        if entry.form == "passages":
+            put(path, [passages(n, part, [n]) for n in numbers])
+        elif entry.form == "triplets":
+            put(
+                path,
+                [
+                    dict(zip(entry.columns, (query("", n), answer("", n), wrong("", n)), strict=True))
+                    for n in numbers
+                ],
+            )
+        elif entry.form == "duplicates":
+            texts = [(query("", n), answer("", n), 1) for n in numbers] + [
+                (query("", n), wrong("", n), 0) for n in numbers
+            ]
+            put(path, [dict(zip(entry.columns, row, strict=True)) for row in texts])
+        else:
+            put(path, [dict(zip(entry.columns, (query("", n), answer("", n)), strict=True)) for n in numbers])
+    return folder
+
+
+def read(setting="labelled", sets=None, **more):
+    """A mixture of the sets named, all others left out."""
+    known = {name: {"ratio": 0} for name in BY_NAME} | (sets or {})
+    changes = {"data.setting": setting, "data.sets": known, "data.negatives.encoder": "bm25"}
+    return labelled.mixture(profile.Profile(name="test").with_overrides(changes | more), SYNTHETIC)
+
+
+@pytest.mark.parametrize("entry", PUBLIC, ids=lambda s: s.name)
+def test_every_public_set_is_read_in_its_form(tmp_path, entry):
+    """One example a query: instruction, language, a positive of that query, a hard negative."""
+    count = 6
+    write(tmp_path, entry, count)
+    mixed = read(sets={entry.name: {"source": str(tmp_path), "ratio": 1}})
+    assert len(mixed.examples) == count * len(entry.parts) == len({e.id for e in mixed.examples})
+    by_query = {
+        query(part, n): (part, n)
+        for part in (entry.parts if len(entry.parts) > 1 else [""])
+        for n in range(count)
+    }
+    for e in mixed.examples:
+        part, n = by_query[e.query]
+        assert (
+            e.id.startswith(f"{entry.name}/")
+            and e.instruction in entry.instructions
+            and e.family == entry.family
+        )
+        assert e.language == entry.parts[part] and answer(part, n) in e.positive
+        titled = entry.form == "passages" or (entry.form == "collection" and entry.name != "t2ranking")
+        assert e.positive.startswith("Title ") == titled
+        assert e.negative and normalised(e.negative) != normalised(e.positive)
+    facts = mixed.about["sets"][entry.name]
+    judged = entry.form in ("passages", "triplets") or entry.name in ("miracl", "t2ranking")
+    assert facts["mined"] == (0 if judged else len(mixed.examples)) and facts["with_negative"] == len(
+        mixed.examples
+    )
+    assert facts["revision"] and not facts["dropped"]
+
+
+def test_a_ratio_takes_its_share_whatever_the_order(tmp_path):
+    rows = [passages(n, "", [n]) for n in range(2000)]
+    put(tmp_path / "a.jsonl", rows)
+    random.Random(1).shuffle(rows)
+    put(tmp_path / "b.jsonl.gz", rows)
+    whole = read(sets={"nq": {"source": str(tmp_path / "a.jsonl")}}).examples
+    parts = {}
+    for file in ("a.jsonl", "b.jsonl.gz"):
+        mixed = read(sets={"nq": {"source": str(tmp_path / file), "ratio": 0.1}})
+        parts[file] = mixed.examples
+        dropped = mixed.about["sets"]["nq"]["dropped"]
+        assert dropped == {"not sampled": 2000 - len(mixed.examples)}
+    assert parts["a.jsonl"] == parts["b.jsonl.gz"] and 150 < len(parts["a.jsonl"]) < 250
+    assert set(parts["a.jsonl"]) < set(whole) and len(whole) == 2000
+    other = read(
+        sets={"nq": {"source": str(tmp_path / "a.jsonl"), "ratio": 0.1}}, **{"data.seed": 7}
+    ).examples
+    assert {e.id for e in other} != {e.id for e in parts["a.jsonl"]}
+    few = read(sets={"nq": {"source": str(tmp_path / "b.jsonl.gz"), "limit": 30}})
+    assert set(few.examples) < set(parts["a.jsonl"]) and len(few.examples) == 30
+    assert few.about["sets"]["nq"]["dropped"] == {"over the limit": 1970}
+
+
+def test_the_paper_ratios_are_the_defaults(tmp_path):
+    expected = {"eli5": 0.1, "msmarco-passage": 0.5, "msmarco-document": 0.2, "quora": 0.1, "t2ranking": 0.5}
+    assert {s.name: s.ratio for s in PUBLIC} == dict.fromkeys(BY_NAME, 1.0) | expected
+    write(tmp_path, BY_NAME["quora"], 400)
+    mixed = read(sets={"quora": {"source": str(tmp_path)}}, **{"data.negatives.encoder": None})
+    assert 20 < len(mixed.examples) < 64 and mixed.about["sets"]["quora"]["ratio"] == 0.1
+
+
+def test_the_expected_total_is_the_papers(capsys):
+    total = public_sets.SYNTHETIC + sum(s.expected for s in PUBLIC)
+    assert abs(total / public_sets.PAPER_TOTAL - 1) < 0.05
+    assert public_sets.table() in (profile.ROOT / "docs/labelled-data.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sources"),
+    [
+        ("synthetic", ["synthetic"]),
+        ("synthetic+msmarco", ["synthetic", "msmarco-passage"]),
+        ("msmarco", ["msmarco-passage"]),
+        ("labelled", ["msmarco-passage", "nq"]),
+        ("full", ["synthetic", "msmarco-passage", "nq"]),
+    ],
+)
+def test_a_setting_is_a_mixture_of_sources(tmp_path, setting, sources):
+    for name in ("nq", "msmarco-passage"):
+        write(tmp_path / name, BY_NAME[name], 4)
+    sets = {name: {"source": str(tmp_path / name), "ratio": 1} for name in ("nq", "msmarco-passage")}
+    mixed = read(setting, sets)
+    assert list(mixed.about["sets"]) == sources and mixed.about["examples"] == len(mixed.examples)
+    counted = {name: facts["examples"] for name, facts in mixed.about["sets"].items()}
+    assert counted == {n: 5 if n == "synthetic" else 4 for n in sources}
+    assert sum(counted.values()) == len(mixed.examples)
+    mixed.write(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "data.json").read_text()) == mixed.about
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    rows = [passages(n, "", [n]) for n in range(4)]
+    rows[1]["positive_passages"] = []
+    rows[2]["query"] = " "
+    rows.append(rows[0] | {"positive_passages": rows[3]["positive_passages"]})
+    put(tmp_path / "train.jsonl", rows)
+    mixed = read(sets={"nq": {"source": str(tmp_path / "train.jsonl")}})
+    assert [e.id for e in sorted(mixed.examples, key=lambda e: e.id)] == ["nq/0", "nq/3"]
+    assert mixed.about["sets"]["nq"]["dropped"] == {"without query or positive": 2, "query seen before": 1}
+
+
+def test_a_positive_outside_the_corpus_is_left_out(tmp_path):
+    write(tmp_path, BY_NAME["fever"], 3)
+    put(tmp_path / "corpus.jsonl.gz", [{"_id": f"p{n}", "title": "", "text": answer("", n)} for n in (0, 2)])
+    mixed = read(sets={"fever": {"source": str(tmp_path)}})
+    assert {e.id for e in mixed.examples} == {"fever/0", "fever/2"}
+    assert mixed.about["sets"]["fever"]["dropped"] == {"positive is not in the corpus": 1}
+
+
+def test_languages_keep_their_queries_apart(tmp_path):
+    entry = BY_NAME["miracl"]
+    write(tmp_path, entry, 2)
+    found = read(sets={"miracl": {"source": str(tmp_path)}}).examples
+    assert {e.id for e in found} == {f"miracl/{code}-{n}" for code in entry.parts for n in range(2)}
+    few = read(sets={"miracl": {"source": str(tmp_path), "limit": 5}}).examples
+    assert len(few) == 5 and set(few) < set(found)
+
+
+def test_a_duplicate_of_any_record_is_no_hard_negative(tmp_path):
+    """b and c are duplicates of a, d of e: a's negative can only be d or e."""
+    texts = {
+        name: f"how do I repair the {thing} of my boat" for name, thing in zip("abcde", WORDS, strict=False)
+    }
+    pairs = [("a", "b", 1), ("c", "a", 1), ("d", "e", 1), ("b", "d", 0)]
+    put(
+        tmp_path / "q.csv",
+        [{"sentence1": texts[x], "sentence2": texts[y], "label": label} for x, y, label in pairs],
+    )
+    found = read(sets={"quora": {"source": str(tmp_path / "q.csv"), "ratio": 1}}).examples
+    negatives = {e.query: e.negative for e in found}
+    assert negatives[texts["a"]] in (texts["d"], texts["e"]) and len(found) == 3
+    assert negatives[texts["d"]] in (texts["a"], texts["b"], texts["c"])
+
+
+# --- forms ---------------------------------------------------------------------------------------
+
+
+def dpr(n):
+    return {"question": query("", n), "positive_ctxs": [{"title": "Title", "text": answer("", n)}],
+            "hard_negative_ctxs": [{"title": "Title", "text": wrong("", n)}], "negative_ctxs": []}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["nq.json", "nq.json.gz", "nq.jsonl", "nq.jsonl.gz", "nq.parquet"])
+@pytest.mark.parametrize("block", [7, 1 << 20])
+def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
+    """Lists of JSON too large to be held, and lines; a block of 7 characters cuts everything."""
+    monkeypatch.setattr(readers, "JSON_BLOCK", block)
+    put(tmp_path / name, [dpr(n) for n in range(5)])
+    found = list(readers.records("passages", [tmp_path / name], (), "en"))
+    assert [r.query for r in found] == [query("", n) for n in range(5)]
+    assert found[3].positives == (f"Title {answer('', 3)}",) and found[3].negatives == (
+        f"Title {wrong('', 3)}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.jsonl", '{"query": "q"\n', r"t.jsonl, line 1: not JSON"),
+        ("t.jsonl", json.dumps(passages(1, "", [1])) + "\n\n" + '{"query": "q"}\n', r"t.jsonl, line 3: no field 'positive_passages', there is 'query'"),
+        ("t.json", f"[{json.dumps(dpr(1))}, {{", r"t.json, item 2: not JSON, or cut off"),
+        ("t.jsonl", '{"query": 3, "positive_passages": [], "negative_passages": []}', r"line 1: field 'query' is int, not text"),
+        ("t.jsonl", '{"query": "q", "positive_passages": ["p"], "negative_passages": []}', r"line 1: positive_passages is not a list of passages"),
+        ("t.txt", "q p", r"t.txt: a file of a labelled set is .jsonl"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReadError, match=message):
+        read(sets={"nq": {"source": str(tmp_path / name)}})
+
+
+@pytest.mark.parametrize(
+    ("role", "line", "message"),
+    [
+        ("qrels", "3\tp3\thigh\n", r"query 3, document p3: grade 'high' is no number"),
+        ("qrels", "3 p3 0 1 7\n", r"train.tsv, line 5: 5 columns, 2 or 3 or 4 were expected"),
+        ("corpus", '{"_id": "p9", "body": "text"}\n', r"corpus.jsonl.gz, line 7: no field 'text', there is '_id', 'body'"),
+        ("queries", '{"text": "q"}\n', r"queries.jsonl.gz, line 4: none of the fields query_id, _id"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_of_a_collection_is_named(tmp_path, role, line, message):
+    entry = BY_NAME["hotpotqa"]
+    write(tmp_path, entry, 3)
+    path = tmp_path / entry.files[role]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
+        file.write(line)
+    with pytest.raises(ReadError, match=message):
+        read(sets={"hotpotqa": {"source": str(tmp_path)}})
+
+
+def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):
+    cases = {
+        "nq": ({"source": "nobody/nothing"}, r"data.sets.nq.source: 'nobody/nothing' is no file or folder.*leave the set out with data.sets.nq.ratio=0"),
+        "fever": ({"source": str(tmp_path)}, r"data.sets.fever.source: no file corpus.jsonl.gz"),
+        "msmarco-document": ({}, r"no plain files of MS-MARCO document; put msmarco-docs.tsv.gz.*https://microsoft"),
+        "mrtydi": ({"source": __file__}, r"is one file; a folder with"),
+    }  # fmt: skip
+    for name, (source, message) in cases.items():
+        with pytest.raises(ReadError, match=message):
+            read(sets={name: source | {"ratio": 1}})
+
+
+def test_names_in_the_profile_are_those_of_the_tables():
+    assert set(SetName.__args__) == {s.name for s in (*PUBLIC, *INSTALLED)}
+    with pytest.raises(profile.ProfileError, match=r"data\.sets"):
+        read(sets={"hotpot": {"ratio": 1}})
+
+
+def test_a_set_comes_from_the_hub_with_its_revision(tmp_path):
+    from test_corpora import COMMIT, Hub, elsewhere
+
+    write(tmp_path / "files", BY_NAME["nli"], 4)
+    data = (tmp_path / "files" / "nli_for_simcse.csv").read_bytes()
+    hub = Hub({"princeton-nlp/datasets-for-simcse": {"nli_for_simcse.csv": data, "wiki1m.txt": b"no"}})
+    code = (
+        "import json; from synthembed import labelled, profile\n"
+        "sets = {n: {'ratio': 0} for n in profile.SetName.__args__ if n != 'nli'}\n"
+        "p = profile.Profile(name='t').with_overrides({'data.setting': 'labelled', 'data.sets': sets})\n"
+        "mixed = labelled.mixture(p, [])\n"
+        "print(json.dumps([mixed.about['sets']['nli'], [e.query for e in mixed.examples]]))"
+    )
+    facts, queries = json.loads(elsewhere(code, hub, tmp_path / "home").splitlines()[-1])
+    assert sorted(queries) == sorted(query("", n) for n in range(4))
+    assert facts["revision"] == f"princeton-nlp/datasets-for-simcse@{COMMIT}"
+
+
+# --- sets of the installation --------------------------------------------------------------------
+
+
+def test_every_setting_exists_without_a_hub():
+    """The stand-ins: real texts of this installation, the same in each call, each with a negative."""
+    p = profile.load("laptop", ["data.setting=labelled"])
+    mixed = labelled.mixture(p, [])
+    counts = {name: facts["examples"] for name, facts in mixed.about["sets"].items()}
+    assert list(counts) == [s.name for s in INSTALLED]
+    assert (
+        counts["docstrings"] > 500
+        and all(count > 50 for count in counts.values())
+        and len(mixed.examples) > 1200
+    )
+    assert sum(e.negative is not None for e in mixed.examples) > 0.98 * len(mixed.examples)
+    assert all(
+        e.query and e.positive and normalised(e.positive) != normalised(e.negative or "")
+        for e in mixed.examples
+    )
+    for entry in INSTALLED[1:]:
+        assert list(entry.read(1, Drops())) == list(entry.read(1, Drops()))
+    search = labelled.mixture(profile.load("laptop", ["data.setting=synthetic+msmarco"]), SYNTHETIC)
+    assert search.examples == SYNTHETIC + mixed.examples[: counts["docstrings"]]
+
+
+def test_an_installed_set_takes_no_source():
+    p = profile.load("laptop", ["data.setting=labelled", "data.sets={docstrings: {source: x}}"])
+    with pytest.raises(ReadError, match=r"data.sets.docstrings: it is read from the installation"):
+        labelled.mixture(p, [])
