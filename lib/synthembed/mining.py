@@ -194,7 +194,8 @@ class Dense:
         """(texts, dim) float32 of length 1, read from the cache if these very texts were encoded before."""
         path = self.folder / f"vectors-{_digest([self.name, *texts])}.npy"
         if not path.exists():
-            _save(path, lambda file: np.save(file, self._encode(texts)))
+            made = self._encode(texts)
+            _save(path, lambda file: np.save(file, made))
         return np.load(path)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
