@@ -1,28 +1,55 @@
-"""Texts of evaluation sets, to keep them out of training (App. B)."""
+"""Texts of evaluation sets: kept out of training, and looked for in what is trained on (App. B)."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from .examples import content_of
-from .filters import LEAST_WORDS, NearDuplicates, normalised, words
+import numpy as np
+
+from .examples import Example, content_of
+from .filters import LEAST_WORDS, NearDuplicates, hash64, normalised, words
 
 HERE = Path(__file__).parent
 SUITE = HERE / "suites" / "data"
 
 
-def suite_texts() -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A text of an evaluation set: a query of retrieval, a document of its corpus, a label, or any other."""
+
+    set: str
+    kind: Literal["query", "document", "label", "text"]
+    text: str
+
+
+_KINDS = {"queries": "query", "corpus": "document"}  # by the file's name, then by the field's
+_FIELDS = {"query": "query", "positive": "document", "negative": "document", "label": "label"}
+
+
+def suite() -> Iterator[Evaluated]:
     """Every text of the embedded suite, read from its files."""
     for path in sorted(SUITE.rglob("*.jsonl")):
         if path.name == "qrels.jsonl":
             continue
+        name = path.parent.relative_to(SUITE).as_posix()
         for line in path.read_text(encoding="utf-8").splitlines():
-            yield from _strings({k: v for k, v in json.loads(line).items() if k not in ("id", "label")})
+            for field, value in json.loads(line).items():
+                kind = "label" if field == "label" else _KINDS.get(path.stem, _FIELDS.get(field, "text"))
+                if field != "id":
+                    yield from (Evaluated(name, kind, text) for text in _strings(value))
+
+
+def suite_texts() -> Iterator[str]:
+    """The texts of the embedded suite without its labels."""
+    return (found.text for found in suite() if found.kind != "label")
 
 
 def suite_instructions() -> list[str]:
@@ -71,11 +98,16 @@ def shared(
 
 
 def mteb_texts(checked: Counter, cache: Path | None = None) -> Iterator[str]:
-    """Test texts of every mteb data set that the cache of ``datasets`` on this machine holds.
+    """Test texts of the mteb data sets on this machine, without retrieval corpora: the paper does not
+    count texts that a training and a test corpus share."""
+    return (found.text for found in mteb_sets(checked, cache))
+
+
+def mteb_sets(checked: Counter, cache: Path | None = None, corpora: bool = False) -> Iterator[Evaluated]:
+    """Texts of every mteb data set that the cache of ``datasets`` on this machine holds.
 
     Streams from disk, without a network; ``checked`` counts the texts of each set. ``cache`` is the
-    folder of ``datasets`` by default. Retrieval corpora are not read, as the paper does not count
-    texts that a training and a test corpus share.
+    folder of ``datasets`` by default.
     """
     if cache is None:
         import datasets
@@ -85,11 +117,16 @@ def mteb_texts(checked: Counter, cache: Path | None = None) -> Iterator[str]:
     if not folders:
         return
     for name, splits in sorted(_mteb_splits().items()):
-        for file in sorted(_arrow_files(folders.get(_folder_of(name)), splits)):
+        for file, kind in sorted(_arrow_files(folders.get(_folder_of(name)), splits)):
+            if kind == "document" and not corpora:
+                continue
             for row in _rows(file):
-                for text in _strings({k: v for k, v in row.items() if not k.endswith("id")}):
-                    checked[name] += 1
-                    yield text
+                for field, value in row.items():
+                    if field.endswith("id"):
+                        continue
+                    for text in _strings(value):
+                        checked[name] += 1
+                        yield Evaluated(name, _FIELDS.get(field, kind) if kind == "text" else kind, text)
 
 
 def _mteb_splits() -> dict[str, set[str]]:
@@ -110,13 +147,17 @@ def _folder_of(name: str) -> str:
     return f"{owner}___{camelcase_to_snakecase(short)}".lower()
 
 
-def _arrow_files(folder: Path | None, splits: set[str]) -> Iterator[Path]:
-    """Arrow files of the splits; what ``map`` and ``filter`` have cached beside them is no split."""
+def _arrow_files(folder: Path | None, splits: set[str]) -> Iterator[tuple[Path, str]]:
+    """(Arrow file, kind) of the splits and of corpora, of which any split is one; what ``map`` and
+    ``filter`` have cached beside them is no split."""
     for path in folder.rglob("*.arrow") if folder else ():
         named = re.fullmatch(r".+?-([^-]+)(-\d{5}-of-\d{5})?\.arrow", path.name)
-        config = path.relative_to(folder).parts[0]
-        if named and not path.name.startswith("cache-") and "corpus" not in config and named[1] in splits:
-            yield path
+        if not named or path.name.startswith("cache-"):
+            continue
+        if "corpus" in path.relative_to(folder).parts[0]:
+            yield path, "document"
+        elif named[1] in splits:
+            yield path, "query" if named[1] == "queries" else "text"
 
 
 def _rows(file: Path) -> Iterator[dict]:
@@ -138,3 +179,101 @@ def _strings(value) -> Iterator[str]:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _strings(part)
+
+
+# --- what is trained on, against what is evaluated -------------------------------------------------
+
+TYPES = {
+    "low-entropy": f"fewer than {LEAST_WORDS} words, or a label: says nothing (App. B does not count it)",
+    "question": "a query of training is a query of evaluation",
+    "shared document": "a document of training lies in an evaluation's corpus (App. B does not count it)",
+    "other": "any other text in common",
+}
+SAMPLES = 5  # of each type, kept in the report
+
+
+def report(examples: list[Example], evaluated: Iterable[Evaluated], threshold: float | None = None) -> dict:
+    """Which evaluation texts are also in training, counted by type as in Appendix B.
+
+    Texts are equal if their letters and digits are, whatever the case and spacing; with ``threshold``
+    texts of five words or more are also found by likeness (MinHash Jaccard), a quarter of a millisecond
+    each. ``evaluated`` is streamed; a text that occurs more than once is counted once.
+    """
+    trained = _Trained(examples, threshold)
+    counts = {kind: Counter(exact=0, near=0) for kind in TYPES}
+    sets, checked, samples = defaultdict(Counter), Counter(), defaultdict(list)
+    seen: set[tuple[str, int]] = set()
+    for one in evaluated:
+        plain = normalised(one.text)
+        if not plain:
+            continue
+        checked[one.set] += 1
+        key = hash64(plain.encode())
+        short = one.kind == "label" or len(words(one.text)) < LEAST_WORDS
+        how, match = trained.find(one, key, short)
+        if match is None or (one.kind, key) in seen:
+            continue
+        seen.add((one.kind, key))
+        number, role = divmod(match, len(_ROLES))
+        example = examples[number]
+        kind = "low-entropy" if short else _TYPE_OF.get((_ROLES[role], one.kind), "other")
+        counts[kind][how] += 1
+        source, slash, _ = example.id.partition("/")
+        sets[source if slash else "synthetic"][kind] += 1
+        if len(samples[kind]) < SAMPLES:
+            ours = getattr(example, _ROLES[role])
+            samples[kind].append(
+                {"match": how, "training": example.id, "role": _ROLES[role], "text": ours[:200],
+                 "evaluation": one.set, "kind": one.kind, "evaluation text": one.text[:200]}
+            )  # fmt: skip
+    return {
+        "training": {"examples": len(examples), "texts": trained.count},
+        "evaluation": {"texts": sum(checked.values()), "sets": dict(checked)},
+        "near": threshold,
+        "types": {kind: {"meaning": TYPES[kind], **counts[kind]} for kind in TYPES},
+        "by training set": {name: dict(found) for name, found in sorted(sets.items())},
+        "samples": dict(samples),
+    }
+
+
+_ROLES = ("query", "positive", "negative")
+_TYPE_OF = {
+    ("query", "query"): "question",
+    ("positive", "document"): "shared document",
+    ("negative", "document"): "shared document",
+}
+
+
+class _Trained:
+    """The texts of training, found by their normalised form and, with a threshold, by likeness.
+
+    A text's place is its example's number times three, plus its role's.
+    """
+
+    def __init__(self, examples: list[Example], threshold: float | None):
+        keys, places = array("Q"), array("Q")  # 16 bytes a text: full data has millions
+        self.near = NearDuplicates(threshold) if threshold else None
+        self.count = 0
+        for number, example in enumerate(examples):
+            for role, name in enumerate(_ROLES):
+                if text := getattr(example, name):
+                    self.count += 1
+                    keys.append(hash64(normalised(text).encode()))
+                    places.append(number * len(_ROLES) + role)
+                    if self.near:
+                        self.near.seen(str(places[-1]), text)
+        order = np.argsort(np.array(keys, dtype=np.uint64), kind="stable")
+        self.keys = np.array(keys, dtype=np.uint64)[order]
+        self.places = np.array(places, dtype=np.uint64)[order]
+
+    def find(self, one: Evaluated, key: int, short: bool) -> tuple[str, int | None]:
+        """How a training text was found ("exact" or "near") and its place, None if there is none; of equal
+        texts, one whose role goes with the evaluation text's kind, or else the first."""
+        first, last = (int(np.searchsorted(self.keys, np.uint64(key), side)) for side in ("left", "right"))
+        if first < last:
+            places = [int(p) for p in self.places[first:last]]
+            return "exact", next((p for p in places if (_ROLES[p % 3], one.kind) in _TYPE_OF), places[0])
+        if self.near and not short:
+            found = self.near.find(one.text)
+            return "near", int(found) if found else None
+        return "", None

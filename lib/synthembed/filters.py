@@ -135,7 +135,7 @@ class NearDuplicates:
         return self._near(_signature(text, self.permutations)) if len(words(text)) >= LEAST_WORDS else None
 
     def _buckets_of(self, signature: np.ndarray) -> list[int]:
-        return [_hash64(bytes([n]) + signature[a:b].tobytes()) for n, (a, b) in enumerate(self.bands)]
+        return [hash64(bytes([n]) + signature[a:b].tobytes()) for n, (a, b) in enumerate(self.bands)]
 
     def _near(self, signature: np.ndarray) -> str | None:
         candidates = {row for bucket in self._buckets_of(signature) for row in self.buckets.get(bucket, ())}
@@ -179,7 +179,7 @@ def _hash32(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=4).digest(), "big")
 
 
-def _hash64(data: bytes) -> int:
+def hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
@@ -330,7 +330,7 @@ class Leakage:
 
 
 def _text64(text: str) -> int:
-    return _hash64(normalised(text).encode())
+    return hash64(normalised(text).encode())
 
 
 def _copies(example: Example) -> bool:

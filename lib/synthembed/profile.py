@@ -115,6 +115,7 @@ class Analyze(Section):
     length_out_of_range: bool = False
     refusals: bool = False
     leakage: bool = False
+    contamination: Literal["exact", "near"] = "exact"  # App. B matches strings; near is ours, and slower
     corpus: Corpus | None = None
 
 
