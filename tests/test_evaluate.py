@@ -16,6 +16,7 @@ from mteb.types import PromptType
 from synthembed import backbone, evaluate, export, paper, profile, scores, suites
 from synthembed.backbone import Backbone, TokenContract
 from synthembed.encoder import Encoder
+from synthembed.suites import benchmarks
 
 PLAN = profile.load("laptop")
 
@@ -119,7 +120,7 @@ def test_quora_documents_are_read_as_queries(llama):
 
 def test_every_task_of_the_papers_benchmark_has_an_instruction(llama):
     subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
-    tasks = evaluate.tasks_of("MTEB(eng, v1)", None)
+    tasks = benchmarks.load(["MTEB(eng, v1)"])["MTEB(eng, v1)"]
     assert len(tasks) == 56
     for task in tasks:
         if not hasattr(task, "tasks"):  # CQADupstack's aggregate is run as its parts

@@ -70,9 +70,8 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, co
         model, profile.backbone.pooling, profile.evaluate.max_length, profile.evaluate.batch_tokens
     )
     subject = evaluate.MtebEncoder(encoder, f"synthembed/{row.id}", made_from, profile.train.instruction)
-    tasks = evaluate.tasks_of(profile.evaluate.benchmark, profile.evaluate.tasks)
-    benchmark = evaluate.benchmark_name(profile.evaluate)
-    rows = evaluate.run_tasks(subject, tasks, folder / "mteb", row.id, benchmark)
+    tasks = evaluate.tasks_of(profile.evaluate)
+    rows = evaluate.run_benchmarks(subject, tasks, folder / "mteb", row.id)["rows"]
     write_json(
         record_path,
         {

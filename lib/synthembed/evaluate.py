@@ -22,12 +22,14 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
 from . import backbone as backbones
-from . import suites
 from .encoder import Encoder
+from .profile import Evaluate as Settings
 from .profile import Submission
 from .progress import Progress
 from .provenance import read_json, write_json
 from .scores import CATEGORIES
+from .suites import benchmarks
+from .suites.benchmarks import MORE
 
 
 class MtebEncoder(AbsEncoder):
@@ -108,19 +110,27 @@ def model_meta(
     )
 
 
-def tasks_of(benchmark: str, names: list[str] | None = None) -> list:
-    """Task objects of a benchmark known to mteb, or of the embedded suite.
+def tasks_of(settings: Settings) -> dict[str, list]:
+    """Benchmark, as scores.json names it → its task objects (suites/benchmarks.py)."""
+    return benchmarks.load(settings.benchmarks, settings.tasks)
 
-    MSMARCO is scored on its dev split, as the paper and the leaderboard do.
+
+def run_benchmarks(
+    model, tasks: dict[str, list], folder: Path, label: str, can: Callable[[object], bool] = lambda task: True
+) -> dict[str, list[dict]]:
+    """The rows of scores.json: ``rows`` of the tasks' main scores, ``more`` of secondary ones.
+
+    ``tasks`` are as ``tasks_of`` gives them. A task in two benchmarks runs once. ``can`` says which
+    tasks the model can do.
     """
-    if benchmark == "embedded":
-        return suites.embedded(names)
-    found = list(mteb.get_benchmark(benchmark).tasks)
-    if names:
-        unknown = set(names) - {t.metadata.name for t in found}
-        if unknown:
-            raise ValueError(f"evaluate.tasks: {sorted(unknown)} are not in {benchmark}")
-        found = [t for t in found if t.metadata.name in names]
+    found = {"rows": [], "more": []}
+    for benchmark, listed in tasks.items():
+        listed = [t for t in listed if can(t)]
+        found["rows"] += run_tasks(model, listed, folder, label, benchmark)
+        for task in listed:
+            result = json.loads((folder / f"{task.metadata.name}.json").read_text(encoding="utf-8"))
+            for metric in MORE.get(task.metadata.name, ()):
+                found["more"] += rows_of(result, task, label, benchmark, metric)
     return found
 
 
@@ -169,14 +179,9 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def benchmark_name(settings) -> str:
-    """A benchmark's name in scores.json; a part of one is named so and compares with nothing."""
-    whole = settings.tasks is None or settings.benchmark == "embedded"
-    return settings.benchmark if whole else f"{settings.benchmark}, part"
-
-
-def rows_of(result: dict, task, system: str, benchmark: str) -> list[dict]:
-    """One row per language subset, scores in percent (contract of scores.json)."""
+def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None = None) -> list[dict]:
+    """One row per language subset, scores in percent (contract of scores.json); of the main metric, or
+    of another that mteb computed."""
     rows = []
     for scores in result["scores"].values():
         for score in scores:
@@ -187,8 +192,8 @@ def rows_of(result: dict, task, system: str, benchmark: str) -> list[dict]:
                     "task": task.metadata.name,
                     "category": CATEGORIES.get(task.metadata.type, task.metadata.type),
                     "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
-                    "metric": task.metadata.main_score,
-                    "score": round(100 * score["main_score"], 3),
+                    "metric": metric or task.metadata.main_score,
+                    "score": round(100 * score[metric or "main_score"], 3),
                 }
             )
     return rows
@@ -217,8 +222,9 @@ def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     return SentenceTransformer(str(folder)), lambda task: True
 
 
-def run_system(stage, system: str, tasks: list) -> list[dict]:
+def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dict]]:
     """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it."""
+    can = lambda task: True  # noqa: E731
     profile = stage.profile
     settings = profile.evaluate
     if system in ("base", "trained"):
@@ -235,13 +241,11 @@ def run_system(stage, system: str, tasks: list) -> list[dict]:
         made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
         base = profile.backbone.model
         subject = MtebEncoder(encoder, name, revision, profile.train.instruction, about, made, base)
-        chosen = tasks
     else:
         subject, can = peer(system)
         name, revision = system, _revision(stage, {"peer": system})
-        chosen = [t for t in tasks if can(t)]
     folder = stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
-    return run_tasks(subject, chosen, folder, system, benchmark_name(settings))
+    return run_benchmarks(subject, tasks, folder, system, can)
 
 
 def _revision(stage, identity: dict) -> str:

@@ -115,9 +115,9 @@ def _check_names(profile: Profile) -> None:
     rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
     for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
         try:
-            evaluate.tasks_of(settings.benchmark, settings.tasks)
-        except (KeyError, ValueError) as error:
-            raise ProfileError(f"evaluate.benchmark = {settings.benchmark!r}: {error.args[0]}") from None
+            evaluate.tasks_of(settings)
+        except ValueError as error:
+            raise ProfileError(str(error)) from None
 
 
 def _notebook_missing(stage: str, folder: Path) -> str | None:

@@ -235,8 +235,8 @@ class Submission(Section):
 class Evaluate(Section):
     """mteb with the paper's protocol (Sec. 4.2)."""
 
-    benchmark: str = "MTEB(eng, v1)"  # a name known to mteb, or "embedded"
-    tasks: list[str] | None = None  # restrict to these; None = the whole benchmark
+    benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)"]  # suites/benchmarks.py
+    tasks: list[str] | None = None  # restrict to these; None = the whole benchmarks
     systems: list[str] = ["base", "trained"]  # and "bm25", "minilm", or any hub id
     max_length: Annotated[int, Field(ge=8)] = 512
     batch_tokens: Positive = 65_536

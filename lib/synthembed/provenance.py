@@ -131,7 +131,8 @@ def _reached(source: str) -> set[Path]:
                 node.level or (node.module or "").startswith("synthembed")
             ):
                 base = (node.module or "").removeprefix("synthembed").strip(".")
-                names = [base] if base else [a.name for a in node.names]
+                inside = [f"{base}.{a.name}".strip(".") for a in node.names]
+                names = [base, *inside] if base else inside
             elif isinstance(node, ast.Import):
                 names = [a.name.split(".", 1)[1] for a in node.names if a.name.startswith("synthembed.")]
             else:
