@@ -160,17 +160,18 @@ def publish(run: Path, folder: Path) -> Path:
     statistics = read_json(run / "02_analyze" / "statistics.json")
     evaluated = read_json(run / "04_evaluate" / "stage.json")["settings"]["evaluate"]
     profile = Profile(name=record["profile"], **record["settings"], evaluate=evaluated)
-    card = model_card(profile, statistics["examples"], record["steps"], statistics, rows)
+    card = model_card(profile, record["data"], record["steps"], statistics, rows)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
 
 
 def model_card(
-    profile: Profile, examples: int, steps: int, statistics: dict | None = None, rows: list[dict] = ()
+    profile: Profile, data: dict, steps: int, statistics: dict | None = None, rows: list[dict] = ()
 ) -> str:
     """The README of the exported model: what it is, from what, how to use it, its scores and limits.
 
-    ``statistics`` are those of the training data, ``rows`` the model's own rows of scores.json.
+    ``data`` is data.json's account of the training data, ``statistics`` are those of its synthetic part,
+    ``rows`` the model's own rows of scores.json.
     """
     template = Environment(loader=PackageLoader("synthembed", "templates"), trim_blocks=True)
     base = (
@@ -179,7 +180,7 @@ def model_card(
         else profile.backbone.model
     )
     return template.get_template("model_card.md.jinja").render(
-        profile=profile, hash=profile.hash("seed", "backbone", "lora", "train"), base=base, examples=examples,
-        steps=steps, statistics=statistics, rows=rows, averages=averages(list(rows)) if rows else {},
+        profile=profile, hash=profile.hash("seed", "data", "backbone", "lora", "train"), base=base, examples=data["examples"],
+        sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages(list(rows)) if rows else {},
         max_length=MAX_LENGTH, version=importlib.metadata.version("mteb"),
     )  # fmt: skip
