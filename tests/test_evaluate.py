@@ -228,6 +228,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
         "02_analyze/statistics.json": {"examples": 24, "language_count": 3, "instructions": 5,
                                        "families": {"sts": 100.0}, "languages": {"English": 60.0}},
         "03_train/stage.json": {"profile": "laptop", "steps": 7,
+                                "data": {"examples": 24, "sets": {"synthetic": {"examples": 24}}},
                                 "settings": {k: settings[k] for k in ("seed", "backbone", "lora", "train")}},
         "04_evaluate/scores.json": {"rows": [row, row | {"system": "base", "score": 1.0}]},
         "04_evaluate/stage.json": {"settings": {"evaluate": settings["evaluate"]}},

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from synthembed import labelled, profile, public_sets, readers
+from synthembed import export, labelled, profile, public_sets, readers
 from synthembed.examples import Drops, Example
 from synthembed.filters import normalised
 from synthembed.installed import INSTALLED
@@ -389,3 +389,18 @@ def test_an_installed_set_takes_no_source():
     p = profile.load("laptop", ["data.setting=labelled", "data.sets={docstrings: {source: x}}"])
     with pytest.raises(ReadError, match=r"data.sets.docstrings: it is read from the installation"):
         labelled.mixture(p, [])
+
+
+def test_what_was_trained_on_is_told_to_mteb_and_in_the_card():
+    data = profile.Profile(name="t").with_overrides({"data.setting": "synthetic+msmarco"})
+    assert labelled.mteb_tasks(data.data) == ["MSMARCO"]
+    full = labelled.mteb_tasks(data.with_overrides({"data.setting": "full"}).data)
+    assert {"NQ", "FEVER", "T2Retrieval"} < set(full) and full == sorted(set(full))
+    for p in (profile.Profile(name="t"), profile.load("laptop", ["data.setting=full"])):
+        assert labelled.mteb_tasks(p.data) == []
+    about = {"examples": 30, "sets": {"synthetic": {"examples": 20}, "msmarco-passage": {"examples": 10}}}
+    card = export.model_card(data, about, 5)
+    assert "30 examples, data setting `synthetic+msmarco`: synthetic 20, msmarco-passage 10." in card
+    assert "No labelled data set was used" not in card
+    alone = export.model_card(data, {"examples": 20, "sets": {"synthetic": {"examples": 20}}}, 5)
+    assert "No labelled data set was used" in alone

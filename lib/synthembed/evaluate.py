@@ -22,6 +22,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
 from . import backbone as backbones
+from . import labelled
 from .encoder import Encoder
 from .profile import Evaluate as Settings
 from .profile import Submission
@@ -237,6 +238,9 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
         revision = _revision(stage, stage.inputs if system == "trained" else identity)
         encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
         about = settings.submission
+        if system == "trained":
+            seen = {*about.training_datasets, *labelled.mteb_tasks(profile.data)}
+            about = about.model_copy(update={"training_datasets": sorted(seen)})
         name = about.name if system == "trained" else f"{about.name.partition('/')[0]}/{system}"
         made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
         base = profile.backbone.model

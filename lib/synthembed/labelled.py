@@ -107,6 +107,12 @@ def names_of(data: Data) -> list[str]:
     return [n for n, entry in table_of(data).items() if _ratio(entry, data.sets.get(n, Source())) > 0]
 
 
+def mteb_tasks(data: Data) -> list[str]:
+    """mteb's tasks whose training split is among the data, for a submission's metadata."""
+    table = table_of(data)
+    return sorted({task for n in names_of(data) if (task := getattr(table[n], "mteb", ""))})
+
+
 def _ratio(entry, source: Source) -> float:
     return entry.ratio if source.ratio is None else source.ratio
 

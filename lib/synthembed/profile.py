@@ -222,7 +222,7 @@ class Submission(Section):
     languages: list[str] = ["eng-Latn"]  # that the model is meant for, as mteb writes them
     training_code: str | None = None  # where it can be read
     training_data: str | None = None  # likewise
-    training_datasets: list[str] = []  # of mteb's, none if the data is synthetic
+    training_datasets: list[str] = []  # of mteb's, beside those of data.setting
 
     @field_validator("name")
     @classmethod

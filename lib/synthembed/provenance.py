@@ -51,7 +51,7 @@ STAGES: dict[str, Spec] = {
         keep=("**/checkpoints/*", "**/log.jsonl"), scratch=("**/checkpoints/*",),
     ),
     "04_evaluate": Spec(
-        ("03_train/model/*",), ("seed", "backbone", "train", "evaluate"), keep=("mteb/**/*.json",)
+        ("03_train/model/*",), ("seed", "data", "backbone", "train", "evaluate"), keep=("mteb/**/*.json",)
     ),
     "05_ablations": Spec(
         ("02_analyze/examples.jsonl",),

@@ -47,6 +47,7 @@ class PublicSet:
     columns: tuple[str, ...] = ()
     relevant: int = 1
     hubs: dict[str, str] = field(default_factory=dict)
+    mteb: str = ""  # mteb's task of which these are the training data
     by_hand: str = ""  # where the files come from if the hub has no plain ones
 
     @property
@@ -82,33 +83,33 @@ PUBLIC: tuple[PublicSet, ...] = (
     PublicSet(
         "hotpotqa", "HotpotQA", "BeIR/hotpotqa", BEIR, "collection", "short-long",
         ("Given a question that takes several facts to answer, find passages that state one of them",),
-        85_000, "CC BY-SA 4.0", hubs={"qrels": "BeIR/hotpotqa-qrels"},
+        85_000, "CC BY-SA 4.0", hubs={"qrels": "BeIR/hotpotqa-qrels"}, mteb="HotpotQA",
     ),
     PublicSet(
         "fever", "FEVER", "BeIR/fever", BEIR, "collection", "short-long",
         ("Given a claim, find encyclopedia passages by which it can be checked",),
-        109_810, "CC BY-SA 3.0", hubs={"qrels": "BeIR/fever-qrels"},
+        109_810, "CC BY-SA 3.0", hubs={"qrels": "BeIR/fever-qrels"}, mteb="FEVER",
     ),
     PublicSet(
         "miracl", "MIRACL", "miracl/miracl",
         {"corpus": "miracl-corpus-v1.0-{part}/docs-*.jsonl.gz", "queries": _miracl("topics"), "qrels": _miracl("qrels")},
         "collection", "short-long", WIKI_QUESTIONS, 40_203, "Apache-2.0",
-        parts={code: code for code in MIRACL_LANGUAGES.split()}, hubs={"corpus": "miracl/miracl-corpus"},
+        parts={code: code for code in MIRACL_LANGUAGES.split()}, hubs={"corpus": "miracl/miracl-corpus"}, mteb="MIRACLRetrieval",
     ),
     PublicSet(
         "msmarco-passage", "MS-MARCO passage", "Tevatron/msmarco-passage", {"train": "train.jsonl.gz"},
-        "passages", "short-long", (SEARCH.format("passages"),), 400_782, "non-commercial", ratio=0.5,
+        "passages", "short-long", (SEARCH.format("passages"),), 400_782, "non-commercial", ratio=0.5, mteb="MSMARCO",
     ),
     PublicSet(
         "msmarco-document", "MS-MARCO document", "irds/msmarco-document",
         {"corpus": "msmarco-docs.tsv.gz", "queries": "msmarco-doctrain-queries.tsv.gz",
          "qrels": "msmarco-doctrain-qrels.tsv.gz"},
         "collection", "short-long", (SEARCH.format("web pages"),), 367_013, "non-commercial", ratio=0.2,
-        by_hand="https://microsoft.github.io/msmarco/Datasets",
+        by_hand="https://microsoft.github.io/msmarco/Datasets", mteb="MSMARCO",
     ),
     PublicSet(
         "nq", "NQ", "Tevatron/wikipedia-nq", {"train": "nq-train.jsonl.gz"}, "passages", "short-long",
-        WIKI_QUESTIONS, 58_880, "CC BY-SA 3.0",
+        WIKI_QUESTIONS, 58_880, "CC BY-SA 3.0", mteb="NQ",
     ),
     PublicSet(
         "nli", "NLI", "princeton-nlp/datasets-for-simcse", {"train": "nli_for_simcse.csv"}, "triplets", "sts",
@@ -117,7 +118,7 @@ PUBLIC: tuple[PublicSet, ...] = (
     ),
     PublicSet(
         "squad", "SQuAD", "Tevatron/wikipedia-squad", {"train": "squad-train.jsonl.gz"}, "passages",
-        "short-long", WIKI_QUESTIONS, 70_096, "CC BY-SA 4.0",
+        "short-long", WIKI_QUESTIONS, 70_096, "CC BY-SA 4.0", mteb="XQuADRetrieval",
     ),
     PublicSet(
         "triviaqa", "TriviaQA", "Tevatron/wikipedia-trivia", {"train": "trivia-train.jsonl.gz"}, "passages",
@@ -127,20 +128,20 @@ PUBLIC: tuple[PublicSet, ...] = (
         "quora", "Quora duplicates", "sentence-transformers/quora-duplicates",
         {"train": "pair-class/train-*.parquet"}, "duplicates", "sts",
         ("Given a question, find others that ask the same", "Find questions that this one repeats in other words"),
-        149_263, "non-commercial", ratio=0.1, columns=("sentence1", "sentence2", "label"),
+        149_263, "non-commercial", ratio=0.1, columns=("sentence1", "sentence2", "label"), mteb="QuoraRetrieval",
     ),
     PublicSet(
         "mrtydi", "MrTyDi", "castorini/mr-tydi", {"train": "mrtydi-v1.1-{part}/train.jsonl.gz"}, "passages",
-        "short-long", WIKI_QUESTIONS, 48_729, "Apache-2.0", parts=MRTYDI_LANGUAGES,
+        "short-long", WIKI_QUESTIONS, 48_729, "Apache-2.0", parts=MRTYDI_LANGUAGES, mteb="MrTidyRetrieval",
     ),
     PublicSet(
         "dureader", "DuReader", "zyznull/dureader-retrieval-ranking", {"train": "train.jsonl.gz"}, "passages",
-        "short-long", CHINESE_SEARCH, 86_395, "Apache-2.0", parts={"": "zh"},
+        "short-long", CHINESE_SEARCH, 86_395, "Apache-2.0", parts={"": "zh"}, mteb="DuRetrieval",
     ),
     PublicSet(
         "t2ranking", "T2Ranking", "THUIR/T2Ranking",
         {"corpus": "data/collection.tsv", "queries": "data/queries.train.tsv", "qrels": "data/qrels.train.tsv"},
-        "collection", "short-long", CHINESE_SEARCH, 200_360, "Apache-2.0", ratio=0.5, parts={"": "zh"}, relevant=2,
+        "collection", "short-long", CHINESE_SEARCH, 200_360, "Apache-2.0", ratio=0.5, parts={"": "zh"}, relevant=2, mteb="T2Retrieval",
     ),
 )  # fmt: skip
 
