@@ -19,11 +19,10 @@ from pathlib import Path
 
 import mteb
 import numpy as np
-import torch
 from datasets import Dataset, DatasetDict
 from scipy.stats import rankdata, spearmanr
 from synthembed import backbone, evaluate, profile, scores, suites
-from synthembed.encoder import Encoder
+from synthembed.encoder import Encoder, Static
 from threadpoolctl import threadpool_limits
 
 # Real sets by name, and mteb's task of it, whose instruction is used.
@@ -133,17 +132,6 @@ READERS = {
 
 
 # --- the systems ---------------------------------------------------------------------------------
-
-
-class Static(Encoder):
-    """Mean of the base model's input embeddings over a text's own tokens: no context, no order."""
-
-    @torch.inference_mode()
-    def encode_rows(self, rows, begin=None, progress=None):
-        table = self.backbone.model.get_input_embeddings().weight
-        ends = {self.backbone.contract.bos, self.backbone.contract.eos}
-        own = [[i for i in row if i not in ends] or row for row in rows]
-        return torch.stack([table[row].mean(0) for row in own]).float()
 
 
 def system(name: str, models: dict[str, Path | None]):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from . import backbone as backbones
 from . import evaluate, labelled, paper, train
-from .encoder import Encoder
 from .examples import Example
 from .profile import Ablation, Profile, ProfileError
 from .provenance import write_json
@@ -66,10 +65,7 @@ def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, co
     started = time.time()
     base = backbones.load(profile.backbone, profile.seed)
     model = backbones.merge_lora(train.train(profile, base, corpus, folder, code))
-    encoder = Encoder(
-        model, profile.backbone.pooling, profile.evaluate.max_length, profile.evaluate.batch_tokens
-    )
-    subject = evaluate.MtebEncoder(encoder, f"synthembed/{row.id}", made_from, profile.train.instruction)
+    subject = evaluate.subject(profile, model, f"synthembed/{row.id}", made_from)
     tasks = evaluate.tasks_of(profile.evaluate)
     rows = evaluate.run_benchmarks(subject, tasks, folder / "mteb", row.id)["rows"]
     write_json(

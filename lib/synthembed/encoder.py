@@ -217,6 +217,17 @@ class Encoder:
         return row_vectors(self.backbone, rows, self.pooling, prefix, self.padding)
 
 
+class Static(Encoder):
+    """Mean of the base model's input embeddings over a text's own tokens: no context, no order."""
+
+    @torch.inference_mode()
+    def encode_rows(self, rows, begin=None, progress=None):
+        table = self.backbone.model.get_input_embeddings().weight
+        ends = {self.backbone.contract.bos, self.backbone.contract.eos}
+        own = [[i for i in row if i not in ends] or row for row in rows]
+        return torch.stack([table[row].mean(0) for row in own]).float().cpu()
+
+
 def row_vectors(
     backbone: Backbone,
     rows: list[list[int]],

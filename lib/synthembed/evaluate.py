@@ -1,9 +1,6 @@
-"""Evaluation by mteb with the paper's protocol (Sec. 4.2; unilm's scripts).
+"""Evaluation by mteb under a protocol (Sec. 4.2): tasks, kept results, rows of scores.json, systems.
 
-Instruction before every text outside retrieval, before queries only in retrieval (and in
-reranking, as mteb's two-sided tasks have it: both sides outside retrieval), no L2 normalisation for
-classification, QuoraRetrieval's documents as queries, MSMARCO on dev, first 512 tokens.
-Instructions come from mteb at run time.
+Which text gets which instruction is in protocol.py, which tasks a benchmark has in suites/benchmarks.py.
 """
 
 from __future__ import annotations
@@ -12,103 +9,28 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mteb
 import numpy as np
-from mteb.models.abs_encoder import AbsEncoder
-from mteb.models.model_meta import ModelMeta, ScoringFunction
-from mteb.types import PromptType
+from mteb.results import TaskResult
 
 from . import backbone as backbones
 from . import labelled
-from .encoder import Encoder
+from .encoder import Encoder, Static
 from .profile import Evaluate as Settings
-from .profile import Submission
+from .profile import Profile
 from .progress import Progress
+from .protocol import PROTOCOLS, SPLITS, MtebEncoder
 from .provenance import read_json, write_json
 from .scores import CATEGORIES
 from .suites import benchmarks
 from .suites.benchmarks import MORE
 
 
-class MtebEncoder(AbsEncoder):
-    """Our encoder as mteb's EncoderProtocol: which texts get which instruction, and normalisation.
-
-    ``style`` is how the model was trained to read queries: "natural" (an instruction), "none", or
-    "task-type" (Table 5's fixed words).
-    """
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        name: str,
-        revision: str,
-        style: str = "natural",
-        about: Submission | None = None,
-        date: str | None = None,
-        base: str | None = None,
-    ):
-        self.model = self.encoder = encoder
-        self.style = style
-        self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
-
-    def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
-        texts = [text for batch in inputs for text in batch["text"]]
-        before = self.before(task_metadata, prompt_type)
-        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
-        normalize = task_metadata.type != "Classification"
-        if self.style == "task-type":
-            return self.encoder.encode([before + t for t in texts], "", normalize, progress)
-        return self.encoder.encode(texts, before, normalize, progress)
-
-    def before(self, task, prompt_type) -> str:
-        """The instruction (or fixed prefix) of one side of a task; "" for none."""
-        document = prompt_type == PromptType.document and task.type in ("Retrieval", "InstructionRetrieval")
-        if self.style == "none" or (document and task.name != "QuoraRetrieval"):
-            return ""
-        if self.style == "task-type":
-            symmetric = task.type in ("STS", "BitextMining", "PairClassification", "Summarization")
-            return "classify: " if task.type == "Classification" else "" if symmetric else "query: "
-        side = PromptType.query if document or isinstance(task.prompt, dict) else prompt_type
-        return self.get_instruction(task, side)
-
-
-def model_meta(
-    encoder: Encoder,
-    name: str,
-    revision: str,
-    style: str,
-    about: Submission,
-    date: str | None,
-    base: str | None,
-) -> ModelMeta:
-    """What mteb's leaderboard wants to know of a model: ``date`` is the day it was made, ``base`` what from."""
-    backbone = encoder.backbone
-    parameters = list(backbone.model.parameters())
-    wheel = backbones.EMBEDDED.get(base)
-    return ModelMeta(
-        loader=None,
-        name=name,
-        revision=revision,
-        release_date=date,
-        languages=about.languages,
-        n_parameters=sum(p.numel() for p in parameters),
-        n_embedding_parameters=backbone.model.get_input_embeddings().weight.numel(),
-        memory_usage_mb=round(sum(p.numel() * p.element_size() for p in parameters) / 2**20),
-        max_tokens=encoder.max_length,
-        embed_dim=encoder.dim,
-        license=about.license,
-        open_weights=True,
-        public_training_code=about.training_code,
-        public_training_data=about.training_data,
-        framework=["PyTorch", "Sentence Transformers", "safetensors"],
-        similarity_fn_name=ScoringFunction.COSINE,
-        use_instructions=style != "none",
-        training_datasets=set(about.training_datasets),
-        adapted_from=wheel.original if wheel else base,
-    )
+class DataUnavailable(RuntimeError):
+    """A task's data that cannot be had here; the message says which and what to do."""
 
 
 def tasks_of(settings: Settings) -> dict[str, list]:
@@ -129,8 +51,8 @@ def run_benchmarks(
         listed = [t for t in listed if can(t)]
         found["rows"] += run_tasks(model, listed, folder, label, benchmark)
         for task in listed:
-            result = json.loads((folder / f"{task.metadata.name}.json").read_text(encoding="utf-8"))
             for metric in MORE.get(task.metadata.name, ()):
+                result = json.loads((folder / f"{task.metadata.name}.json").read_text(encoding="utf-8"))
                 found["more"] += rows_of(result, task, label, benchmark, metric)
     return found
 
@@ -138,8 +60,11 @@ def run_benchmarks(
 def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "embedded") -> list[dict]:
     """Score ``model`` on ``tasks``: one mteb TaskResult JSON each in ``folder``, rows for scores.json.
 
-    A task whose result is there, for the same data, is not run again. With the model's metadata beside
-    them, results are as mteb's own cache has them, and can be submitted as they are.
+    Tasks are mteb's own or of its classes. Their data is loaded and let go again, unless it is there
+    already (``dataset`` filled by hand and ``data_loaded`` set): then it is used, and kept. A task whose
+    result is there, for the same data, splits, subsets and mteb, is not run again. With the model's
+    metadata beside them, results are as mteb's own cache has them, and can be submitted as they are.
+    Raises DataUnavailable for a task whose data cannot be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, MtebEncoder):
@@ -149,31 +74,94 @@ def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "em
     rows = []
     progress = Progress(f"{label}", "tasks", every=0)
     for number, task in enumerate(tasks, 1):
-        path = folder / f"{task.metadata.name}.json"
-        result = _stored(path, task)
-        if result is None:
-            outcome = mteb.evaluate(
-                model, [task], cache=None, overwrite_strategy="always",
-                encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
-            )  # fmt: skip
-            result = outcome.task_results[0].to_dict()
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
-            os.replace(partial, path)
-            task.unload_data()
-        rows += rows_of(result, task, label, benchmark)
-        progress(number, len(tasks), f"{task.metadata.name} {score_of(rows, task):.1f}")
+        new = rows_of(_result(model, task, folder), task, label, benchmark)
+        rows += new
+        mean = float(np.mean([r["score"] for r in new]))
+        progress(number, len(tasks), f"{task.metadata.name} {mean:.1f}")
     return rows
 
 
+def _result(model, task, folder: Path) -> dict:
+    """The task's TaskResult as a dict, from ``folder`` or from a run; an aggregate's from its parts."""
+    path = folder / f"{task.metadata.name}.json"
+    if task.is_aggregate:  # CQADupstack: the mean of its 12, each kept by itself
+        parts = [TaskResult.from_dict(_result(model, part, folder)) for part in task.tasks]
+        return _write(path, task.combine_task_results(parts).to_dict())
+    if task.metadata.name in SPLITS:
+        task.filter_eval_splits(SPLITS[task.metadata.name])
+    content = _content(task)
+    beside = path.with_suffix(".content")
+    if (stored := _stored(path, task)) and content == (beside.read_text() if beside.exists() else ""):
+        return stored
+    by_hand = task.data_loaded
+    if not by_hand:
+        _load(task)
+    outcome = mteb.evaluate(
+        model, [task], cache=None, overwrite_strategy="always",
+        encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
+    )  # fmt: skip
+    if not by_hand:
+        task.unload_data()
+    path.unlink(missing_ok=True)  # never a result beside the key of another one
+    beside.write_text(content) if content else beside.unlink(missing_ok=True)
+    return _write(path, outcome.task_results[0].to_dict())
+
+
+def _load(task) -> None:
+    try:
+        task.load_data()
+    except Exception as error:  # the hub, the disk, a changed data set: mteb's loaders raise anything
+        data = task.metadata.dataset
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataUnavailable(
+            f"{task.metadata.name}: data set {data['path']!r} at revision {data['revision']} could not be "
+            f"loaded: {first}\nFetch it once where the hub can be reached (datasets.load_dataset), copy the "
+            "cache folder that HF_HOME names, or leave the task out."
+        ) from error
+
+
+def _write(path: Path, result: dict) -> dict:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
+    os.replace(partial, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _stored(path: Path, task) -> dict | None:
+    """A kept result, if it is of these splits and subsets, this revision of the data, and this mteb."""
     if not path.exists():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    same = result["dataset_revision"] == task.metadata.dataset["revision"] and result[
-        "mteb_version"
-    ] == importlib.metadata.version("mteb")
+    have = {(split, s["hf_subset"]) for split, scores in result["scores"].items() for s in scores}
+    same = (
+        have == {(split, subset) for split in task.eval_splits for subset in task.hf_subsets}
+        and result["dataset_revision"] == task.metadata.dataset["revision"]
+        and result["mteb_version"] == importlib.metadata.version("mteb")
+    )
     return result if same else None
+
+
+def _content(task) -> str:
+    """A hash of data that was filled by hand, which no revision vouches for; "" for other tasks."""
+    if not task.data_loaded:
+        return ""
+    if hasattr(task, "convert_v1_dataset_format_to_v2"):
+        task.convert_v1_dataset_format_to_v2(num_proc=None)
+    digest = hashlib.sha256()
+
+    def add(value) -> None:
+        if isinstance(value, Mapping):
+            for key in value:
+                digest.update(f"{key!r}:".encode())
+                add(value[key])
+        elif hasattr(value, "column_names"):  # a datasets.Dataset
+            for row in value:
+                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        else:
+            digest.update(repr(value).encode())
+
+    add(task.dataset)
+    return digest.hexdigest()
 
 
 def _plain(value):
@@ -182,15 +170,17 @@ def _plain(value):
 
 def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None = None) -> list[dict]:
     """One row per language subset, scores in percent (contract of scores.json); of the main metric, or
-    of another that mteb computed."""
+    of another that mteb computed. A task of several splits has its name with the split in brackets.
+    """
     rows = []
-    for scores in result["scores"].values():
+    for split, scores in result["scores"].items():
+        name = task.metadata.name
         for score in scores:
             rows.append(
                 {
                     "system": system,
                     "benchmark": benchmark,
-                    "task": task.metadata.name,
+                    "task": name if len(result["scores"]) == 1 else f"{name} ({split})",
                     "category": CATEGORIES.get(task.metadata.type, task.metadata.type),
                     "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
                     "metric": metric or task.metadata.main_score,
@@ -198,11 +188,6 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
                 }
             )
     return rows
-
-
-def score_of(rows: list[dict], task) -> float:
-    """Mean over a task's language subsets."""
-    return float(np.mean([r["score"] for r in rows if r["task"] == task.metadata.name]))
 
 
 # --- systems -------------------------------------------------------------------------------------
@@ -223,12 +208,26 @@ def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     return SentenceTransformer(str(folder)), lambda task: True
 
 
-def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dict]]:
-    """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it."""
-    can = lambda task: True  # noqa: E731
-    profile = stage.profile
+def subject(
+    profile: Profile, model: backbones.Backbone, name: str, revision: str, static: bool = False, **about
+) -> MtebEncoder:
+    """A backbone as mteb sees it under a profile: pooling, lengths, way of reading queries, protocol."""
     settings = profile.evaluate
-    if system in ("base", "trained"):
+    made = Static if static else Encoder
+    encoder = made(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
+    style = "none" if static else profile.train.instruction
+    return MtebEncoder(encoder, name, revision, style, protocol=PROTOCOLS[settings.protocol], **about)
+
+
+def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dict]]:
+    """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it.
+
+    "base", "trained", and "static" (the mean of the base's token embeddings) are ours, others peers.
+    """
+    profile = stage.profile
+    about = profile.evaluate.submission
+    can = lambda task: True  # noqa: E731
+    if system in ("base", "static", "trained"):
         source = profile.backbone
         if system == "trained":
             exported = {"model": str(stage.of("03_train") / "model"), "layers": None}
@@ -236,24 +235,23 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
         model = backbones.load(source, profile.seed)
         identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
         revision = _revision(stage, stage.inputs if system == "trained" else identity)
-        encoder = Encoder(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
-        about = settings.submission
         if system == "trained":
             seen = {*about.training_datasets, *labelled.mteb_tasks(profile.data)}
             about = about.model_copy(update={"training_datasets": sorted(seen)})
         name = about.name if system == "trained" else f"{about.name.partition('/')[0]}/{system}"
         made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
-        base = profile.backbone.model
-        subject = MtebEncoder(encoder, name, revision, profile.train.instruction, about, made, base)
+        described = {"about": about, "date": made, "base": profile.backbone.model}
+        scored = subject(profile, model, name, revision, system == "static", **described)
     else:
-        subject, can = peer(system)
+        scored, can = peer(system)
         name, revision = system, _revision(stage, {"peer": system})
     folder = stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
-    return run_benchmarks(subject, tasks, folder, system, can)
+    return run_benchmarks(scored, tasks, folder, system, can)
 
 
 def _revision(stage, identity: dict) -> str:
     """12 hex digits over what moves a system's scores: its weights' identity, the protocol, our code."""
     p = stage.profile
-    parts = [identity, p.evaluate.max_length, p.backbone.pooling, p.train.instruction, stage.code]
+    read = [p.evaluate.max_length, p.evaluate.protocol, p.backbone.pooling, p.train.instruction]
+    parts = [identity, *read, stage.code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

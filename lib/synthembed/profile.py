@@ -237,8 +237,9 @@ class Evaluate(Section):
 
     benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)"]  # suites/benchmarks.py
     tasks: list[str] | None = None  # restrict to these; None = the whole benchmarks
-    systems: list[str] = ["base", "trained"]  # and "bm25", "minilm", or any hub id
-    max_length: Annotated[int, Field(ge=8)] = 512
+    systems: list[str] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub id
+    protocol: Literal["paper", "mteb-default"] = "paper"  # docs/protocol.md
+    max_length: Annotated[int, Field(ge=8)] = 512  # mteb-default reads as far as the model does
     batch_tokens: Positive = 65_536
     submission: Submission = Submission()
 

@@ -29,11 +29,10 @@ MORE = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """``tasks()`` gives new task objects; ``paper`` tells whether the paper reports on this very list."""
+    """``tasks()`` gives new task objects; which of them compare with the paper is in paper/artefacts.yaml."""
 
     about: str
     tasks: Callable[[], list]
-    paper: bool = True
 
 
 def _miracl(name: str) -> list:
@@ -58,7 +57,6 @@ BENCHMARKS = {
     "MIRACL (hard negatives)": Benchmark(
         "MIRACL with a few hundred documents a query: cheap, and not the benchmark of the paper",
         lambda: _miracl("MIRACLRetrievalHardNegatives"),
-        paper=False,
     ),
     "BUCC+Tatoeba": Benchmark(
         "bitext mining, 4 and 112 pairs of languages (Table 4)", lambda: _named("BUCC", "Tatoeba")
@@ -66,9 +64,8 @@ BENCHMARKS = {
     "LongEmbed passkey": Benchmark(
         "passkey retrieval with 100 candidates shared by all queries of a length (after Figure 5)",
         lambda: _named("LEMBPasskeyRetrieval"),
-        paper=False,
     ),
-    "embedded": Benchmark("the suite that comes with the library", embedded, paper=False),
+    "embedded": Benchmark("the suite that comes with the library", embedded),
 }
 
 

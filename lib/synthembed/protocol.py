@@ -1,0 +1,145 @@
+"""How mteb reads a model: the paper's protocol, and what mteb does by itself (Sec. 4.2).
+
+The paper's protocol is that of its evaluation scripts; ``mteb-default`` is what the installed mteb does
+with the released model (``InstructSentenceTransformerModel``, as its ``e5_mistral`` entry sets it up).
+docs/protocol.md has every switch with its effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mteb
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import PromptType
+
+from . import backbone as backbones
+from .encoder import Encoder
+from .profile import Submission
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Switches in which the two protocols differ; what both do alike is in docs/protocol.md."""
+
+    both_sides: bool  # the instruction stands before documents too, outside retrieval
+    quora_documents: bool  # QuoraRetrieval's documents are questions, and read as its queries are
+    normalize_classification: bool  # vectors of length 1 for the classifier as well
+    cut: bool  # texts end at evaluate.max_length (512), not where the model ends
+
+
+PROTOCOLS = {
+    "paper": Protocol(both_sides=True, quora_documents=True, normalize_classification=False, cut=True),
+    "mteb-default": Protocol(
+        both_sides=False, quora_documents=False, normalize_classification=True, cut=False
+    ),
+}
+PAPER = PROTOCOLS["paper"]
+SPLITS = {"MSMARCO": ["dev"]}  # both protocols; its test split has few queries with graded judgements
+# A task that mteb has no instruction for takes that of another (the paper's Table 15 has one for MIRACL);
+# those that are not here take the instruction of their type (``abstask_prompt``).
+INSTRUCTION_OF = {"MIRACLRetrievalHardNegatives": "MIRACLRetrieval"}
+
+
+def reads_up_to(backbone: backbones.Backbone) -> int:
+    """Tokens at which a model ends: its positions or its window (the released one has 4,096)."""
+    limits = (
+        backbone.config.max_position_embeddings,
+        getattr(backbone.config, "sliding_window", None),
+        backbone.contract.tokenizer.model_max_length,
+    )
+    return min(x for x in limits if x)
+
+
+class MtebEncoder(AbsEncoder):
+    """Our encoder as mteb's EncoderProtocol: which texts get which instruction, and normalisation.
+
+    ``style`` is how the model was trained to read queries: "natural" (an instruction), "none", or
+    "task-type" (Table 5's fixed words). Under a protocol that does not cut texts, the encoder reads as
+    far as its model does.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        name: str,
+        revision: str,
+        style: str = "natural",
+        about: Submission | None = None,
+        date: str | None = None,
+        base: str | None = None,
+        protocol: Protocol = PAPER,
+    ):
+        if not protocol.cut:
+            encoder.max_length = reads_up_to(encoder.backbone)
+        self.model = self.encoder = encoder
+        self.style = style
+        self.protocol = protocol
+        self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
+
+    def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
+        """Vectors (texts, dim), float32. mteb's batches hold a document as "title text"."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        before = self.before(task_metadata, prompt_type)
+        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
+        normalize = task_metadata.type != "Classification" or self.protocol.normalize_classification
+        if self.style == "task-type":
+            return self.encoder.encode([before + t for t in texts], "", normalize, progress)
+        return self.encoder.encode(texts, before, normalize, progress)
+
+    def before(self, task, prompt_type) -> str:
+        """The instruction (or fixed prefix) of one side of a task; "" for none."""
+        if self.style == "none" or not self._instructed(task, prompt_type):
+            return ""
+        if self.style == "task-type":
+            symmetric = task.type in ("STS", "BitextMining", "PairClassification", "Summarization")
+            return "classify: " if task.type == "Classification" else "" if symmetric else "query: "
+        if task.prompt is None and task.name in INSTRUCTION_OF:
+            task = mteb.get_task(INSTRUCTION_OF[task.name]).metadata
+        side = PromptType.query if isinstance(task.prompt, dict) else prompt_type
+        return self.get_instruction(task, side)
+
+    def _instructed(self, task, prompt_type) -> bool:
+        if prompt_type != PromptType.document:
+            return True
+        if task.name == "QuoraRetrieval":
+            return self.protocol.quora_documents
+        return self.protocol.both_sides and task.type not in ("Retrieval", "InstructionRetrieval")
+
+
+def model_meta(
+    encoder: Encoder,
+    name: str,
+    revision: str,
+    style: str,
+    about: Submission,
+    date: str | None,
+    base: str | None,
+) -> ModelMeta:
+    """What mteb's leaderboard wants to know of a model: ``date`` is the day it was made, ``base`` what from."""
+    backbone = encoder.backbone
+    parameters = list(backbone.model.parameters())
+    wheel = backbones.EMBEDDED.get(base)
+    return ModelMeta(
+        loader=None,
+        name=name,
+        revision=revision,
+        release_date=date,
+        languages=about.languages,
+        n_parameters=sum(p.numel() for p in parameters),
+        n_embedding_parameters=backbone.model.get_input_embeddings().weight.numel(),
+        memory_usage_mb=round(sum(p.numel() * p.element_size() for p in parameters) / 2**20),
+        max_tokens=encoder.max_length,
+        embed_dim=encoder.dim,
+        license=about.license,
+        open_weights=True,
+        public_training_code=about.training_code,
+        public_training_data=about.training_data,
+        framework=["PyTorch", "Sentence Transformers", "safetensors"],
+        similarity_fn_name=ScoringFunction.COSINE,
+        use_instructions=style != "none",
+        training_datasets=set(about.training_datasets),
+        adapted_from=wheel.original if wheel else base,
+    )
