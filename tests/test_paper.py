@@ -2,8 +2,10 @@
 
 import json
 
+import nbformat
 import pytest
 from synthembed import paper
+from synthembed.profile import ROOT
 
 COUNTS = {
     "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,
@@ -140,3 +142,15 @@ def test_prompt_tables_are_the_taxonomy():
 def test_published_json_holds_numbers_and_no_wordings():
     text = (paper.FOLDER / "published.json").read_text(encoding="utf-8")
     assert "Instruct:" not in text and not any("prompt" in k for k in json.loads(text))
+
+
+@pytest.mark.parametrize("artefact", paper.artefacts())
+def test_every_artefact_is_shown_in_a_notebook(artefact):
+    shown = paper.artefacts()[artefact]["shown"]
+    notebook = nbformat.read(ROOT / "notebooks" / f"{shown['notebook']}.ipynb", as_version=4)
+    headings = [
+        line.lstrip("# ").strip()
+        for cell in notebook.cells if cell.cell_type == "markdown"
+        for line in cell.source.splitlines() if line.startswith("#")
+    ]  # fmt: skip
+    assert shown["heading"] in headings, f"{artefact}: {shown}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -122,50 +123,146 @@ def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
 
 
 def deltas(rows: list[dict]):
-    """Table 5 as deltas to the default: the paper's and ours, one bar each per ablation."""
+    """Table 5 as deltas to the default: the paper's and ours, one bar each per ablation.
+
+    Bars of ours carry their 95 % interval if it was measured; those within noise are pale.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1))
+        figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1.3))
         y = range(len(rows))
-        paper = [r["paper_delta"] if r["paper_delta"] is not None else 0 for r in rows]
-        axis.barh([i - 0.2 for i in y], paper, 0.38, color=PAPER, label="paper, MTEB")
-        axis.barh(
-            [i + 0.2 for i in y],
-            [r["our_delta"] for r in rows],
-            0.38,
-            color=OURS,
-            label="ours, this run's benchmark",
-        )
+        axis.barh([i - 0.2 for i in y], [r["paper_delta"] or 0 for r in rows], 0.38, color=PAPER)
+        for i, row in enumerate(rows):
+            noise = bool(row.get("within_noise"))
+            axis.barh(i + 0.2, row["our_delta"], 0.38, color=PALETTE[5] if noise else OURS)
+            if row.get("low") is not None:
+                axis.plot([row["low"], row["high"]], [i + 0.2] * 2, color="black", linewidth=1, marker="|")
         axis.set_yticks(list(y), [r["row"] for r in rows])
         axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set(xlabel="change of the average, points")
-        axis.legend(loc="best")
-        figure.tight_layout()
+        if max(abs(r["our_delta"]) for r in rows) > 15:  # one breakdown must not hide the rest
+            axis.set_xscale("symlog", linthresh=5)
+            ticks = (-40, -20, -10, -5, -2, 0, 2, 5, 10, 20, 40)
+            axis.set_xticks(ticks, [f"{t:+d}" if t else "0" for t in ticks])
+            ends = [
+                r[k]
+                for r in rows
+                for k in ("our_delta", "paper_delta", "low", "high")
+                if r.get(k) is not None
+            ]
+            axis.set_xlim(min(-6, 1.3 * min(ends)), max(6, 1.3 * max(ends)))
+            axis.minorticks_off()
+            axis.set(xlabel="change of the average, points (logarithmic beyond ±5)")
+        named = [(PAPER, "paper, MTEB"), (OURS, "ours, this run's benchmark")]
+        if any(r.get("within_noise") for r in rows):
+            named.append((PALETTE[5], "ours, within noise"))
+        _legend_below(figure, named)
     return figure
+
+
+def _legend_below(figure, named: list[tuple[str, str]]) -> None:
+    """A legend of coloured squares under the axes, where it hides nothing."""
+    squares = [plt.Rectangle((0, 0), 1, 1, color=color) for color, _ in named]
+    height = 0.28 / figure.get_figheight()
+    figure.legend(squares, [name for _, name in named], loc="lower center", ncols=len(named))
+    figure.tight_layout(rect=(0, height, 1, 1))
+
+
+def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] | None = None):
+    """Figure 3: scores without and with contrastive pre-training, the paper's models above and ours
+    below, each on its own benchmark; above the bars the gain.
+
+    ``ours`` is model → kind → column → score with the paper's names of models and kinds, ``names``
+    what to call our stand-ins for its models.
+    """
+    from . import paper
+
+    published = {
+        model: {kind: bars[kind] for kind in bars if kind != "delta"}
+        for model, bars in paper.published()["figure3"]["series"].items()
+    }
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(8, 5.2), sharey="row")
+        for line, (source, series, colors) in zip(
+            axes, (("paper", published, ("#C8C8C8", PAPER)), ("ours", ours, (PALETTE[5], OURS))), strict=True
+        ):
+            for axis, model in zip(line, published, strict=True):
+                _bars_with_gains(axis, series.get(model), colors)
+                called = (names or {}).get(model, model) if source == "ours" else model
+                axis.set_title(f"{source}: {called}", fontsize=9)
+            line[0].set_ylabel("score, per cent")
+        _legend_below(
+            figure,
+            [("#C8C8C8", "paper, original"), (PAPER, "paper, pre-trained"), (PALETTE[5], "ours, original"),
+             (OURS, "ours, pre-trained")],
+        )  # fmt: skip
+    return figure
+
+
+def _bars_with_gains(axis, kinds: dict[str, dict[str, float]] | None, colors: tuple[str, str]) -> None:
+    axis.set_ylim(0, 100)
+    axis.grid(axis="x", visible=False)
+    if not kinds:
+        axis.set_xticks([])
+        axis.text(0.5, 0.5, "not run", ha="center", va="center", transform=axis.transAxes)
+        return
+    before, after = kinds["original"], kinds["w/ cont. pre-train"]
+    for n, column in enumerate(before):
+        for place, value, color in (
+            (n - 0.2, before[column], colors[0]),
+            (n + 0.2, after[column], colors[1]),
+        ):
+            axis.bar(place, value, 0.38, color=color)
+        axis.text(
+            n, max(before[column], after[column]) + 2, f"{after[column] - before[column]:+.1f}", ha="center"
+        )
+    axis.set_xticks(range(len(before)), list(before))
 
 
 def figure5(rows: list[dict], published: dict | None = None):
-    """Figure 5: passkey accuracy by length; ours, and the paper's curves beside if given."""
+    """Figure 5: passkey accuracy by length; ours with 95 % intervals, and the paper's curves beside if given."""
+    ours: dict[str, list] = {}
+    for row in rows:
+        low, high = wilson(row["accuracy"], row["queries"])
+        ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"], low, high))
+    curves = {name: tuple(zip(*points, strict=True)) for name, points in ours.items()}
+    series = [(curves, f"ours, {rows[0]['queries']} queries a length" if rows else "ours")]
+    if published:
+        paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
+        series.insert(0, (paper, "paper (read off the chart)"))
     with matplotlib.rc_context(STYLE):
-        panels = 2 if published else 1
-        figure, axes = plt.subplots(1, panels, figsize=(4.5 * panels, 3.2), sharey=True, squeeze=False)
-        markers = "osD^v<"
-        ours: dict[str, list] = {}
-        for row in rows:
-            ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"]))
-        series = [({k: tuple(zip(*v, strict=True)) for k, v in ours.items()}, "ours")]
-        if published:
-            paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
-            series.insert(0, (paper, "paper (read off the chart)"))
-        for axis, (curves, title) in zip(axes[0], series, strict=True):
-            for n, (name, (x, y)) in enumerate(curves.items()):
-                axis.plot(x, y, marker=markers[n % 6], color=PALETTE[n % 6], label=name, markersize=4)
+        figure, axes = plt.subplots(
+            1, len(series), figsize=(4.5 * len(series), 3.6), sharey=True, squeeze=False
+        )
+        for axis, (named, title) in zip(axes[0], series, strict=True):
+            for n, (name, (x, y, *bounds)) in enumerate(named.items()):
+                shift = 1.03 ** (n - (len(named) - 1) / 2) if bounds else 1  # bars beside one another
+                x, style = [v * shift for v in x], {"color": PALETTE[n % 6], "linewidth": 1.3}
+                axis.plot(x, y, marker="osD^v<"[n % 6], markersize=4, label=_powers(name), **style)
+                if bounds:
+                    axis.vlines(x, *bounds, alpha=0.45, **style)
+            lengths = sorted({v for values in named.values() for v in values[0]})
             axis.set_xscale("log", base=2)
+            axis.set_xticks(lengths, [f"{v // 1024}k" if v >= 1024 else str(v) for v in lengths])
+            axis.minorticks_off()
             axis.set(title=title, xlabel="context length, tokens", ylim=(-4, 104))
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         axes[0][0].set_ylabel("top-1 accuracy, per cent")
         figure.tight_layout()
     return figure
+
+
+def wilson(accuracy: float, queries: int) -> tuple[float, float]:
+    """The 95 % interval of a share in per cent that was seen in ``queries`` trials (Wilson, 1927)."""
+    z, share = 1.96, accuracy / 100
+    middle = (share + z**2 / (2 * queries)) / (1 + z**2 / queries)
+    half = z / (1 + z**2 / queries) * (share * (1 - share) / queries + z**2 / (4 * queries**2)) ** 0.5
+    return 100 * (middle - half), 100 * (middle + half)
+
+
+def _powers(name: str) -> str:
+    return re.sub(r"10\^(\d+)", r"$10^{\1}$", name)
 
 
 def prefix_cache(prefix: list[str], texts: list[list[str]]):

@@ -173,19 +173,25 @@ def show(folder: Path) -> None:
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
+    run: Annotated[list[str], typer.Option(help="A run folder under results/ (laptop); repeatable.")] = [],  # noqa: B006
     readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
 ) -> None:
-    """Render the report of a run again, from its results."""
+    """Render the report of a run again, from its results; several runs side by side in results/A+B."""
     from . import report as reports
 
-    folder = ROOT / "results" / run
-    if not folder.exists():
-        raise typer.BadParameter(f"no folder results/{run}")
-    reports.build(folder, folder / "07_report")
+    folders = [ROOT / "results" / name for name in run or ["laptop"]]
+    for folder in folders:
+        if not folder.is_dir():
+            known = sorted(p.parent.parent.name for p in folder.parent.glob("*/*/stage.json"))
+            raise typer.BadParameter(
+                f"no folder results/{folder.name}; there are {', '.join(dict.fromkeys(known))}"
+            )
+    top = folders[0] if len(folders) == 1 else ROOT / "results" / "+".join(run)
+    out = top / "07_report"
+    reports.build(folders, out)
     if readme:
-        reports.write_readme(reports.Results(folder), ROOT / "README.md")
-    show(folder)
+        reports.write_readme(reports.Results(folders[0]), ROOT / "README.md")
+    show(top)
 
 
 @app.command()

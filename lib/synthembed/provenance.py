@@ -115,6 +115,7 @@ _DATA = {
     "generate.py": ["recordings/*"],
     "cost.py": ["prices.yaml"],
     "report.py": ["templates/*"],
+    "claims.py": ["paper/claims.yaml"],
     "paper/__init__.py": ["paper/published.json", "paper/artefacts.yaml"],
     "suites/__init__.py": ["suites/data/**/*.jsonl"],
     "contamination.py": ["suites/data/**/*.jsonl"],

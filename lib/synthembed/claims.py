@@ -1,0 +1,234 @@
+"""The claims ledger: what the paper says (paper/claims.yaml) against what a run measured.
+
+Reads results only. A claim holds, does not, or cannot be judged from this run; the sentence beside the
+verdict has the numbers that decided it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import sqrt
+from statistics import fmean
+
+import pandas as pd
+import yaml
+
+from . import measured, paper
+from .measured import ABLATIONS, EVALUATION, Number, Results
+
+HOLDS, FAILS, OPEN = "holds", "does not", "cannot be judged here"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A quantity in points (or a count), half the width of what noise may do to it if that is known,
+    the benchmark it was measured on and the budget of its training if it has any."""
+
+    value: float
+    noise: float | None = None
+    benchmark: str | None = None
+    comparable: bool = True
+    budget: str | None = None  # of training, if it says anything
+
+
+Find = Callable[[str], Evidence | None]
+
+
+@cache
+def load() -> list[dict]:
+    return yaml.safe_load((paper.FOLDER / "claims.yaml").read_text(encoding="utf-8"))
+
+
+def ledger(results: Results) -> list[dict]:
+    """Every claim with its verdict and the evidence in a sentence."""
+    return [judge(claim, evidence_of(results)) for claim in load()]
+
+
+def frame(runs: list[Results]) -> pd.DataFrame:
+    rows = [
+        {"claim": c["claim"], "where": c["where"], **({"run": r.name} if len(runs) > 1 else {}),
+         "verdict": c["verdict"], "evidence": c["evidence"]}
+        for claims in zip(*(ledger(r) for r in runs), strict=True)
+        for r, c in zip(runs, claims, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def judge(claim: dict, find: Find) -> dict:
+    """The claim with ``verdict`` and ``evidence``; ``find`` gives a quantity by name, or None."""
+    if missing := _needs(claim.get("needs"), find):
+        verdict, evidence = OPEN, missing
+    else:
+        found = [_test(test, find) for test in claim["tests"]]
+        outcomes = [outcome for outcome, _ in found]
+        verdict = FAILS if FAILS in outcomes else OPEN if OPEN in outcomes else HOLDS
+        evidence = "; ".join(dict.fromkeys(sentence for _, sentence in found)) + "."
+    return {k: claim[k] for k in ("id", "claim", "where", "artefacts")} | {
+        "verdict": verdict,
+        "evidence": evidence,
+    }
+
+
+def _needs(needs: dict | None, find: Find) -> str | None:
+    """What is missing for any judgement, in words."""
+    if not needs:
+        return None
+    name = needs.get("comparable") or needs["left"]
+    found = find(name)
+    if found is None:
+        return f"not measured: {_name(name)}."
+    if "comparable" in needs and not found.comparable:
+        return f"this is about published benchmarks, and {_name(name)} was measured on {found.benchmark}."
+    if found.value < needs.get("at least", found.value):
+        return f"{_name(name)} is {found.value:,.0f}; only a run of {needs['at least']:,} or more can tell."
+    return None
+
+
+def _test(test: dict, find: Find) -> tuple[str, str]:
+    """(outcome, sentence) of one comparison."""
+    right_given, by = test.get("right", 0), test.get("by", 0)
+    left, right = _mean(test["left"], find), _mean(right_given, find)
+    if missing := [n for n, e in ((test["left"], left), (right_given, right)) if e is None]:
+        return OPEN, f"not measured: {' and '.join(_name(n) for n in missing)}"
+    both = f"{_name(test['left'])} and {_name(right_given)}"
+    if None not in (left.benchmark, right.benchmark) and left.benchmark != right.benchmark:
+        return OPEN, f"{both} are of different benchmarks"
+    if None not in (left.budget, right.budget) and left.budget != right.budget:
+        return OPEN, f"{both} were trained at different budgets"
+    difference = left.value - right.value
+    noise = sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
+    outcome = _outcome(test["is"], difference, by, noise)
+    if isinstance(right_given, (int, float)):
+        bound = right.value + by
+        said = f"{_name(test['left'])} is {_figure(left.value)}, {_words(test['is'], bound)}"
+    else:
+        said = (
+            f"{_name(test['left'])} {_figure(left.value)}, {_name(right_given)} {_figure(right.value)}: "
+            f"difference {difference:+.1f}, {_words(test['is'], by)}"
+        )
+    return outcome, said + (f", within noise of ±{noise:.1f}" if outcome == OPEN else "")
+
+
+def _outcome(kind: str, difference: float, by: float, noise: float) -> str:
+    """How far the claimed side is from its bound decides, unless noise reaches over the bound."""
+    margin = {"at least": difference - by, "at most": by - difference, "within": by - abs(difference)}[kind]
+    if noise and abs(margin) <= noise:
+        return OPEN
+    return HOLDS if margin >= -1e-9 else FAILS
+
+
+def _mean(names, find: Find) -> Evidence | None:
+    if isinstance(names, (int, float)):
+        return Evidence(names)
+    found = [find(n) for n in (names if isinstance(names, list) else [names])]
+    if None in found or len({e.benchmark for e in found}) > 1:
+        return None
+    noises = [e.noise for e in found if e.noise is not None]
+    noise = sqrt(sum(n**2 for n in noises)) / len(found) if noises else None
+    comparable = all(e.comparable for e in found)
+    return Evidence(fmean(e.value for e in found), noise, found[0].benchmark, comparable, found[0].budget)
+
+
+def _words(kind: str, bound: float) -> str:
+    return f"within ±{bound:g} wanted" if kind == "within" else f"{kind} {bound:g} wanted"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def _name(quantity) -> str:
+    """A quantity as a sentence has it: "w/ synthetic data only/Avg of table1"."""
+    if isinstance(quantity, list):
+        *_, columns = zip(*(q.rpartition("/") for q in quantity), strict=True)
+        return _name(f"{quantity[0].rpartition('/')[0]}/{' '.join(columns)}")
+    kind, _, name = str(quantity).partition(" ")
+    if kind in ("cell", "row"):
+        artefact, _, rest = name.partition("/")
+        return f"{rest} of {artefact}"
+    if kind == "system":
+        system, artefact, column = name.rsplit("/", 2)
+        return f"{system}/{column} of {artefact}"
+    named = {
+        "data": name.replace("_", " "),
+        "delta": f"the change {name}",
+        "passkey": f"passkeys with {name}",
+    }
+    return named.get(kind, str(quantity))
+
+
+# --- where evidence comes from -------------------------------------------------------------------
+
+
+def evidence_of(results: Results) -> Find:
+    """The quantities of claims.yaml as this run measured them."""
+    cells = {c.id: c for a in paper.artefacts() for c in paper.cells(a)}
+
+    def find(quantity: str) -> Evidence | None:
+        kind, _, name = quantity.partition(" ")
+        if kind in ("cell", "row"):
+            stages = [ABLATIONS, EVALUATION] if kind == "row" else None
+            return _of_number(results, measured.of_cell(results, cells[name], stages))
+        if kind == "system":
+            return _system(results, *name.rsplit("/", 2))
+        if kind == "delta":
+            return _delta(results, name, cells)
+        if kind == "data":
+            return _data(results, name)
+        if kind == "passkey":
+            return _passkey(results, name)
+        if quantity == "training steps":
+            return Evidence(results.log[-1]["step"]) if results.log else None
+        raise ValueError(f"paper/claims.yaml: unknown quantity {quantity!r}")
+
+    return find
+
+
+def _of_number(results: Results, number: Number | None) -> Evidence | None:
+    if number is None:
+        return None
+    noise = None if number.std is None else 2 * number.std / sqrt(number.n)
+    budget = json.dumps(results.budget(number.stage), sort_keys=True)
+    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget)
+
+
+def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:
+    """A system of the main evaluation in one column, on the best benchmark that it was measured on."""
+    ways = paper.ways(next(c for c in paper.cells(artefact) if c.column == column))
+    scores = results.scores[EVALUATION]
+    peers = [s for s in scores.systems if s not in ("base", "trained")]
+    for benchmark, conditions in ways.items():
+        everyone = {s: measured.lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
+        most = max((n.tasks for n in everyone.values() if n), default=0)
+        whole = {s: n for s, n in everyone.items() if n and n.tasks == most}
+        wanted = peers if system == "best peer" else [system]
+        if found := [whole[s] for s in wanted if s in whole]:
+            return _of_number(results, max(found, key=lambda n: n.mean))
+    return None
+
+
+def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
+    """A change of Table 5, with half the width of its bootstrap interval."""
+    number = measured.of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
+    if number is None:
+        return None
+    interval = results.scores[ABLATIONS].intervals.get(number.system)
+    if interval and interval["low"] is not None:
+        half = (interval["high"] - interval["low"]) / 2
+        return Evidence(interval["delta"], half, number.benchmark, number.why is None)
+    return _of_number(results, number)
+
+
+def _data(results: Results, key: str) -> Evidence | None:
+    data = results.statistics
+    if data and key == "instructions_per_100":
+        return Evidence(100 * data["instructions"] / max(1, data["examples"]))
+    return Evidence(data[key]) if data and key in data else None
+
+
+def _passkey(results: Results, row: str) -> Evidence | None:
+    found = [p["accuracy"] for p in results.passkey if measured.passkey_row(p) == row]
+    return Evidence(fmean(found)) if found else None

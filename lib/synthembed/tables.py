@@ -1,0 +1,316 @@
+"""The paper's tables: a block as published, and beside it a block of ours for each benchmark that a run
+measured, headed by its name. CSV, Markdown, LaTeX and HTML. Reads results only.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from . import measured, paper
+from .measured import ABLATIONS, Number, Results
+
+SYSTEM_NAMES = {
+    "base": "untouched base model",
+    "trained": "trained on synthetic data only",
+    "bm25": "BM25",
+    "minilm": "all-MiniLM-L6-v2",
+}
+PEER = "†"
+PEER_NOTE = f"{PEER} a peer's numbers, as published, not run by us."
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows under one heading; a row has a group, a name and a value per column."""
+
+    heading: str
+    columns: list[str]
+    rows: list[tuple[str, str, list]]
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    blocks: list[Block]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Table:
+        """A data frame as a table of one block, its first column being the rows' names."""
+        rows = [("", row[0], list(row[1:])) for row in frame.itertuples(index=False, name=None)]
+        return cls("", [Block(str(frame.columns[0]), [str(c) for c in frame.columns[1:]], rows)])
+
+
+def build(artefact: str, runs: list[Results]) -> Table:
+    """One table of the paper: as published, then of every run, stage and benchmark that has its columns."""
+    about = paper.artefacts()[artefact]
+    ours = [
+        block
+        for results in runs
+        for stage, scores in results.scores.items()
+        for benchmark in scores.benchmarks
+        if (block := _ours(artefact, results, stage, benchmark, len(runs) > 1))
+    ]
+    notes = [PEER_NOTE] if any("setting" not in s for s in paper.systems(artefact).values()) else []
+    notes += [about["note"]] if "note" in about and ours else []
+    if not ours:
+        notes.append("Not run: no stage of this run has measured it.")
+    spread = {v.n for b in ours for _, _, values in b.rows for v in values if isinstance(v, Number) and v.std}
+    if spread:
+        counts = " or ".join(str(n) for n in sorted(spread))
+        notes.append(f"±: standard deviation over {counts} seeds of training.")
+    return Table(about["title"], [_published(artefact), *ours], notes)
+
+
+def _published(artefact: str) -> Block:
+    cells = list(paper.cells(artefact))
+    rows, columns = (list(dict.fromkeys(getattr(c, side) for c in cells)) for side in ("row", "column"))
+    values = {(c.row, c.column): c.value for c in cells}
+    own = {c.system: c.own for c in cells}
+    marked = {c.column: c.column if c.own or c.system == c.row else f"{c.column} {PEER}" for c in cells}
+    table = [
+        (_group(artefact, row), row if own.get(row, True) else f"{row} {PEER}",
+         [values.get((row, column)) for column in columns])
+        for row in rows
+    ]  # fmt: skip
+    return Block("as published", [_column(marked[c]) for c in columns], table)
+
+
+def _group(artefact: str, row: str) -> str:
+    if artefact == "table17":
+        return paper.table(artefact)["rows"].get(row, {}).get("category", "")
+    return paper.systems(artefact).get(row, {}).get("group", "")
+
+
+def _column(name: str) -> str:
+    return {"delta_avg": "Delta"}.get(name, name)
+
+
+def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: bool) -> Block | None:
+    scores = results.scores[stage]
+    filling = stage == ABLATIONS or "stages" in paper.artefacts()[artefact]
+    systems = [s for s in scores.systems if not filling or artefact in scores.fills.get(s, {})]
+    measures = _measures(artefact, benchmark, results)
+    values = {
+        system: [
+            measured.lookup(scores, stage, system, benchmark, conditions) for _, _, conditions in measures
+        ]
+        for system in systems
+    }
+    values = {s: _of_equal_tasks(v, values) for s, v in values.items()}
+    values = {s: v for s, v in values.items() if any(v)}
+    if not values:
+        return None
+    run = results.name if several else "this run"
+    part = any(n and n.why for column in values.values() for n in column)
+    heading = f"{run}, {_benchmark(benchmark)}" + (", in part" if part else "")
+    heading += ", ablations at their own budget" if stage == ABLATIONS else ""
+    fills = {s: scores.fills.get(s, {}).get(artefact, "") for s in values}
+    first = next(paper.cells(artefact))
+    if first.system == first.row:
+        rows = [(fills[s], _label(s, results), v) for s, v in values.items()]
+        block = Block(heading, [column for _, column, _ in measures], rows)
+        return _with_deltas(block, list(values), results, stage) if artefact == "table5" else block
+    across = dict.fromkeys((prefix, s) for prefix in dict.fromkeys(c for _, c, _ in measures) for s in values)
+    rows = []
+    for row in dict.fromkeys(r for r, _, _ in measures):
+        at = {column: n for n, (r, column, _) in enumerate(measures) if r == row}
+        rows.append((_group(artefact, row), row, [values[s][at[p]] if p in at else None for p, s in across]))
+    names = [f"{p} {fills[s] or _label(s, results)}".strip() for p, s in across]
+    kept = [n for n in range(len(names)) if any(values[n] is not None for _, _, values in rows)]
+    rows = [(group, row, [values[n] for n in kept]) for group, row, values in rows]
+    return Block(heading, [names[n] for n in kept], [r for r in rows if any(v is not None for v in r[2])])
+
+
+def _measures(artefact: str, benchmark: str, results: Results) -> list[tuple[str, str, dict]]:
+    """(row, column, conditions) of what this benchmark measures of the artefact, for any system."""
+    if artefact == "table17" and benchmark == "embedded":
+        tasks = {
+            r["task"]: r["category"]
+            for s in results.scores.values()
+            for r in s.rows
+            if r["benchmark"] == benchmark
+        }
+        average = next(paper.ways(c)[benchmark] for c in paper.cells(artefact) if c.row == "Average")
+        named = [(t, "", {"task": t}) for t, category in tasks.items() if category in average["category"]]
+        return [*named, ("Average", "", average)]
+    first = next(paper.cells(artefact)).system
+    cells = [c for c in paper.cells(artefact) if c.system == first and benchmark in paper.ways(c)]
+    names = ((c, paper.ways(c)[benchmark]) for c in cells)
+    return [
+        ("" if c.system == c.row else c.row, c.column if c.system == c.row else c.keys.get("metric", ""), w)
+        for c, w in names
+    ]
+
+
+def _of_equal_tasks(numbers: list[Number | None], everyone: dict[str, list]) -> list[Number | None]:
+    """Without the means over fewer tasks than another system has: they would not compare."""
+    most = [max((n.tasks for n in column if n), default=0) for column in zip(*everyone.values(), strict=True)]
+    return [n if n and n.tasks == m else None for n, m in zip(numbers, most, strict=True)]
+
+
+def _with_deltas(block: Block, systems: list[str], results: Results, stage: str) -> Block:
+    """Table 5's last column: the change of the average, and whether it is more than noise."""
+    intervals = results.scores[stage].intervals
+    rows = [
+        (group, name, [*values, delta_text(intervals.get(system), _delta(group, results))])
+        for (group, name, values), system in zip(block.rows, systems, strict=True)
+    ]
+    return replace(block, columns=[*block.columns, "Delta"], rows=rows)
+
+
+def _delta(row: str, results: Results) -> float | None:
+    cells = (c for c in paper.cells("table5") if c.column == "delta_avg" and c.row == row)
+    number = next((n for c in cells if (n := measured.of_cell(results, c))), None)
+    return number and number.mean
+
+
+def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
+    """A change in points with its 95 % interval, named as noise if the interval holds 0."""
+    if interval is None:
+        return None if delta is None else f"{delta:+.1f}"
+    bounds = "" if interval["low"] is None else f" [{interval['low']:+.1f}, {interval['high']:+.1f}]"
+    return f"{interval['delta']:+.1f}{bounds}" + (", within noise" if interval["within_noise"] else "")
+
+
+def _label(system: str, results: Results) -> str:
+    if system == "trained":
+        setting = results.setting()
+        return f"trained on {setting} data" if setting != "synthetic" else SYSTEM_NAMES[system]
+    return SYSTEM_NAMES.get(system, system)
+
+
+def _benchmark(name: str) -> str:
+    """A benchmark's name, with a warning if the paper's numbers are not of it."""
+    if name == "embedded":
+        return "embedded suite (compare within this block only)"
+    return f"{name} (not the paper's benchmark)" if "why" in paper.benchmarks().get(name, {"why"}) else name
+
+
+# --- rendering -----------------------------------------------------------------------------------
+
+
+def shown(value) -> str:
+    """A value as text: one decimal, a standard deviation if there is one, a dash for nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, Number):
+        return f"{value.mean:.1f}" + (f" ± {value.std:.1f}" if value.std is not None else "")
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _plain(table: Table | pd.DataFrame) -> Table:
+    return Table.of(table) if isinstance(table, pd.DataFrame) else table
+
+
+def _head(block: Block) -> list[str]:
+    grouped = any(group for group, _, _ in block.rows)
+    return [*([""] if grouped else []), block.heading, *block.columns]
+
+
+def _lines(block: Block) -> list[list]:
+    """Rows as lists of values; a group is named on its first row only."""
+    grouped, last, lines = any(group for group, _, _ in block.rows), None, []
+    for group, name, values in block.rows:
+        lines.append([*([group if group != last else ""] if grouped else []), name, *values])
+        last = group
+    return lines
+
+
+def markdown(table: Table | pd.DataFrame) -> str:
+    parts = []
+    for block in _plain(table).blocks:
+        head = _head(block)
+        lines = ["| " + " | ".join(_cell(h) for h in head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(_cell(shown(v)) for v in line) + " |" for line in _lines(block)]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, *_plain(table).notes]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def to_html(table: Table | pd.DataFrame) -> str:
+    """An escaped HTML table per block; numbers carry a class, so that a page can align them."""
+    parts = []
+    for block in _plain(table).blocks:
+        head = "".join(f"<th>{html.escape(h)}</th>" for h in _head(block))
+        body = ""
+        for line in _lines(block):
+            cells = "".join(
+                f'<td class="{"n" if isinstance(v, float | Number) else "t"}">{html.escape(shown(v))}</td>'
+                for v in line
+            )
+            body += f"<tr>{cells}</tr>\n"
+        parts.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n")
+    return "".join([*parts, *(f"<p>{html.escape(n)}</p>\n" for n in _plain(table).notes)])
+
+
+TEX = str.maketrans(
+    {
+        "_": r"\_",
+        "&": r"\&",
+        "%": r"\%",
+        "#": r"\#",
+        "^": r"\^{}",
+        "±": r"$\pm$",
+        PEER: r"$^\dagger$",
+        "–": "--",
+    }
+)
+
+
+def latex(table: Table | pd.DataFrame) -> str:
+    parts = []
+    for block in _plain(table).blocks:
+        head, rows = _head(block), _lines(block)
+        names = len(head) - len(block.columns)
+        numeric = [all(not isinstance(r[i], str) for r in rows) for i in range(names, len(head))]
+        form = "l" * names + "".join("r" if n else "l" for n in numeric)
+        lines = [
+            r"\begin{tabular}{" + form + "}",
+            r"\toprule",
+            " & ".join(h.translate(TEX) for h in head) + r" \\",
+        ]
+        lines.append(r"\midrule")
+        lines += [" & ".join(shown(v).translate(TEX) for v in row) + r" \\" for row in rows]
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+    notes = [r"\par " + n.translate(TEX) for n in _plain(table).notes]
+    return "\n\n".join([*parts, *notes]) + "\n"
+
+
+def to_csv(table: Table | pd.DataFrame, path: Path) -> None:
+    """One line per row of every block: block, group, row, then the columns of all blocks, and the
+    standard deviations that there are, two decimals."""
+    blocks = _plain(table).blocks
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        records = []
+        for block in blocks:
+            for group, name, values in block.rows:
+                record = {"block": block.heading, "group": group, "row": name}
+                for column, value in zip(block.columns, values, strict=True):
+                    record[column] = value.mean if isinstance(value, Number) else value
+                    if isinstance(value, Number) and value.std is not None:
+                        record[f"{column} std"] = value.std
+                records.append(record)
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for r in records for k in r)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in r.items()} for r in records
+        )
+
+
+def write(table: Table | pd.DataFrame, folder: Path, name: str) -> None:
+    """CSV, Markdown, LaTeX and HTML of one table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    to_csv(table, folder / f"{name}.csv")
+    (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+    (folder / f"{name}.html").write_text(to_html(table), encoding="utf-8")
+    (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
