@@ -41,7 +41,7 @@ def test_the_contracts_files_are_there(smoke):
 
 def test_verdicts_follow_the_contract(smoke):
     entries = json.loads((smoke / "07_report" / "verdicts.json").read_text())
-    keys = {"id", "artefact", "paper", "ours", "comparable", "tolerance", "verdict", "run"}
+    keys = {"id", "artefact", "paper", "ours", "comparable", "tolerance", "verdict", "why", "run"}
     assert all(set(e) == keys for e in entries)
     assert {e["verdict"] for e in entries} <= {"match", "close", "differs", "not comparable", "not run"}
     measured = [e for e in entries if e["ours"] is not None]
@@ -146,16 +146,14 @@ def test_a_whole_benchmark_compares_with_the_paper_and_a_part_does_not(tmp_path)
     from synthembed.evaluate import tasks_of
 
     def verdict(settings: list[str]) -> str:
-        plan = profile.load("paper", settings).evaluate
-        row = {
-            "system": "trained",
-            "benchmark": next(iter(tasks_of(plan))),
-            "task": "STS12",
-            "category": "STS",
-            "score": 81.25,
-        }
+        benchmark, tasks = next(iter(tasks_of(profile.load("paper", settings).evaluate).items()))
+        rows = [
+            {"system": "trained", "benchmark": benchmark, "task": t.metadata.name, "category": "STS",
+             "language": "eng", "metric": t.metadata.main_score, "score": 81.25}
+            for t in tasks if t.metadata.type == "STS"
+        ]  # fmt: skip
         (tmp_path / "04_evaluate").mkdir(exist_ok=True)
-        provenance.write_json(tmp_path / "04_evaluate" / "scores.json", {"rows": [row]})
+        provenance.write_json(tmp_path / "04_evaluate" / "scores.json", {"rows": rows})
         entries = {e["id"]: e for e in report.verdicts(report.Results(tmp_path))}
         return entries["table1/w/ synthetic data only/STS"]["verdict"]
 

@@ -96,6 +96,9 @@ class Results:
         log = folder / "03_train" / "log.jsonl"
         self.log = [json.loads(x) for x in log.read_text().splitlines()] if log.exists() else []
         self.records = {p.parent.name: read_json(p) for p in sorted(folder.glob("*/stage.json"))}
+        main = self.scores[EVALUATION]
+        if "trained" in main.systems:
+            main.fills.setdefault("trained", paper.fills(self.setting()))
 
     @property
     def name(self) -> str:
@@ -211,6 +214,8 @@ def _why(results: Results, cell: paper.Cell, number: Number) -> str | None:
     changes = _changes(record, number.system)
     if (setting := results.setting(*changes)) != about["setting"]:
         return f"trained on {setting} data, in the paper on {about['setting']}"
+    if setting != "synthetic" and record.get("data", {}).get("labelled") == "installed":
+        return "trained on stand-ins for the public labelled sets"
     evaluated = record.get("evaluate", {}) | {
         key.removeprefix("evaluate."): value for change in reversed(changes) for key, value in change.items()
     }
