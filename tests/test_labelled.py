@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import tracemalloc
 
 import pytest
 from synthembed import export, labelled, profile, public_sets, readers
@@ -288,6 +289,18 @@ def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
     )
 
 
+def test_a_long_list_is_never_held(tmp_path, monkeypatch):
+    """8 MB of DPR's JSON in blocks of 64 kB: what is in memory at a time is a few blocks."""
+    monkeypatch.setattr(readers, "JSON_BLOCK", 1 << 16)
+    put(tmp_path / "nq.json", [dpr(n) | {"answers": ["x" * 2000]} for n in range(4000)])
+    assert (tmp_path / "nq.json").stat().st_size > 8e6
+    tracemalloc.start()
+    count = sum(1 for _ in readers.records("passages", [tmp_path / "nq.json"], (), "en"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 4000 and peak < 1e6
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -334,6 +347,15 @@ def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):
     for name, (source, message) in cases.items():
         with pytest.raises(ReadError, match=message):
             read(sets={name: source | {"ratio": 1}})
+
+
+def test_the_doctor_asks_for_what_the_hub_does_not_have(tmp_path):
+    paper = profile.load("paper")
+    assert len(labelled.missing(paper.data)) == 1 and "msmarco-docs.tsv.gz" in labelled.missing(paper.data)[0]
+    here = paper.with_overrides({"data.sets": {"msmarco-document": {"source": str(tmp_path)}}})
+    left_out = paper.with_overrides({"data.sets": {"msmarco-document": {"ratio": 0}}})
+    assert labelled.missing(here.data) == labelled.missing(left_out.data) == []
+    assert labelled.missing(profile.load("laptop", ["data.setting=full"]).data) == []
 
 
 def test_names_in_the_profile_are_those_of_the_tables():

@@ -23,7 +23,7 @@ from .installed import INSTALLED, InstalledSet
 from .mining import Asked, Documents
 from .profile import Data, Profile, Source
 from .provenance import write_json
-from .public_sets import MSMARCO, PUBLIC, PublicSet, locate
+from .public_sets import MSMARCO, PUBLIC, PublicSet, locate, wanted
 from .readers import Collection, ReadError, Record, records, text_id
 from .taxonomy import seed_of
 
@@ -105,6 +105,16 @@ def names_of(data: Data) -> list[str]:
     if data.setting in ("synthetic+msmarco", "msmarco"):
         return [SEARCH_SET[data.labelled]]
     return [n for n, entry in table_of(data).items() if _ratio(entry, data.sets.get(n, Source())) > 0]
+
+
+def missing(data: Data) -> list[str]:
+    """What is wanted of a person before the sets can be read: files that the hub does not have."""
+    table = table_of(data)
+    return [
+        f"data.sets.{n}.source: put {wanted(table[n])} from {table[n].by_hand} into a folder and name it here"
+        for n in names_of(data)
+        if getattr(table[n], "by_hand", "") and not Path(data.sets.get(n, Source()).source or "-").is_dir()
+    ]
 
 
 def mteb_tasks(data: Data) -> list[str]:

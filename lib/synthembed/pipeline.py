@@ -275,7 +275,7 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
 def _problems(profile: Profile):
     import torch
 
-    from . import backbone
+    from . import backbone, labelled
 
     print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {backbone.device()}")
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -289,6 +289,7 @@ def _problems(profile: Profile):
         and not os.environ.get("OPENAI_API_KEY")
     ):
         yield "OPENAI_API_KEY is not set and generate.base_url is empty: generation cannot start"
+    yield from labelled.missing(profile.data)
     try:
         source = backbone.folder_of(profile.backbone)
         from transformers import AutoConfig

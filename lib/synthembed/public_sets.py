@@ -181,7 +181,7 @@ def locate(entry: PublicSet, source: Source) -> tuple[dict[str, dict[str, list[P
     local = Path(source.source) if source.source else None
     if local and local.is_file():
         if len(entry.files) > 1 or len(entry.parts) > 1:
-            raise ReadError(f"{key} {source.source!r} is one file; a folder with {_wanted(entry)} is needed")
+            raise ReadError(f"{key} {source.source!r} is one file; a folder with {wanted(entry)} is needed")
         return {"": {"train": [local]}}, sha256(local)[:16]
     if local and local.is_dir():
         roots, revision = dict.fromkeys(entry.files, local), ""
@@ -197,7 +197,7 @@ def locate(entry: PublicSet, source: Source) -> tuple[dict[str, dict[str, list[P
     return found, revision or _fingerprint(local, found)
 
 
-def _wanted(entry: PublicSet) -> str:
+def wanted(entry: PublicSet) -> str:
     return ", ".join(Path(p).name.format(part="<part>") for p in entry.files.values())
 
 
@@ -206,7 +206,7 @@ def _fetched(entry: PublicSet, source: Source, key: str) -> tuple[dict[str, Path
 
     if entry.by_hand and not source.source:
         raise ReadError(
-            f"{key}: the hub has no plain files of {entry.title}; put {_wanted(entry)} from {entry.by_hand} "
+            f"{key}: the hub has no plain files of {entry.title}; put {wanted(entry)} from {entry.by_hand} "
             f"into a folder and name it here, or leave the set out with data.sets.{entry.name}.ratio=0"
         )
     roots, revisions = {}, []
@@ -222,7 +222,7 @@ def _fetched(entry: PublicSet, source: Source, key: str) -> tuple[dict[str, Path
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ReadError(
                 f"{key}: {repository!r} is no file or folder here and the hub did not give it ({reason}); "
-                f"name a folder with {_wanted(entry)}, or leave the set out with data.sets.{entry.name}.ratio=0"
+                f"name a folder with {wanted(entry)}, or leave the set out with data.sets.{entry.name}.ratio=0"
             ) from None
         revisions.append(f"{repository}@{roots[role].name}")
     return roots, " ".join(dict.fromkeys(revisions))
