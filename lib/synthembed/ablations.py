@@ -26,8 +26,7 @@ def check(profile: Profile) -> None:
                 raise ProfileError(
                     f"ablation {row.id!r} fills {artefact!r}, which is none of {', '.join(paper.TITLES)}"
                 )
-            known = list(dict.fromkeys(cell.row for cell in paper.cells(artefact)))
-            if name not in known:
+            if name not in (known := paper.systems(artefact)):
                 raise ProfileError(
                     f"ablation {row.id!r} fills row {name!r} of {artefact}, which has: {'; '.join(known)}"
                 )
