@@ -332,3 +332,14 @@ def merge_lora(backbone: Backbone) -> Backbone:
     if not hasattr(backbone.model, "merge_and_unload"):
         return backbone
     return Backbone(backbone.model.merge_and_unload().eval(), backbone.contract, backbone.source)
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """What results of these weights are kept under: the hub's commit, or a hash over names, sizes and
+    times of a local folder's files, so that a changed one is noticed.
+    """
+    if backbone.source["revision"]:
+        return backbone.source["revision"][:12]
+    folder = Path(backbone.source["model"])
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.glob("*"))]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:12]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -220,7 +219,7 @@ def encode(
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
     with _plain_errors():
         loaded = backbones.load(profiles.Backbone(model=model))
-        identity = f"{model} {loaded.source['revision']} {_files(Path(model))}{' int8' if int8 else ''}"
+        identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         if int8:
             loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
@@ -231,10 +230,30 @@ def encode(
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
 
 
-def _files(folder: Path) -> str:
-    """A hash over names, sizes and times of a local model's files, so that a changed one is noticed."""
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.glob("*"))]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()[:12]
+@app.command()
+def verify(
+    model: Annotated[str, typer.Option(help="Hub id, or a folder with the release's files.")] = (
+        "intfloat/e5-mistral-7b-instruct"
+    ),
+    tasks: Annotated[
+        list[str], typer.Option(help="Of MTEB(eng, v1); repeatable, or several with commas.")
+    ] = [],  # noqa: B006
+    revision: Annotated[str, typer.Option(help="A commit of the hub.")] = "",
+    protocol: Annotated[str, typer.Option(help="paper or mteb-default.")] = "paper",
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass.")] = 16_384,
+    out: Annotated[Path, typer.Option(help="Where verdicts and results are kept.")] = ROOT
+    / "results"
+    / "verify",
+) -> None:
+    """The published scores of released weights, met here or not; by default five sets that take minutes."""
+    from . import verify as checks
+
+    names = [name for given in tasks for name in given.replace(",", " ").split()]
+    with _plain_errors():
+        folder = out / model.strip("/").replace("/", "__")
+        entries = checks.verify(model, names, folder, revision or None, protocol, batch_tokens)
+    print(f"{checks.table(entries)}\n{_show(folder / 'verdicts.json')}")
+    raise typer.Exit(any(e["verdict"] in ("differs", "not run") for e in entries))
 
 
 @app.command()
