@@ -235,7 +235,7 @@ class Submission(Section):
 class Evaluate(Section):
     """mteb with the paper's protocol (Sec. 4.2)."""
 
-    benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)"]  # suites/benchmarks.py
+    benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)", "MIRACL", "BUCC+Tatoeba"]
     tasks: list[str] | None = None  # restrict to these; None = the whole benchmarks
     systems: list[str] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub id
     protocol: Literal["paper", "mteb-default"] = "paper"  # docs/protocol.md
