@@ -173,8 +173,8 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
     """Figure 3: scores without and with contrastive pre-training, the paper's models above and ours
     below, each on its own benchmark; above the bars the gain.
 
-    ``ours`` is model → kind → column → score with the paper's names of models and kinds, ``names``
-    what to call our stand-ins for its models.
+    ``ours`` is model → kind → column → score with the paper's names of models and kinds, ``names`` what
+    our stand-ins for its models are called.
     """
     from . import paper
 
@@ -189,8 +189,8 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
         ):
             for axis, model in zip(line, published, strict=True):
                 _bars_with_gains(axis, series.get(model), colors)
-                called = (names or {}).get(model, model) if source == "ours" else model
-                axis.set_title(f"{source}: {called}", fontsize=9)
+                ours_called = f"{names[model]}, for {model}" if names and model in names else model
+                axis.set_title(f"{source}: {ours_called if source == 'ours' else model}", fontsize=9)
             line[0].set_ylabel("score, per cent")
         _legend_below(
             figure,

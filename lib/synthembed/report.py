@@ -16,7 +16,7 @@ from . import claims, paper, tables
 from .measured import ABLATIONS, Results, Scores, lookup, of_cell
 from .provenance import write_json
 from .scores import COLUMNS, TABLE1, by_system
-from .tables import SYSTEM_NAMES, latex, markdown, to_html
+from .tables import label, latex, markdown, to_html
 from .verdicts import best, summary, verdicts
 
 __all__ = ["Results", "build", "latex", "markdown", "summary", "to_html", "verdicts"]  # for the notebooks
@@ -56,7 +56,7 @@ def _draw(runs: list[Results], folder: Path) -> dict[str, list[tuple[str, str]]]
     for results in runs:
         for name, draw in {
             "figure2": lambda r=results: r.statistics and figures.figure2(r.statistics),
-            "figure3": lambda r=results: figures.figure3(figure3_bars(r)) if figure3_bars(r) else None,
+            "figure3": lambda r=results: figure3_bars(r) and figures.figure3(figure3_bars(r), stand_ins(r)),
             "figure5": lambda r=results: (
                 r.passkey and figures.figure5(r.passkey, paper.published()["figure5"])
             ),
@@ -84,10 +84,16 @@ def figure3_bars(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     return {model: kinds for model, kinds in bars.items() if len(kinds) == 2}
 
 
+def stand_ins(results: Results) -> dict[str, str]:
+    """model of Figure 3 → the run's own name of what stands in its place."""
+    cells = (c for c in paper.cells("figure3") if c.keys["kind"] == "original")
+    return {c.keys["model"]: n.system for c in cells if (n := of_cell(results, c))}
+
+
 def table1_bars(results: Results) -> dict[str, dict[str, float]]:
     """system → averages on the one benchmark of this run that has Table 1's columns."""
     found = by_system_of_equal_tasks(_of_table1(results))
-    return {SYSTEM_NAMES.get(system, system): values for system, values in found.items()}
+    return {label(system, results): values for system, values in found.items()}
 
 
 def _of_table1(results: Results) -> list[dict]:
@@ -149,7 +155,7 @@ def variance(runs: list[Results]) -> str:
     spreads, deltas = [], []
     for results in runs:
         for scores in results.scores.values():
-            spreads += [s for s in _spreads(scores) if s is not None]
+            spreads += _spreads(scores)
             deltas += list(scores.intervals.values())
     if spreads:
         typical = median(spreads)
@@ -174,18 +180,18 @@ def variance(runs: list[Results]) -> str:
     return said
 
 
-def _spreads(scores: Scores) -> list[float | None]:
-
-    average = {"category": TABLE1}
-    found = [lookup(scores, "", s, b, average) for s in scores.systems for b in scores.benchmarks]
-    return [n.std for n in found if n]
+def _spreads(scores: Scores) -> list[float]:
+    """Standard deviations over seeds of the averages that Table 1 has, on either of its benchmarks."""
+    average = next(c for c in paper.cells("table1") if c.column == "Avg")
+    found = [lookup(scores, "", s, b, w) for s in scores.systems for b, w in paper.ways(average).items()]
+    return [n.std for n in found if n and n.std is not None]
 
 
 def readme_table(results: Results) -> str:
     """The README's results: systems by category on the run's own benchmark, and where they came from."""
     frame = pd.DataFrame(
         {
-            "system": SYSTEM_NAMES.get(system, system),
+            "system": label(system, results),
             **{c: values.get(c, np.nan) for c in [*COLUMNS, "Bitext"]},
         }
         for system, values in by_system_of_equal_tasks(_of_table1(results)).items()

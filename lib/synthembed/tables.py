@@ -59,13 +59,23 @@ def build(artefact: str, runs: list[Results]) -> Table:
     ]
     notes = [PEER_NOTE] if any("setting" not in s for s in paper.systems(artefact).values()) else []
     notes += [about["note"]] if "note" in about and ours else []
+    notes += [f"{system}: {note}" for r in runs for system, note in _row_notes(artefact, r)] if ours else []
     if not ours:
         notes.append("Not run: no stage of this run has measured it.")
+    if any("embedded suite" in b.heading for b in ours):
+        notes.append("The embedded suite is not the paper's benchmark: compare within a block, not across.")
     spread = {v.n for b in ours for _, _, values in b.rows for v in values if isinstance(v, Number) and v.std}
     if spread:
         counts = " or ".join(str(n) for n in sorted(spread))
         notes.append(f"±: standard deviation over {counts} seeds of training.")
     return Table(about["title"], [_published(artefact), *ours], notes)
+
+
+def _row_notes(artefact: str, results: Results) -> list[tuple[str, str]]:
+    """(row, what the profile says of it) for ablations that fill the artefact: stand-ins, mostly."""
+    plan = results.stage(ABLATIONS).get("settings", {}).get("ablations", {}).get("rows", [])
+    fills = results.scores[ABLATIONS].fills
+    return [(r["id"], r["note"]) for r in plan if r.get("note") and artefact in fills.get(r["id"], {})]
 
 
 def _published(artefact: str) -> Block:
@@ -114,7 +124,7 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     fills = {s: scores.fills.get(s, {}).get(artefact, "") for s in values}
     first = next(paper.cells(artefact))
     if first.system == first.row:
-        rows = [(fills[s], _label(s, results), v) for s, v in values.items()]
+        rows = [(fills[s], label(s, results), v) for s, v in values.items()]
         block = Block(heading, [column for _, column, _ in measures], rows)
         return _with_deltas(block, list(values), results, stage) if artefact == "table5" else block
     across = dict.fromkeys((prefix, s) for prefix in dict.fromkeys(c for _, c, _ in measures) for s in values)
@@ -122,7 +132,7 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     for row in dict.fromkeys(r for r, _, _ in measures):
         at = {column: n for n, (r, column, _) in enumerate(measures) if r == row}
         rows.append((_group(artefact, row), row, [values[s][at[p]] if p in at else None for p, s in across]))
-    names = [f"{p} {fills[s] or _label(s, results)}".strip() for p, s in across]
+    names = [f"{p} {fills[s] or label(s, results)}".strip() for p, s in across]
     kept = [n for n in range(len(names)) if any(values[n] is not None for _, _, values in rows)]
     rows = [(group, row, [values[n] for n in kept]) for group, row, values in rows]
     return Block(heading, [names[n] for n in kept], [r for r in rows if any(v is not None for v in r[2])])
@@ -179,7 +189,8 @@ def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
     return f"{interval['delta']:+.1f}{bounds}" + (", within noise" if interval["within_noise"] else "")
 
 
-def _label(system: str, results: Results) -> str:
+def label(system: str, results: Results) -> str:
+    """A system's name for readers."""
     if system == "trained":
         setting = results.setting()
         return f"trained on {setting} data" if setting != "synthetic" else SYSTEM_NAMES[system]
@@ -189,7 +200,7 @@ def _label(system: str, results: Results) -> str:
 def _benchmark(name: str) -> str:
     """A benchmark's name, with a warning if the paper's numbers are not of it."""
     if name == "embedded":
-        return "embedded suite (compare within this block only)"
+        return "embedded suite"
     return f"{name} (not the paper's benchmark)" if "why" in paper.benchmarks().get(name, {"why"}) else name
 
 
@@ -241,15 +252,18 @@ def to_html(table: Table | pd.DataFrame) -> str:
     """An escaped HTML table per block; numbers carry a class, so that a page can align them."""
     parts = []
     for block in _plain(table).blocks:
-        head = "".join(f"<th>{html.escape(h)}</th>" for h in _head(block))
+        lines, head = _lines(block), _head(block)
+        numeric = [n >= len(head) - len(block.columns) and not any(isinstance(v, str) for v in column)
+                   for n, column in enumerate(zip(*lines, strict=True))]  # fmt: skip
+        kinds = ["n" if number else "t" for number in numeric or [False] * len(head)]
+        heads = "".join(f'<th class="{k}">{html.escape(h)}</th>' for k, h in zip(kinds, head, strict=True))
         body = ""
-        for line in _lines(block):
-            cells = "".join(
-                f'<td class="{"n" if isinstance(v, float | Number) else "t"}">{html.escape(shown(v))}</td>'
-                for v in line
+        for line in lines:
+            cells = (
+                f'<td class="{k}">{html.escape(shown(v))}</td>' for k, v in zip(kinds, line, strict=True)
             )
-            body += f"<tr>{cells}</tr>\n"
-        parts.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n")
+            body += f"<tr>{''.join(cells)}</tr>\n"
+        parts.append(f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n")
     return "".join([*parts, *(f"<p>{html.escape(n)}</p>\n" for n in _plain(table).notes)])
 
 
