@@ -81,7 +81,8 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
         found, facts = _read_set(name, data.model_dump_json(exclude={"setting"}), leakage)
         chosen += found
         sets[name] = facts
-        print(describe(name, facts), flush=True)
+    counts = ", ".join(f"{name} {facts['examples']:,}" for name, facts in sets.items())
+    print(f"{data.setting}: {len(chosen):,} examples ({counts})", flush=True)
     about = {"setting": data.setting, "seed": data.seed, "examples": len(chosen), "sets": sets}
     return Mixture(chosen, about)
 
@@ -129,7 +130,7 @@ def _ratio(entry, source: Source) -> float:
 
 @lru_cache(32)  # every ablation asks for the same sets
 def _read_set(name: str, settings: str, leakage: float | None) -> tuple[list[Example], dict]:
-    """Examples of one set, and facts of how they came about for data.json."""
+    """Examples of one set, and facts of how they came about for data.json; they are printed."""
     data, drops, without = Data.model_validate_json(settings), Drops(), Counter()
     entry, source = table_of(data)[name], data.sets.get(name, Source())
     sampling = Sampling(name, data, _ratio(entry, source), drops)
@@ -152,6 +153,7 @@ def _read_set(name: str, settings: str, leakage: float | None) -> tuple[list[Exa
         "ratio": sampling.ratio, "examples": len(found), "with_negative": sum(e.negative is not None for e in found),
         "mined": mined, "without_negative": dict(without), "dropped": dict(drops.counts),
     }  # fmt: skip
+    print(describe(name, facts), flush=True)
     return found, facts
 
 
