@@ -114,7 +114,8 @@ class Results:
     def budget(self, stage: str) -> dict:
         """What every row of a stage changes in how models are trained; {} is the main run's training."""
         common = self.stage(stage).get("settings", {}).get("ablations", {}).get("set", {})
-        return {k: v for k, v in common.items() if stage == ABLATIONS and not k.startswith("evaluate.")}
+        training = ("train.", "backbone.", "lora.")
+        return {k: v for k, v in common.items() if stage == ABLATIONS and k.startswith(training)}
 
     def setting(self, *changes: dict) -> str:
         """The training data (data.setting) of this run, or of a row that changes it."""
@@ -137,7 +138,8 @@ def _scored(results: Results, cell: paper.Cell, stages: list[str] | None = None)
     differences = paper.artefacts()[cell.artefact].get("differences", {})
     if terms := differences.get(cell.column) or differences.get(cell.row):
         first, second = (_scored(results, _changed(cell, terms[side]), stages) for side in ("of", "from"))
-        return first.minus(second) if first and second and first.stage == second.stage else None
+        same = first and second and (first.stage, first.benchmark) == (second.stage, second.benchmark)
+        return first.minus(second) if same else None
     for stage, system in _candidates(results, cell, stages):
         found = [
             n

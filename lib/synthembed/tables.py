@@ -58,6 +58,7 @@ def build(artefact: str, runs: list[Results]) -> Table:
         if (block := _ours(artefact, results, stage, benchmark, len(runs) > 1))
     ]
     notes = [PEER_NOTE] if any("setting" not in s for s in paper.systems(artefact).values()) else []
+    notes += [f"{name}: {', '.join(columns)}." for name, columns in about.get("columns", {}).items()]
     notes += [about["note"]] if "note" in about and ours else []
     notes += [f"{system}: {note}" for r in runs for system, note in _row_notes(artefact, r)] if ours else []
     if not ours:
