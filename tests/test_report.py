@@ -189,6 +189,21 @@ def test_an_ablation_on_other_training_data_does_not_compare(full):
     assert entry["why"] == "trained on synthetic data, in the paper on synthetic+msmarco"
 
 
+def test_a_difference_needs_one_budget_and_one_benchmark(full):
+    """Figure 3's gain: the main run's model against an ablation with pre-training."""
+    path, record_path = full / "05_ablations" / "scores.json", full / "05_ablations" / "stage.json"
+    data, record = json.loads(path.read_text()), json.loads(record_path.read_text())
+    data["rows"] += mteb("pre", shift=0.5)
+    data["fills"]["pre"] = {"figure3": "E5_mistral-7b + full data, w/ cont. pre-train"}
+    record["settings"]["ablations"]["rows"].append({"id": "pre", "set": {"data.setting": "full"}})
+    write_json(path, data)
+    write_json(record_path, record)
+    assert by_id(full)["figure3/full data, delta/MTEB All"]["ours"] == pytest.approx(0.5)
+    record["settings"]["ablations"]["set"] |= {"train.max_steps": 14}
+    write_json(record_path, record)
+    assert by_id(full)["figure3/full data, delta/MTEB All"]["verdict"] == "not run"
+
+
 def test_the_embedded_suite_never_compares(small):
     entries = by_id(small).values()
     assert {e["verdict"] for e in entries if e["ours"] is not None} == {"not comparable"}

@@ -117,7 +117,7 @@ def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
         axis.set_xticks(range(len(columns)), columns)
         axis.grid(axis="x", visible=False)
         axis.set(ylabel="score, per cent", ylim=(0, 100))
-        axis.legend(ncols=len(averages), loc="upper center", bbox_to_anchor=(0.5, 1.15))
+        axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         figure.tight_layout()
     return figure
 

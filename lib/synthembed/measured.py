@@ -138,8 +138,10 @@ def _scored(results: Results, cell: paper.Cell, stages: list[str] | None = None)
     differences = paper.artefacts()[cell.artefact].get("differences", {})
     if terms := differences.get(cell.column) or differences.get(cell.row):
         first, second = (_scored(results, _changed(cell, terms[side]), stages) for side in ("of", "from"))
-        same = first and second and (first.stage, first.benchmark) == (second.stage, second.benchmark)
-        return first.minus(second) if same else None
+        same = first and second and first.benchmark == second.benchmark
+        if same and results.budget(first.stage) == results.budget(second.stage):
+            return first.minus(second)
+        return None
     for stage, system in _candidates(results, cell, stages):
         found = [
             n
