@@ -1,8 +1,9 @@
 """Labelled data and the mixture that is trained on: the data settings of Tables 1 and 5 (App. A).
 
-Each set gives one example a query: one positive, one hard negative, the negative mined where the set
-has none. Whether a query is taken, and which of its texts are drawn, depends on (seed, set, query)
-alone, so neither the order of files nor what else is in the mixture changes an example.
+Each set gives one example a query (NLI, ELI5 and Quora one a row): one positive, one hard negative, the
+negative mined where the set has none. Whether a query is taken, and which of its texts are drawn,
+depends on (seed, set, query) alone, so neither the order of files nor what else is in the mixture
+changes an example.
 """
 
 from __future__ import annotations
