@@ -85,6 +85,8 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
     counts = ", ".join(f"{name} {facts['examples']:,}" for name, facts in sets.items())
     print(f"{data.setting}: {len(chosen):,} examples ({counts})", flush=True)
     about = {"setting": data.setting, "seed": data.seed, "examples": len(chosen), "sets": sets}
+    if names_of(data):
+        about["negatives"] = data.negatives.model_dump()
     return Mixture(chosen, about)
 
 

@@ -34,6 +34,10 @@ TRIED = 5  # candidates looked at, in case the first drawn repeats the positive 
 Documents = Callable[[], Iterator[tuple[str, str]]]  # (id, text), the same every time it is called
 
 
+class MiningError(ValueError):
+    """Negatives cannot be mined; the message names the setting and the remedy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A query that wants a hard negative. ``known`` are the ids of all documents judged to answer it,
@@ -159,8 +163,15 @@ class Dense:
     def __init__(self, settings: Negatives, folder: Path):
         from sentence_transformers import SentenceTransformer
 
-        where = backbones.folder_of(Backbone(model=settings.encoder))
-        self.model = SentenceTransformer(where, device=str(backbones.device()))
+        try:
+            where = backbones.folder_of(Backbone(model=settings.encoder))
+            self.model = SentenceTransformer(where, device=str(backbones.device()))
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise MiningError(
+                f"data.negatives.encoder {settings.encoder!r} cannot be loaded ({reason}): give a hub id that "
+                'can be reached, a local folder, "embedded:minilm-l6", "bm25", or null for no mining'
+            ) from None
         self.model.max_seq_length = settings.max_length
         self.settings, self.folder = settings, folder
         probe = self._encode(["what a model makes of this text tells it from others"])
@@ -212,7 +223,7 @@ def _positions(asked: list[Asked], rows_of: dict) -> dict[int, list[int]]:
 
 
 def _survey(asked: list[Asked], documents: Documents) -> tuple[str, int, dict[str, list[int]]]:
-    """A hash of queries and corpus, the number of documents, and the rows at which the documents known to answer something lie."""
+    """A hash of queries and corpus, the number of documents, and the rows of those known to answer a query."""
     needed = {d for one in asked for d in one.known}
     rows_of: dict[str, list[int]] = {}
     digest = hashlib.blake2b(digest_size=16)
