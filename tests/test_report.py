@@ -421,6 +421,12 @@ def test_noise_over_the_bound_leaves_a_claim_open():
         assert verdict == expected, (value, noise)
     apart = {"a": Evidence(9, benchmark="embedded"), "b": Evidence(0, benchmark="BEIR")}
     assert claims.judge(claim, apart.get)["verdict"] == OPEN
+    paired = {
+        "a": Evidence(3, interval={"low": 0.5, "high": 5.5, "against": "default"}),
+        "b": Evidence(0, system="default"),
+    }
+    assert claims.judge(claim, paired.get)["verdict"] == OPEN
+    assert claims.judge(claim, (paired | {"b": Evidence(0, system="other")}).get)["verdict"] == HOLDS
     budgets = {"a": Evidence(9, budget="{}"), "b": Evidence(0, budget="14 steps")}
     assert claims.judge(claim, budgets.get)["verdict"] == OPEN
 

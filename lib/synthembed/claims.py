@@ -32,6 +32,8 @@ class Evidence:
     benchmark: str | None = None
     comparable: bool = True
     budget: str | None = None  # of training, if it says anything
+    system: str | None = None
+    interval: dict | None = None  # of its difference to the system ``against``
 
 
 Find = Callable[[str], Evidence | None]
@@ -99,7 +101,7 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     if None not in (left.budget, right.budget) and left.budget != right.budget:
         return OPEN, f"{both} were trained at different budgets"
     difference = left.value - right.value
-    noise = sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
+    noise = _noise(left, right)
     outcome = _outcome(test["is"], difference, by, noise)
     if isinstance(right_given, (int, float)):
         bound = right.value + by
@@ -110,6 +112,14 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
             f"difference {difference:+.1f}, {_words(test['is'], by)}"
         )
     return outcome, said + (f", within noise of ±{noise:.1f}" if outcome == OPEN else "")
+
+
+def _noise(left: Evidence, right: Evidence) -> float:
+    """Half the width of the difference's interval if the two were paired, or else of their seeds'."""
+    paired = left.interval
+    if paired and paired["low"] is not None and right.system and paired.get("against") == right.system:
+        return (paired["high"] - paired["low"]) / 2
+    return sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
 
 
 def _outcome(kind: str, difference: float, by: float, noise: float) -> str:
@@ -123,7 +133,9 @@ def _outcome(kind: str, difference: float, by: float, noise: float) -> str:
 def _mean(names, find: Find) -> Evidence | None:
     if isinstance(names, (int, float)):
         return Evidence(names)
-    found = [find(n) for n in (names if isinstance(names, list) else [names])]
+    if isinstance(names, str):
+        return find(names)
+    found = [find(n) for n in names]
     if None in found or len({e.benchmark for e in found}) > 1:
         return None
     noises = [e.noise for e in found if e.noise is not None]
@@ -192,7 +204,10 @@ def _of_number(results: Results, number: Number | None) -> Evidence | None:
         return None
     noise = None if number.std is None else 2 * number.std / sqrt(number.n)
     budget = json.dumps(results.budget(number.stage), sort_keys=True)
-    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget)
+    interval = (
+        results.scores[number.stage].intervals.get(number.system) if number.stage in results.scores else None
+    )
+    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget, number.system, interval)
 
 
 def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:

@@ -127,7 +127,8 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     if first.system == first.row:
         rows = [(fills[s], label(s, results), v) for s, v in values.items()]
         block = Block(heading, [column for _, column, _ in measures], rows)
-        return _with_deltas(block, list(values), results, stage) if artefact == "table5" else block
+        compared = stage == ABLATIONS and artefact in ("table5", "table7")
+        return _with_deltas(block, list(values), results) if compared else block
     across = dict.fromkeys((prefix, s) for prefix in dict.fromkeys(c for _, c, _ in measures) for s in values)
     rows = []
     for row in dict.fromkeys(r for r, _, _ in measures):
@@ -166,13 +167,16 @@ def _of_equal_tasks(numbers: list[Number | None], everyone: dict[str, list]) -> 
     return [n if n and n.tasks == m else None for n, m in zip(numbers, most, strict=True)]
 
 
-def _with_deltas(block: Block, systems: list[str], results: Results, stage: str) -> Block:
-    """Table 5's last column: the change of the average, and whether it is more than noise."""
-    intervals = results.scores[stage].intervals
-    rows = [
-        (group, name, [*values, delta_text(intervals.get(system), _delta(group, results))])
-        for (group, name, values), system in zip(block.rows, systems, strict=True)
-    ]
+def _with_deltas(block: Block, systems: list[str], results: Results) -> Block:
+    """A last column for ablations: the change of the average, and whether it is more than noise. A row
+    whose interval was measured against one outside this table has none here."""
+    intervals = results.scores[ABLATIONS].intervals
+    rows = []
+    for (group, name, values), system in zip(block.rows, systems, strict=True):
+        interval = intervals.get(system)
+        if interval and interval.get("against", systems[0]) not in systems:
+            interval = None
+        rows.append((group, name, [*values, delta_text(interval, _delta(group, results))]))
     return replace(block, columns=[*block.columns, "Delta"], rows=rows)
 
 
