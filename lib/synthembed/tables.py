@@ -18,6 +18,7 @@ from .measured import ABLATIONS, Number, Results
 SYSTEM_NAMES = {
     "base": "untouched base model",
     "trained": "trained on synthetic data only",
+    "static": "mean of the base's token embeddings",
     "bm25": "BM25",
     "minilm": "all-MiniLM-L6-v2",
 }
