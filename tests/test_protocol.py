@@ -163,6 +163,31 @@ def test_tasks_without_an_instruction_of_their_own_take_their_types(llama):
     assert subject.before(hard, PromptType.document) == ""
 
 
+def test_mteb_default_is_what_mtebs_own_wrapper_does(llama, tmp_path):
+    """Vectors of an exported model by mteb's wrapper, set up as its entry of the released model is."""
+    from mteb.models.instruct_wrapper import InstructSentenceTransformerModel
+    from synthembed.export import export
+    from torch.utils.data import DataLoader
+
+    folder = export(llama, tmp_path / "model", "last", "natural", "", 512)
+    template = mteb.get_model_meta("intfloat/e5-mistral-7b-instruct").loader_kwargs["instruction_template"]
+    theirs = InstructSentenceTransformerModel(
+        str(folder), None, device="cpu", instruction_template=template, apply_instruction_to_passages=False
+    )
+    ours = MtebEncoder(Encoder(llama), "x/y", "1", protocol=PROTOCOLS["mteb-default"])
+    batches = DataLoader(Dataset.from_dict({"text": ["the cat", "a longer text about the cat", "x"]}))
+    for name in ("NQ", "QuoraRetrieval", "SciDocsRR", "Banking77Classification", "STS12"):
+        sides = (None,) if name in ("Banking77Classification", "STS12") else tuple(PromptType)
+        for side in sides:
+            asked = {
+                "task_metadata": mteb.get_task(name).metadata,
+                "hf_split": "test",
+                "hf_subset": "default",
+            }
+            found = [m.encode(batches, prompt_type=side, **asked) for m in (ours, theirs)]
+            assert np.allclose(*found, atol=1e-5), (name, side)
+
+
 # --- benchmarks ------------------------------------------------------------------------------------
 
 
