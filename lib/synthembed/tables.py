@@ -70,7 +70,7 @@ def build(artefact: str, runs: list[Results]) -> Table:
     if spread:
         counts = " or ".join(str(n) for n in sorted(spread))
         notes.append(f"±: standard deviation over {counts} seeds of training.")
-    return Table(about["title"], [_published(artefact), *ours], notes)
+    return Table(about["title"], [_published(artefact), *ours], list(dict.fromkeys(notes)))
 
 
 def _row_notes(artefact: str, results: Results) -> list[tuple[str, str]]:
