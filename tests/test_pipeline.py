@@ -207,6 +207,7 @@ def test_code_hash_follows_imports():
     assert not {"report.py", "figures.py", "pipeline.py"} & names
     tail = {p.as_posix().partition("synthembed/")[2] for p in _reached("from synthembed import evaluate")}
     assert {"suites/__init__.py", "suites/benchmarks.py", "evaluate.py"} <= tail
+    assert provenance.code_of("verify") == provenance.code_of("verify") != provenance.code_of("report")
 
 
 def test_writes_are_atomic(tmp_path):

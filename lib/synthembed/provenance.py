@@ -94,18 +94,27 @@ def write_json(path: Path, data) -> None:
 def code_hash(stage: str) -> str:
     """Hash of the stage's notebook and of every module of ours that it reaches by imports."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
-    digest = hashlib.sha256()
-    if notebook.exists():
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-        digest.update("\n".join(sources).encode())
-        package = Path(__file__).parent
-        for path in sorted(_reached("\n".join(s for s in sources if not s.startswith("%")))):
-            read = [path]
-            for pattern in _DATA.get(path.relative_to(package).as_posix(), []):
-                read += sorted(package.glob(pattern))
-            for file in read:
-                digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    if not notebook.exists():
+        return hashlib.sha256().hexdigest()[:16]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")))
+
+
+def code_of(*modules: str) -> str:
+    """Hash of modules of ours, e.g. "train", with all that they reach and the packages' versions: what
+    a result within a stage depends on, when the stage's notebook also draws and explains."""
+    return _hash_of(json.dumps(_versions()), f"from synthembed import {', '.join(modules)}")
+
+
+def _hash_of(text: str, imports: str) -> str:
+    digest, package = hashlib.sha256(text.encode()), Path(__file__).parent
+    for path in sorted(_reached(imports)):
+        read = [path]
+        for pattern in _DATA.get(path.relative_to(package).as_posix(), []):
+            read += sorted(package.glob(pattern))
+        for file in read:
+            digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

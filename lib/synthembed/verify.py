@@ -14,7 +14,7 @@ import torch
 from . import backbone as backbones
 from . import evaluate, paper
 from .profile import Profile, ProfileError
-from .provenance import write_json
+from .provenance import code_of, write_json
 from .suites import benchmarks
 
 MODEL = "intfloat/e5-mistral-7b-instruct"
@@ -42,7 +42,7 @@ def verify(
     """One entry per task, also in ``folder``/verdicts.json, written anew after each task.
 
     ``model`` is a hub id or a folder in the release's layout. Results are mteb's TaskResult JSON in
-    ``folder``, kept for these very weights: a run that was stopped goes on. A task whose data cannot be
+    ``folder``, kept for these very weights and this code: a run that was stopped goes on. A task whose data cannot be
     had is "not run", with the reason. Raises ProfileError for a task that the card does not have, and
     BackboneError for a model that cannot be read.
     """
@@ -58,7 +58,7 @@ def verify(
     weights = backbones.fingerprint(loaded)
     owner, _, name = model.rstrip("/").rpartition("/")
     subject = evaluate.subject(settings, loaded, f"{Path(owner).name or 'local'}/{name}", weights)
-    kept = folder / "results" / f"{protocol}-{weights}"
+    kept = folder / "results" / f"{protocol}-{weights}-{code_of('verify')[:8]}"
     (tasks,) = benchmarks.load([BENCHMARK], names).values()
     entries = []
     for task in sorted(tasks, key=lambda t: names.index(t.metadata.name)):
