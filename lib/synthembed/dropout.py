@@ -16,12 +16,12 @@ class _Mask(torch.autograd.Function):
     def forward(ctx, x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tensor:
         ctx.save_for_backward(keep)
         ctx.scale = scale
-        return torch.where(keep, x, 0) * scale
+        return (x * keep).mul_(scale)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         (keep,) = ctx.saved_tensors
-        return torch.where(keep, gradient, 0) * ctx.scale, None, None
+        return (gradient * keep).mul_(ctx.scale), None, None
 
 
 class CpuDropout(nn.Module):

@@ -1,0 +1,88 @@
+"""Matrix products in float32 on CPU by the faster of torch's two libraries.
+
+torch multiplies float32 matrices with MKL, which on processors of another maker than Intel leaves
+AVX-512 aside; oneDNN, which comes with torch as well, uses it. There, linear layers run by oneDNN:
+the same product of the same weights, summed in another order (docs/decisions.md has the speed).
+Which library serves follows from the processor alone, never from a timing, so that a run that is
+resumed on the same machine repeats itself bit for bit.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@cache
+def use_onednn() -> bool:
+    """Whether float32 products run by oneDNN here: not an Intel processor, AVX-512, and the call agrees
+    with torch's own on a probe."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    if "GenuineIntel" in described or "avx512f" not in described or not torch.backends.mkldnn.is_available():
+        return False
+    x, weight = (torch.linspace(-1, 1, 30 * n).view(n, 30).sin() for n in (20, 10))
+    try:
+        return torch.allclose(_onednn(x, weight), x @ weight.T, atol=1e-4)
+    except (RuntimeError, AttributeError, NotImplementedError):  # the operator is not a public one
+        return False
+
+
+def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x (..., in), weight (out, in) of any strides, bias (out) -> (..., out)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _transposed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a^T b for a (tokens, m) and b (tokens, n). oneDNN copies its first operand if it is transposed: that
+    is the narrower one (of LoRA's two sides one is a few columns wide)."""
+    return _onednn(a.T, b.T) if a.shape[1] <= b.shape[1] else _onednn(b.T, a.T).T
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x if weight.requires_grad else None, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = _onednn(gradient, weight.T)
+        if ctx.needs_input_grad[1]:
+            of_weight = _transposed_product(gradient.flatten(0, -2), x.flatten(0, -2))
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.flatten(0, -2).sum(0)
+        return of_x, of_weight, of_bias
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """``F.linear``: x (..., in), weight (out, in) -> (..., out); differentiable once."""
+    if not (x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel()):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _Product.apply(x, weight, bias)
+    return _onednn(x, weight, bias)
+
+
+class FastLinear(nn.Linear):
+    """A linear layer whose products are ``linear``'s."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def use_in(model: nn.Module) -> None:
+    """Let the plain linear layers of ``model`` be FastLinear where that is faster, in place."""
+    if use_onednn():
+        for module in model.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = FastLinear

@@ -1,0 +1,81 @@
+"""oneDNN's products are torch's: values, gradients, and where they are used."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthembed import backbone, products
+from synthembed.profile import Lora
+from torch import nn
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+
+
+@needs_onednn
+@given(
+    shape=st.sampled_from([(1,), (7,), (1, 5), (3, 4)]),
+    inner=st.integers(1, 70),
+    outer=st.integers(1, 70),
+    bias=st.booleans(),
+    frozen=st.booleans(),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=60)
+def test_values_and_gradients_are_those_of_float64(shape, inner, outer, bias, frozen, seed):
+    torch.manual_seed(seed)
+    x = torch.randn(*shape, inner, requires_grad=True)
+    weight = torch.randn(outer, inner, requires_grad=not frozen)
+    b = torch.randn(outer, requires_grad=True) if bias else None
+    gradient = torch.randn(*shape, outer)
+    leaves = [t for t in (x, weight, b) if t is not None and t.requires_grad]
+    ours = products._Product.apply(x, weight, b)
+    exact = nn.functional.linear(*(None if t is None else t.double() for t in (x, weight, b)))
+    torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=1e-4)
+    found = torch.autograd.grad(ours, leaves, gradient)
+    wanted = torch.autograd.grad(exact, leaves, gradient.double())
+    for a, e in zip(found, wanted, strict=True):
+        assert a.shape == e.shape
+        torch.testing.assert_close(a.double(), e.double(), atol=1e-4, rtol=1e-4)
+
+
+@needs_onednn
+def test_a_transposed_weight_and_an_inference_tensor_serve():
+    x, weight = torch.randn(6, 5), torch.randn(5, 9)
+    with torch.inference_mode():
+        torch.testing.assert_close(products._onednn(x, weight.T), x @ weight, atol=1e-5, rtol=1e-5)
+
+
+def test_other_dtypes_and_no_rows_go_to_torch():
+    weight = torch.randn(3, 4, dtype=torch.float64)
+    x = torch.randn(2, 4, dtype=torch.float64)
+    assert torch.equal(products.linear(x, weight), nn.functional.linear(x, weight))
+    assert products.linear(torch.empty(0, 4), weight.float()).shape == (0, 3)
+
+
+def test_plain_linear_layers_alone_change_and_lora_with_them(llama, monkeypatch):
+    monkeypatch.setattr(products, "use_onednn", lambda: True)
+    base = copy.deepcopy(llama)
+    products.use_in(base.model)
+    kinds = {type(m) for m in base.model.modules() if isinstance(m, nn.Linear)}
+    assert kinds == {products.FastLinear}
+    wrapped = backbone.add_lora(base, Lora(rank=2), 0)
+    lora = [m for n, m in wrapped.model.named_modules() if "lora_A.default" in n or "lora_B.default" in n]
+    assert lora and all(type(m) is products.FastLinear for m in lora)
+
+
+def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
+    def told(text):
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr(products, "Path", lambda _: tmp_path / "cpuinfo")
+        products.use_onednn.cache_clear()
+        return products.use_onednn()
+
+    try:
+        assert not told("vendor_id : GenuineIntel\nflags : avx512f")
+        assert not told("vendor_id : AuthenticAMD\nflags : avx2")
+        assert told("vendor_id : AuthenticAMD\nflags : avx2 avx512f") == torch.backends.mkldnn.is_available()
+    finally:
+        monkeypatch.undo()
+        products.use_onednn.cache_clear()
