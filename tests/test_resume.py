@@ -95,6 +95,15 @@ def test_a_damaged_checkpoint_is_passed_over(llama, tmp_path, capsys, damage):
     assert again.keys() == whole.keys() and all(torch.equal(again[n], t) for n, t in whole.items())
 
 
+def test_unfinished_files_of_a_killed_run_are_removed(llama, tmp_path):
+    train.train(tiny(), llama, CORPUS, tmp_path)
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    for name in (".tmpA1b2C3", "step-000012.partial"):  # safetensors' while it writes, and ours
+        (tmp_path / "checkpoints" / name).write_bytes(b"half")
+    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == kept
+
+
 def test_with_every_checkpoint_damaged_training_starts_again(llama, tmp_path, capsys):
     train.train(tiny(), llama, CORPUS, tmp_path)
     for path in (tmp_path / "checkpoints").iterdir():

@@ -130,8 +130,9 @@ def _tidy(folder: Path, step: int) -> None:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         log.unlink(missing_ok=True)
         return
-    for path in (folder / "checkpoints").glob("step-*"):
-        if path.suffix == ".partial" or int(path.stem.partition("-")[2]) > step:
+    for path in (folder / "checkpoints").iterdir():  # safetensors' own unfinished files as well as ours
+        whole = path.name.startswith("step-") and path.suffix == ".safetensors"
+        if not whole or int(path.stem.partition("-")[2]) > step:
             path.unlink()
     partial = log.with_suffix(".partial")
     partial.write_text("".join(_lines(log)[:step]), encoding="utf-8")

@@ -1,0 +1,82 @@
+"""The search behind the laptop profile's training settings: ``python -m benchmarks.search RUN``.
+
+One change at a time from a common start, each a training on RUN's examples and an evaluation on the
+whole embedded suite. A finished trial stays in results/bench/search.json and is not run again. Real
+benchmarks have no part in it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from synthembed import backbone, evaluate, examples, profile, scores, train
+from synthembed.profile import ROOT
+from synthembed.provenance import read_json, write_json
+
+START = {"backbone.layers": 8, "train.max_length": 64, "train.batch_size": 32, "train.learning_rate": 3e-3}
+CHANGES = [
+    {},
+    {"seed": 43},
+    {"seed": 44},
+    {"train.learning_rate": 1e-3},
+    {"train.learning_rate": 6e-3},
+    {"train.batch_size": 16},
+    {"train.batch_size": 64},
+    {"train.batch_size": 64, "train.epochs": 2},
+    {"train.epochs": 2},
+    {"train.max_length": 96},
+    {"backbone.layers": 6},
+    {"backbone.layers": 10},
+    {"backbone.layers": 12},
+    {"lora.rank": 32},
+    {"train.temperature": 0.03},
+    {"backbone.layers": 12, "train.max_length": 96},
+    {"backbone.layers": 12, "train.max_length": 96, "train.learning_rate": 2e-3},
+    {"backbone.layers": 15},
+]
+FILE = ROOT / "results" / "bench" / "search.json"
+
+
+def trial(changes: dict, corpus: list) -> dict:
+    """Train and evaluate under START and ``changes``; averages of the suite, steps, seconds of training."""
+    settings = profile.load("laptop").with_overrides(START | changes)
+    with tempfile.TemporaryDirectory() as folder:
+        base, started = backbone.load(settings.backbone, settings.seed), time.time()
+        model = backbone.merge_lora(train.train(settings, base, corpus, Path(folder)))
+        seconds = time.time() - started
+        subject = evaluate.subject(settings, model, "synthembed/trial", "1")
+        tasks = evaluate.tasks_of(settings.evaluate)
+        rows = evaluate.run_benchmarks(subject, tasks, Path(folder) / "mteb", "trial")["rows"]
+    steps = train.steps_of(settings.train, corpus)
+    return {"changes": changes, "steps": steps, "seconds": round(seconds), "averages": scores.averages(rows)}
+
+
+def table(trials: list[dict]) -> str:
+    """Markdown, the best first."""
+    columns = [*scores.COLUMNS[::-1], "Bitext"]
+    lines = ["| change | steps | seconds | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 3)]
+    for t in sorted(trials, key=lambda t: -t["averages"]["Avg"]):
+        change = ", ".join(f"{k} {v}" for k, v in t["changes"].items()) or "none"
+        values = " | ".join(f"{t['averages'][c]:.1f}" for c in columns)
+        lines.append(f"| {change} | {t['steps']} | {t['seconds']} | {values} |")
+    return "\n".join(lines)
+
+
+def main(run: str) -> None:
+    corpus = examples.read(ROOT / "results" / run / "02_analyze" / "examples.jsonl")
+    trials = read_json(FILE, {"start": START, "examples": len(corpus), "trials": []})
+    for changes in CHANGES:
+        if any(t["changes"] == changes for t in trials["trials"]):
+            continue
+        print(changes or "start", flush=True)
+        trials["trials"].append(trial(changes, corpus))
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        write_json(FILE, trials)
+    print(table(trials["trials"]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
