@@ -1,7 +1,7 @@
 """The search behind the laptop profile's training settings: ``python -m benchmarks.search RUN``.
 
 One change at a time from a common start, each a training on RUN's examples and an evaluation on the
-whole embedded suite. A finished trial stays in results/bench/search.json and is not run again. Real
+English tasks of the embedded suite. A finished trial stays in results/bench/search.json and is not run again. Real
 benchmarks have no part in it.
 """
 
@@ -16,27 +16,24 @@ from synthembed import backbone, evaluate, examples, profile, scores, train
 from synthembed.profile import ROOT
 from synthembed.provenance import read_json, write_json
 
-START = {"backbone.layers": 8, "train.max_length": 64, "train.batch_size": 32, "train.learning_rate": 3e-3}
+START = {"backbone.layers": 6, "train.max_length": 64, "train.batch_size": 32, "train.learning_rate": 3e-3}
 CHANGES = [
     {},
     {"seed": 43},
-    {"seed": 44},
     {"train.learning_rate": 1e-3},
-    {"train.learning_rate": 6e-3},
-    {"train.batch_size": 16},
-    {"train.batch_size": 64},
-    {"train.batch_size": 64, "train.epochs": 2},
-    {"train.epochs": 2},
-    {"train.max_length": 96},
-    {"backbone.layers": 6},
     {"backbone.layers": 10},
-    {"backbone.layers": 12},
-    {"lora.rank": 32},
+    {"train.max_length": 96},
+    {"train.epochs": 2},
+    {"train.batch_size": 64, "train.epochs": 2},
+    {"train.batch_size": 16},
+    {"train.learning_rate": 6e-3},
+    {"backbone.layers": 8},
+    {"seed": 44},
     {"train.temperature": 0.03},
-    {"backbone.layers": 12, "train.max_length": 96},
-    {"backbone.layers": 12, "train.max_length": 96, "train.learning_rate": 2e-3},
-    {"backbone.layers": 15},
+    {"lora.rank": 32},
+    {"backbone.layers": 10, "train.epochs": 2},
 ]
+LEFT_OUT = {"EmbeddedMultilingual", "EmbeddedBitext"}  # of the suite: a third of its time
 FILE = ROOT / "results" / "bench" / "search.json"
 
 
@@ -49,14 +46,15 @@ def trial(changes: dict, corpus: list) -> dict:
         seconds = time.time() - started
         subject = evaluate.subject(settings, model, "synthembed/trial", "1")
         tasks = evaluate.tasks_of(settings.evaluate)
-        rows = evaluate.run_benchmarks(subject, tasks, Path(folder) / "mteb", "trial")["rows"]
+        can = lambda task: task.metadata.name not in LEFT_OUT  # noqa: E731
+        rows = evaluate.run_benchmarks(subject, tasks, Path(folder) / "mteb", "trial", can)["rows"]
     steps = train.steps_of(settings.train, corpus)
     return {"changes": changes, "steps": steps, "seconds": round(seconds), "averages": scores.averages(rows)}
 
 
 def table(trials: list[dict]) -> str:
     """Markdown, the best first."""
-    columns = [*scores.COLUMNS[::-1], "Bitext"]
+    columns = scores.COLUMNS[::-1]
     lines = ["| change | steps | seconds | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 3)]
     for t in sorted(trials, key=lambda t: -t["averages"]["Avg"]):
         change = ", ".join(f"{k} {v}" for k, v in t["changes"].items()) or "none"
