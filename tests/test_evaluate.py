@@ -289,36 +289,3 @@ def test_published_numbers_have_unique_ids():
     ids = [c.id for artefact in paper.TITLES for c in paper.cells(artefact)]
     assert len(set(ids)) == len(ids) > 600
     assert "table1/full data/Avg" in ids and "figure5/window 4k, base 10^4/256" in ids
-
-
-def test_a_tiny_backbone_is_untouched_by_variants(llama):
-    from synthembed import passkey
-    from synthembed.profile import LongContext, RopeVariant
-
-    plan = LongContext(lengths=[64], queries=3, candidates=5)
-    data = passkey.make(plan, 64, llama, 1)
-    assert data == passkey.make(plan, 64, llama, 1) != passkey.make(plan, 64, llama, 2)
-    assert len(data.documents) == 5 and len(set(data.answers)) == 3
-    for query, answer in zip(data.queries, data.answers, strict=True):
-        name = query.removeprefix("What is the pass key of ").removesuffix("?")
-        assert f"{name}'s pass key is " in data.documents[answer]
-    before = Encoder(llama).encode(data.documents)
-    changed = passkey.with_variant(llama, RopeVariant(id="x", rope_theta=1e6))
-    assert not np.allclose(Encoder(changed).encode(data.documents), before, atol=1e-4)
-    assert np.array_equal(Encoder(llama).encode(data.documents), before)
-
-
-def test_window_variants_change_mistral_and_are_refused_elsewhere(llama):
-    from conftest import byte_tokenizer
-    from synthembed import passkey
-    from synthembed.backbone import BackboneError, TokenContract
-    from synthembed.profile import RopeVariant
-
-    narrow = Backbone(tiny_model("mistral", window=8), TokenContract.of(byte_tokenizer("mistral")), {})
-    wide = passkey.with_variant(narrow, RopeVariant(id="w", sliding_window=64))
-    expected = Backbone(tiny_model("mistral", window=64), narrow.contract, {})
-    texts = ["the cat sat on the mat and looked at the moon"]
-    assert np.allclose(Encoder(wide).encode(texts), Encoder(expected).encode(texts), atol=1e-6)
-    assert not np.allclose(Encoder(narrow).encode(texts), Encoder(wide).encode(texts), atol=1e-4)
-    with pytest.raises(BackboneError, match="has no sliding window"):
-        passkey.with_variant(llama, RopeVariant(id="w", sliding_window=64))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthembed import claims, figures, measured, paper, report, tables, verdicts
+from synthembed import claims, figures, measured, paper, report, scores, tables, verdicts
 from synthembed.claims import FAILS, HOLDS, OPEN, Evidence
 from synthembed.measured import Results
 from synthembed.provenance import write_json
@@ -506,7 +506,7 @@ def test_figures_draw_what_they_are_given():
 
 
 def test_wilson_intervals_hold_the_share_and_narrow_with_queries():
-    low, high = figures.wilson(50, 50)
+    low, high = scores.wilson(50, 50)
     assert low == pytest.approx(36.6, abs=0.1) and high == pytest.approx(63.4, abs=0.1)
-    assert figures.wilson(100, 20)[0] < figures.wilson(100, 200)[0] < 100
+    assert scores.wilson(100, 20)[0] < scores.wilson(100, 200)[0] < 100
     assert measured.passkey_row({"paper_row": None}) is None

@@ -24,6 +24,7 @@ from .machine import is_out_of_memory
 TEMPLATE = "Instruct: {instruction}\nQuery: {text}"  # Sec. 3.2; no space after the line break
 MIN_PREFIX = 4  # shared tokens below which caching is not worth its copies
 MAX_PREFIXES = 8  # instructions whose keys and values are kept; the oldest goes first
+BRANCH = 32  # rows that leave a common beginning within so many tokens of each other share a batch
 BLOCK = 32_768  # texts that are tokenised and sorted together; bounds memory on large corpora
 
 
@@ -87,6 +88,11 @@ def budget_batches(lengths: list[int], tokens: int, padded: bool = True) -> Iter
         end = take(ordered, start, tokens, padded)
         yield order[start:end]
         start = end
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """How many ids two rows share from the start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 class EncodingError(RuntimeError):
@@ -190,6 +196,27 @@ class Encoder:
                 progress(done)
         return out
 
+    def encode_branches(self, rows: list[list[int]]) -> torch.Tensor:
+        """As ``encode_rows``, for rows that go along with each other and part at different places.
+
+        The longest beginning that two rows share is computed once, and every row goes on from where
+        it leaves it: of documents of one filler (Sec. 5.2) only what follows the statement is left.
+        """
+        if self.padding is not None or not self.prefix_cache or len(rows) < 2:
+            return self.encode_rows(rows)
+        ordered = sorted(rows)
+        trunk = max(
+            (a[: _common(a, b)] for a, b in zip(ordered, ordered[1:], strict=False)),
+            key=len,
+        )
+        shared = [_common(row, trunk) for row in rows]
+        out = torch.empty((len(rows), self.dim), dtype=torch.float32)
+        order = sorted(range(len(rows)), key=lambda i: -shared[i])  # the longest first serves all others
+        for _, group in groupby(order, key=lambda i: shared[i] // BRANCH):
+            group = list(group)
+            out[group] = self.encode_rows([rows[i] for i in group], trunk)
+        return out
+
     def _shared(self, rows: list[list[int]], begin: list[int] | None) -> int:
         """Length of the token prefix that all rows share; every row keeps a token of its own."""
         if len(rows) < 2 and not begin:
@@ -199,19 +226,24 @@ class Encoder:
         if begin:
             limit = min(limit, len(begin))
             low, high = min(low, begin), max(high, begin)
-        shared = next((i for i in range(limit) if low[i] != high[i]), limit)
+        shared = min(limit, _common(low, high))
         return shared if shared >= MIN_PREFIX else 0
 
     def _prefix(self, ids: list[int]) -> packed.Prefix:
-        """Keys and values of a shared prefix, computed once for these weights."""
+        """Keys and values of a shared prefix, computed once for these weights, or cut from a longer one."""
         version = sum(p._version for p in self.backbone.model.parameters() if not p.is_inference())
-        key = (tuple(ids), version)
-        if key not in self.prefixes:
-            self.prefixes[key] = packed.prefix_of(self.backbone.model, ids)
-            while len(self.prefixes) > MAX_PREFIXES:
-                self.prefixes.popitem(last=False)
-        self.prefixes.move_to_end(key)
-        return self.prefixes[key]
+        wanted = tuple(ids)
+        for key in self.prefixes:
+            if key[1] == version and key[0][: len(ids)] == wanted:
+                self.prefixes.move_to_end(key)
+                return self.prefixes[key].first(len(ids))
+        for key in list(self.prefixes):  # the new one serves in the place of its own beginnings
+            if wanted[: len(key[0])] == key[0]:
+                del self.prefixes[key]
+        made = self.prefixes[wanted, version] = packed.prefix_of(self.backbone.model, ids)
+        while len(self.prefixes) > MAX_PREFIXES:
+            self.prefixes.popitem(last=False)
+        return made
 
     def _forward(self, rows: list[list[int]], prefix: packed.Prefix | None) -> torch.Tensor:
         return row_vectors(self.backbone, rows, self.pooling, prefix, self.padding)

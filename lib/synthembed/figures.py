@@ -224,10 +224,11 @@ def figure5(rows: list[dict], published: dict | None = None):
     """Figure 5: passkey accuracy by length; ours with 95 % intervals, and the paper's curves beside if given."""
     ours: dict[str, list] = {}
     for row in rows:
-        low, high = wilson(row["accuracy"], row["queries"])
-        ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"], low, high))
+        bounds = [row[k] for k in ("low", "high") if k in row]
+        ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"], *bounds))
     curves = {name: tuple(zip(*points, strict=True)) for name, points in ours.items()}
-    series = [(curves, f"ours, {rows[0]['queries']} queries a length" if rows else "ours")]
+    count = rows and f", {rows[0]['queries']} queries × {rows[0]['candidates']} candidates"
+    series = [(curves, f"ours{count or ''}")]
     if published:
         paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
         series.insert(0, (paper, "paper (read off the chart)"))
@@ -251,14 +252,6 @@ def figure5(rows: list[dict], published: dict | None = None):
         axes[0][0].set_ylabel("top-1 accuracy, per cent")
         figure.tight_layout()
     return figure
-
-
-def wilson(accuracy: float, queries: int) -> tuple[float, float]:
-    """The 95 % interval of a share in per cent that was seen in ``queries`` trials (Wilson, 1927)."""
-    z, share = 1.96, accuracy / 100
-    middle = (share + z**2 / (2 * queries)) / (1 + z**2 / queries)
-    half = z / (1 + z**2 / queries) * (share * (1 - share) / queries + z**2 / (4 * queries**2)) ** 0.5
-    return 100 * (middle - half), 100 * (middle + half)
 
 
 def _powers(name: str) -> str:

@@ -48,6 +48,11 @@ class Prefix:
     def __len__(self) -> int:
         return 0 if self.hidden is None else len(self.hidden)
 
+    def first(self, tokens: int) -> Prefix:
+        """The prefix of the first ``tokens`` tokens alone, which know nothing of what follows."""
+        layers = {n: (k[:, :, :tokens], v[:, :, :tokens]) for n, (k, v) in self.layers.items()}
+        return Prefix(layers, self.hidden[:tokens])
+
 
 @dataclass
 class Layout:
@@ -183,7 +188,8 @@ def attend(
         layout.record.layers[index] = (key, value)
     before = layout.prefix.layers.get(index)
     longest = len(layout.prefix) + max(layout.lengths)
-    window = sliding_window if sliding_window and sliding_window < longest else None
+    window = sliding_window or getattr(module, "sliding_window", None)  # the latter: laid by passkey.py
+    window = window if window and window < longest else None
     kernel = _varlen if layout.varlen else _grouped
     return kernel(query, key, value, before, layout, window, scaling, dropout), None
 

@@ -8,124 +8,151 @@ or the sliding window of a trained model, without training it again.
 from __future__ import annotations
 
 import copy
+import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 
+from . import packed
 from .backbone import Backbone, BackboneError
 from .encoder import Encoder
 from .profile import LongContext, RopeVariant
 from .progress import Progress
+from .scores import wilson
 from .taxonomy import seed_of
 
+WORDS_PER_TOKEN = 0.75  # as LongEmbed counts
 # Our own filler and names; the paper repeats one block of plain sentences as well.
 FILLER = (
     "The river runs under the bridge. The wind moves the leaves. A lamp burns in the window. "
     "The road goes on past the mill. Someone hums and walks by. "
 )
-GIVEN = [
-    "Ada",
-    "Bruno",
-    "Chidi",
-    "Dalia",
-    "Emre",
-    "Farah",
-    "Goran",
-    "Hana",
-    "Ivo",
-    "Jamila",
-    "Kenji",
-    "Lucia",
-    "Marek",
-    "Nadia",
-    "Otto",
-    "Priya",
-    "Quentin",
-    "Rosa",
-    "Samir",
-    "Tamar",
-    "Ulla",
-    "Viktor",
-    "Wanda",
-    "Ximena",
-    "Yusuf",
-    "Zofia",
-]
-FAMILY = [
-    "Abara",
-    "Bianchi",
-    "Castell",
-    "Dimitrov",
-    "Eriksen",
-    "Ferreira",
-    "Grigorian",
-    "Haddad",
-    "Ibarra",
-    "Jansen",
-    "Kovacs",
-    "Lindqvist",
-    "Moreau",
-    "Nakamura",
-    "Okafor",
-    "Petrov",
-    "Quispe",
-    "Rahman",
-    "Sato",
-    "Tanaka",
-    "Usman",
-    "Vargas",
-    "Weber",
-    "Xu",
-    "Yilmaz",
-    "Zielinski",
-]
+GIVEN = (
+    "Ada Bruno Chidi Dalia Emre Farah Goran Hana Ivo Jamila Kenji Lucia Marek "
+    "Nadia Otto Priya Quentin Rosa Samir Tamar Ulla Viktor Wanda Ximena Yusuf Zofia"
+)
+FAMILY = (
+    "Abara Bianchi Castell Dimitrov Eriksen Ferreira Grigorian Haddad Ibarra Jansen Kovacs Lindqvist Moreau "
+    "Nakamura Okafor Petrov Quispe Rahman Sato Tanaka Usman Vargas Weber Xu Yilmaz Zielinski"
+)
 
 
 @dataclass(frozen=True)
 class Passkeys:
-    """One length: ``queries``, ``documents``, and for each query the row of its document."""
+    """One length: ``queries``; ``documents``; for each query the rows of its ``candidates`` among the
+    documents, and of the right one in ``answers``."""
 
     length: int
     queries: list[str]
     documents: list[str]
+    candidates: list[range]
     answers: list[int]
 
 
 def make(settings: LongContext, length: int, backbone: Backbone, seed: int) -> Passkeys:
-    """The data of one length, a function of (seed, length): documents of about ``length`` tokens.
+    """Data of our own for one length, a function of (seed, length): documents of about ``length`` tokens.
 
-    All queries of a length share its candidates, as LongEmbed has it; the paper draws 100 for each.
+    As in the paper every query has candidates of its own, or all of a length share theirs (LongEmbed).
     """
     rng = random.Random(seed_of(seed, "passkey", length))
-    names = rng.sample([f"{g} {f}" for g in GIVEN for f in FAMILY], settings.candidates)
-    documents = [_document(name, rng, length, backbone) for name in names]
-    asked = rng.sample(range(len(names)), settings.queries)
-    return Passkeys(length, [f"What is the pass key of {names[i]}?" for i in asked], documents, asked)
+    everyone = [f"{given} {family}" for given in GIVEN.split() for family in FAMILY.split()]
+    count, shared = settings.candidates, settings.candidates_per == "length"
+    groups = [rng.sample(everyone, count) for _ in range(1 if shared else settings.queries)]
+    names = [name for group in groups for name in group]
+    documents = [_document(name, rng, length, settings.unit, backbone) for name in names]
+    if shared:
+        answers = rng.sample(range(count), settings.queries)
+        candidates = [range(count)] * settings.queries
+    else:
+        candidates = [range(i * count, (i + 1) * count) for i in range(settings.queries)]
+        answers = [rng.choice(rows) for rows in candidates]
+    queries = [f"What is the pass key of {names[i]}?" for i in answers]
+    return Passkeys(length, queries, documents, candidates, answers)
 
 
-def _document(name: str, rng: random.Random, length: int, backbone: Backbone) -> str:
+def _document(name: str, rng: random.Random, length: int, unit: str, backbone: Backbone) -> str:
+    def size(text: str) -> float:
+        if unit == "words":
+            return len(text.split()) / WORDS_PER_TOKEN
+        return len(backbone.contract.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     statement = f"{name}'s pass key is {rng.randrange(1000, 100_000)}. Keep it in mind. "
-    count = backbone.contract.tokenizer
-    block = len(count(FILLER, add_special_tokens=False)["input_ids"])
-    used = len(count(statement, add_special_tokens=False)["input_ids"]) + 2
     sentences = FILLER.split(". ")[:-1]
-    wanted = max(0, round((length - used) / block * len(sentences)))
+    room = length - size(statement) - 2  # bos and eos
+    wanted = max(0, round(room / size(FILLER) * len(sentences)))
     before = rng.randint(0, wanted)
     line = [sentences[i % len(sentences)] + ". " for i in range(wanted)]
     return ("".join(line[:before]) + statement + "".join(line[before:])).strip()
 
 
+def read(source: str, lengths: list[int]) -> list[Passkeys]:
+    """The paper's data: a hub dataset, or JSON Lines, of {query, candidates, label, context_length}.
+
+    Raises ValueError if fields or lengths are not there.
+    """
+    import datasets
+
+    if source.endswith(".jsonl"):
+        rows = datasets.load_dataset("json", data_files=source, split="train")
+    else:
+        rows = datasets.concatenate_datasets(list(datasets.load_dataset(source).values()))
+    if missing := {"query", "candidates", "label", "context_length"} - set(rows.column_names):
+        raise ValueError(
+            f"long_context.data {source}: no field {', '.join(sorted(missing))}; 'own' makes data"
+        )
+    found = {length: [r for r in rows if r["context_length"] == length] for length in lengths}
+    if absent := [length for length, of_length in found.items() if not of_length]:
+        raise ValueError(
+            f"long_context.data {source}: nothing of context_length {absent}; it has "
+            f"{sorted(set(rows['context_length']))}: set long_context.lengths"
+        )
+    return [_of_rows(length, of_length) for length, of_length in found.items()]
+
+
+def _of_rows(length: int, rows: list[dict]) -> Passkeys:
+    ends = np.cumsum([len(r["candidates"]) for r in rows])
+    candidates = [range(int(end) - len(r["candidates"]), int(end)) for end, r in zip(ends, rows, strict=True)]
+    answers = [c[int(r["label"])] for c, r in zip(candidates, rows, strict=True)]
+    documents = [text for r in rows for text in r["candidates"]]
+    return Passkeys(length, [r["query"] for r in rows], documents, candidates, answers)
+
+
+def write_longembed(sets: list[Passkeys], folder: Path) -> None:
+    """Data whose candidates are shared, as LongEmbed lays it out: queries, corpus and qrels by length."""
+    parts: dict[str, list[dict]] = {"queries": [], "corpus": [], "qrels": []}
+    for data in sets:
+        if any(len(c) != len(data.documents) for c in data.candidates):
+            raise ValueError("LongEmbed has one corpus a length: set long_context.candidates_per: length")
+        length, n = {"context_length": data.length}, data.length
+        parts["corpus"] += [
+            {"doc_id": f"{n}-doc{i}", "text": t} | length for i, t in enumerate(data.documents)
+        ]
+        parts["queries"] += [{"qid": f"{n}-query{i}", "text": t} | length for i, t in enumerate(data.queries)]
+        parts["qrels"] += [
+            {"qid": f"{n}-query{i}", "doc_id": f"{n}-doc{a}"} | length for i, a in enumerate(data.answers)
+        ]
+    for name, rows in parts.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
 def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
-    """The same weights under another RoPE base or sliding window; the given backbone is untouched."""
+    """The same weights under another RoPE base or sliding window; the given backbone is untouched.
+
+    A window can be laid on any decoder that runs without padding (packed.py), also on one that was
+    trained with full attention.
+    """
     config = copy.deepcopy(backbone.config)
     if variant.rope_theta is not None:
         config.rope_parameters = {**config.rope_parameters, "rope_theta": variant.rope_theta}
     if variant.sliding_window is not None:
-        if not hasattr(config, "sliding_window"):
+        if not packed.supports(backbone.model):
             raise BackboneError(
-                f"long_context.variants {variant.id!r}: a {config.model_type} model has no sliding "
-                "window; leave sliding_window out"
+                f"long_context.variants {variant.id!r}: a {config.model_type} model does not run without "
+                "padding here, where a window is laid; leave sliding_window out"
             )
         config.sliding_window = variant.sliding_window
     # A new model around the same tensors: only the buffers that depend on the config are new.
@@ -135,31 +162,46 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
     for module in model.modules():
         if hasattr(module, "config"):
             module.config = config
+    if variant.sliding_window is not None:
+        for layer in model.layers:
+            layer.self_attn.sliding_window = variant.sliding_window  # what packed.attend reads
     model.rotary_emb = type(model.rotary_emb)(config=config).to(backbone.device)
     return Backbone(model, backbone.contract, backbone.source)
 
 
 def accuracy(encoder: Encoder, data: Passkeys, instruction: str) -> float:
-    """Top-1 accuracy in per cent."""
+    """Top-1 accuracy in per cent: how often the right document is the most alike of the candidates."""
     queries = encoder.encode(data.queries, instruction)
-    documents = encoder.encode(data.documents)
-    found = (queries @ documents.T).argmax(1)
-    return 100 * float(np.mean(found == np.array(data.answers)))
+    rows = encoder.encode_branches(encoder.rows(data.documents))
+    documents = torch.nn.functional.normalize(rows, dim=-1).numpy()
+    found = [c[int((documents[c] @ q).argmax())] for q, c in zip(queries, data.candidates, strict=True)]
+    return 100 * float(np.mean(np.array(found) == np.array(data.answers)))
 
 
-def run(settings: LongContext, backbone: Backbone, pooling: str, seed: int) -> list[dict]:
-    """Rows {variant, length, queries, candidates, accuracy} for every variant and length."""
+def sets_of(settings: LongContext, backbone: Backbone, seed: int) -> list[Passkeys]:
+    """The data of every length, made or read."""
+    if settings.data != "own":
+        return read(settings.data, settings.lengths)
+    return [make(settings, length, backbone, seed) for length in settings.lengths]
+
+
+def run(settings: LongContext, backbone: Backbone, pooling: str, sets: list[Passkeys]) -> list[dict]:
+    """Rows {variant, fills, benchmark, length, queries, candidates, accuracy, low, high} for every
+    variant and length; low and high bound the 95 % interval, in per cent."""
+    own = "own passkey data" if settings.candidates_per == "length" else "own passkey data, as in the paper"
+    benchmark = own if settings.data == "own" else "personalised passkey"
     variants = settings.variants or [RopeVariant(id="as trained")]
-    sets = [make(settings, length, backbone, seed) for length in settings.lengths]
     rows, progress = [], Progress("passkey", "sets", every=0)
     for variant in variants:
         changed = with_variant(backbone, variant)
         for data in sets:
             encoder = Encoder(changed, pooling, max_length=2 * data.length + 64)
             score = accuracy(encoder, data, settings.instruction)
+            low, high = wilson(score, len(data.queries))
             rows.append(
-                {"variant": variant.id, "paper_row": variant.paper_row, "length": data.length,
-                 "queries": len(data.queries), "candidates": len(data.documents), "accuracy": score}
+                {"variant": variant.id, "fills": variant.fills, "benchmark": benchmark, "length": data.length,
+                 "queries": len(data.queries), "candidates": len(data.candidates[0]),
+                 "accuracy": score, "low": low, "high": high}
             )  # fmt: skip
             progress(len(rows), len(variants) * len(sets), f"{variant.id}, {data.length}: {score:.0f}")
     return rows

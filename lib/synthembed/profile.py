@@ -270,7 +270,7 @@ class RopeVariant(Section):
     """A setting of Figure 5: RoPE base and sliding window, changed without retraining."""
 
     id: str
-    paper_row: str | None = None
+    fills: dict[str, str] = {}  # {figure5: the published series}
     rope_theta: Annotated[float, Field(gt=0)] | None = None  # None = as trained
     sliding_window: Positive | None = None  # None = as the base model has it
 
@@ -279,15 +279,18 @@ class LongContext(Section):
     """Personalised passkey retrieval (Sec. 5.2, Figure 5)."""
 
     lengths: list[Positive] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
+    data: str = "own"  # made here; or the paper's set: a hub dataset or a .jsonl file (passkey.read)
     queries: Positive = 50
     candidates: Annotated[int, Field(ge=2)] = 100
+    candidates_per: Literal["query", "length"] = "query"  # LongEmbed: length
+    unit: Literal["tokens", "words"] = "tokens"  # of lengths; LongEmbed: words, 0.75 to a token
     system: Literal["base", "trained"] = "trained"  # not stated which checkpoint
     instruction: str = "Retrieve the passage that states the pass key of the person asked about"
     variants: list[RopeVariant] = []
 
     @model_validator(mode="after")
     def _enough_candidates(self):
-        if self.queries > self.candidates:
+        if self.candidates_per == "length" and self.queries > self.candidates:
             raise ValueError(
                 f"queries = {self.queries} is more than candidates = {self.candidates}: every query asks "
                 "for another candidate's pass key"

@@ -41,3 +41,11 @@ def by_system(rows: list[dict]) -> dict[str, dict[str, float]]:
     """system → averages, in the order in which systems appear."""
     systems = dict.fromkeys(r["system"] for r in rows)
     return {s: averages([r for r in rows if r["system"] == s]) for s in systems}
+
+
+def wilson(accuracy: float, queries: int) -> tuple[float, float]:
+    """The 95 % interval of a share in per cent that was seen in ``queries`` trials (Wilson, 1927)."""
+    z, share = 1.96, accuracy / 100
+    middle = (share + z**2 / (2 * queries)) / (1 + z**2 / queries)
+    half = z / (1 + z**2 / queries) * (share * (1 - share) / queries + z**2 / (4 * queries**2)) ** 0.5
+    return 100 * (middle - half), 100 * (middle + half)
