@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -207,7 +207,7 @@ class Encoder:
             return self.encode_rows(rows)
         ordered = sorted(rows)
         trunk = max(
-            (a[: _common(a, b)] for a, b in zip(ordered, ordered[1:], strict=False)),
+            (a[: _common(a, b)] for a, b in pairwise(ordered)),
             key=len,
         )
         shared = [_common(row, trunk) for row in rows]
