@@ -9,6 +9,7 @@ from conftest import byte_tokenizer
 from synthembed import backbone as backbones
 from synthembed import export, packed, profile, runs, train
 from synthembed.encoder import Encoder, row_vectors
+from synthembed.labelled import Mixture
 from test_training import CORPUS, tiny
 from transformers import AutoModel, BertConfig, XLMRobertaConfig
 
@@ -143,7 +144,9 @@ def test_the_exported_folder_gives_our_vectors(folder, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     chosen = settings(folder, **{"train.max_steps": 1})
-    merged = runs.train_all(runs.plan(chosen, CORPUS, tmp_path), CORPUS)
+    merged = runs.train_all(
+        runs.plan(chosen, CORPUS, tmp_path), Mixture(CORPUS, {"examples": len(CORPUS), "sets": {}})
+    )
     ours = Encoder(merged, "mean", 80).encode(TEXTS)
     model = SentenceTransformer(str(tmp_path / "model"), device="cpu")
     model.max_seq_length = 80
