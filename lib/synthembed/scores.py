@@ -1,6 +1,8 @@
-"""scores.json: one row per system, task and language, in percent; and the averages over them."""
+"""scores.json: one row per system, task, language and seed, in percent; and the averages over them."""
 
 from __future__ import annotations
+
+from statistics import fmean, stdev
 
 # mteb's task types by the paper's column names (Table 1); bitext is the paper's Table 4.
 CATEGORIES = {
@@ -17,23 +19,44 @@ TABLE1 = ["Class.", "Clust.", "PairClass.", "Rerank", "Retr.", "STS", "Summ."]
 COLUMNS = [*TABLE1, "Avg"]
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def averages(rows: list[dict]) -> dict[str, float]:
     """Category means and ``Avg`` over tasks, as Table 1 has them, for the rows of one system.
 
     A task with several languages counts once, by its mean. Bitext has a mean of its own and, as in
-    the paper, no part in ``Avg``. Categories without a score are left out.
+    the paper, no part in ``Avg``. Categories without a score are left out. Of a system that was
+    trained with several seeds, the mean over seeds of each seed's averages.
     """
+    per_seed = averages_by_seed(rows)
+    columns = dict.fromkeys(c for values in per_seed.values() for c in values)
+    return {c: fmean(values[c] for values in per_seed.values() if c in values) for c in columns}
+
+
+def deviations(rows: list[dict]) -> dict[str, float]:
+    """Sample standard deviation (n - 1) over seeds of each column of ``averages``, in points.
+
+    A column with fewer than two seeds has none. It measures training noise on these tasks, not how
+    the system would do on others.
+    """
+    per_seed = averages_by_seed(rows)
+    columns = dict.fromkeys(c for values in per_seed.values() for c in values)
+    found = {c: [values[c] for values in per_seed.values() if c in values] for c in columns}
+    return {c: stdev(values) for c, values in found.items() if len(values) > 1}
+
+
+def averages_by_seed(rows: list[dict]) -> dict[int | None, dict[str, float]]:
+    """seed → averages, for the rows of one system; rows without a seed are one group, None."""
+    seeds = dict.fromkeys(r.get("seed") for r in rows)
+    return {seed: _averages([r for r in rows if r.get("seed") == seed]) for seed in seeds}
+
+
+def _averages(rows: list[dict]) -> dict[str, float]:
     tasks: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         tasks.setdefault(row["category"], {}).setdefault(row["task"], []).append(row["score"])
-    means = {category: [_mean(s) for s in named.values()] for category, named in tasks.items()}
-    result = {category: _mean(values) for category, values in means.items()}
+    means = {category: [fmean(s) for s in named.values()] for category, named in tasks.items()}
+    result = {category: fmean(values) for category, values in means.items()}
     if counted := [x for category in TABLE1 for x in means.get(category, [])]:
-        result["Avg"] = _mean(counted)
+        result["Avg"] = fmean(counted)
     return result
 
 
