@@ -124,6 +124,12 @@ def folder_of(settings: Settings) -> str:
     return str(_from_gguf(path) if path.suffix == ".gguf" else path)
 
 
+def exported(base: Settings, folder: Path) -> Settings:
+    """How to load what a training from ``base`` left in ``folder``/model (export.py)."""
+    changes = {"model": str(folder / "model"), "revision": None, "layers": None}
+    return base.model_copy(update=changes | {"initialisation": "pretrained"})
+
+
 def _from_gguf(path: Path) -> Path:
     """Read a GGUF once (half a minute) and keep it as float32 safetensors (read in a second)."""
     target = path.parent / "safetensors"

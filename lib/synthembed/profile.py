@@ -27,6 +27,7 @@ SetName = Literal[
     "triviaqa", "quora", "mrtydi", "dureader", "t2ranking",  # public_sets.py
     "docstrings", "topics", "names", "packages", "subjects",  # installed.py
 ]  # fmt: skip
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -308,7 +309,8 @@ class Cluster(Section):
 class Profile(Section):
     name: str
     description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 42  # not stated
+    seed: Seed = 42  # not stated
+    seeds: list[Seed] = []  # training is repeated for each; none = seed alone
     generate: Generate = Generate()
     analyze: Analyze = Analyze()
     backbone: Backbone = Backbone()
@@ -320,6 +322,13 @@ class Profile(Section):
     ablations: Ablations = Ablations()
     long_context: LongContext = LongContext()
     cluster: Cluster | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, v):
+        if len(set(v)) < len(v):
+            raise ValueError("every seed once: a repeated one would train the same model again")
+        return v
 
     @model_validator(mode="after")
     def _no_cluster_yet(self):
@@ -345,15 +354,29 @@ class Profile(Section):
                 raise ValueError(f"pretrain.set: {error}") from None
         return self
 
+    @property
+    def training_seeds(self) -> list[int]:
+        """The seeds of the trainings, the main one first: ``seed`` if it is listed."""
+        main = self.seed if self.seed in self.seeds or not self.seeds else self.seeds[0]
+        return [main, *(s for s in self.seeds if s != main)]
+
+    def for_seeds(self) -> list[Profile]:
+        """A profile for each training seed, the main one first; data keep the seed they were made with."""
+        return [self.model_copy(update={"seed": s, "seeds": []}) for s in self.training_seeds]
+
     def for_pretraining(self) -> Profile:
         """The profile of the pre-training run: this one with ``pretrain.set`` on top."""
         changes = {"train.instruction": "none", "pretrain": None} | self.pretrain.set
         return self.with_overrides(changes)
 
     def with_overrides(self, changes: dict[str, Any]) -> Profile:
-        """A copy with dotted keys replaced, validated again; its own ablations are left out."""
-        data = self.model_dump()
-        data["ablations"] = {}
+        """A copy with dotted keys replaced, validated again; its own ablations are left out.
+
+        Who sets ``seed`` alone wants that one: the list of seeds is left out as well.
+        """
+        data = self.model_dump() | {"ablations": {}}
+        if "seed" in changes:
+            data["seeds"] = []
         for key, value in changes.items():
             loading.assign(data, key, value)
         return loading.validate(Profile, data, source="overrides", lines={})

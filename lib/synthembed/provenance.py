@@ -47,15 +47,17 @@ STAGES: dict[str, Spec] = {
         ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze", "data")
     ),
     "03_train": Spec(
-        ("02_analyze/examples.jsonl",), ("seed", "data", "backbone", "lora", "pretrain", "train"),
-        keep=("**/checkpoints/*", "**/log.jsonl"), scratch=("**/checkpoints/*",),
+        ("02_analyze/examples.jsonl",), ("seed", "seeds", "data", "backbone", "lora", "pretrain", "train"),
+        keep=("**/checkpoints/*", "**/log.jsonl", "**/run.json", "**/model/**/*", "**/adapter/*"),
+        scratch=("**/checkpoints/*",),
     ),
     "04_evaluate": Spec(
-        ("03_train/model/*",), ("seed", "data", "backbone", "train", "evaluate"), keep=("mteb/**/*.json",)
+        ("03_train/**/model/*",), ("seed", "seeds", "data", "backbone", "train", "evaluate"),
+        keep=("mteb/**/*.json",),
     ),
     "05_ablations": Spec(
         ("02_analyze/examples.jsonl",),
-        ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
+        ("seed", "seeds", "data", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
         keep=("rows/**/*",), scratch=("rows/**/checkpoints/*",),
     ),
     "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "long_context")),
@@ -216,6 +218,12 @@ def stale(stage: str, profile: Profile, folder: Path) -> str | None:
     return None
 
 
+def seed_folders(profile: Profile, folder: Path) -> dict[int, Path]:
+    """seed → where its training lies: the main seed's in ``folder`` itself, first, others in seeds/<n>/."""
+    main, *others = profile.training_seeds
+    return {main: folder} | {seed: folder / "seeds" / str(seed) for seed in others}
+
+
 @dataclass
 class Stage:
     """An open stage: its folder, its profile, and what ``stage.json`` will say."""
@@ -277,6 +285,10 @@ class Stage:
                 path.unlink()
         return self._write("done")
 
+    def _seeds(self) -> list[int]:
+        several = "seeds" in STAGES[self.name].sections
+        return self.profile.training_seeds if several else [self.profile.seed]
+
     def _outputs(self) -> dict[str, str]:
         left_out = set(_matching(self.folder, STAGES[self.name].scratch)) | {self.folder / "stage.json"}
         paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and p not in left_out)
@@ -297,7 +309,7 @@ class Stage:
             "code": self.code,
             "inputs": self.inputs,
             "outputs": self._outputs() if status == "done" else {},
-            "seeds": [self.profile.seed],
+            "seeds": self._seeds(),
             **_commit(),
             "versions": _versions(),
             "machine": _machine(),

@@ -1,0 +1,93 @@
+"""The trainings of a profile: one for each of its seeds, exported, and kept once they are finished.
+
+The main seed's run lies in the stage's folder itself, further ones in ``seeds/<n>/`` below it. A run's
+``run.json`` says what it was made from and what it wrote; a run of which that still holds is not made
+again, whatever else the list of seeds has gained or lost.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import backbone as backbones
+from . import export, train
+from .backbone import Backbone
+from .examples import Example
+from .labelled import Mixture
+from .profile import Profile
+from .provenance import read_json, seed_folders, sha256, write_json
+
+RECORD = "run.json"
+MADE = ("model", "adapter")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: the profile with its seed, its folder, and the key of what it is made from."""
+
+    profile: Profile
+    folder: Path
+    key: str
+
+    @property
+    def finished(self) -> bool:
+        record = read_json(self.folder / RECORD, {})
+        if record.get("key") != self.key:
+            return False
+        paths = {self.folder / name: digest for name, digest in record["outputs"].items()}
+        return all(path.exists() and sha256(path) == digest for path, digest in paths.items())
+
+
+def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[Run]:
+    """The runs of a profile, the main seed's first. Removes what is outdated: models of other settings,
+    examples or ``code``, and runs of seeds that are no longer listed; checkpoints stay, for resuming."""
+    runs = [
+        Run(of_seed, place, train.run_key(of_seed, corpus, code))
+        for of_seed, place in zip(profile.for_seeds(), seed_folders(profile, folder).values(), strict=True)
+    ]
+    for left in set((folder / "seeds").glob("*")) - {run.folder for run in runs}:
+        shutil.rmtree(left)
+    for run in runs:
+        if not run.finished:
+            (run.folder / RECORD).unlink(missing_ok=True)
+            for name in MADE:
+                shutil.rmtree(run.folder / name, ignore_errors=True)
+    return runs
+
+
+def train_all(runs: list[Run], mixed: Mixture, code: str = "") -> Backbone:
+    """Make what is not finished; returns the main run's model, its adapter merged."""
+    for number, run in enumerate(runs[1:], 2):
+        print(f"seed {run.profile.seed}, {number}/{len(runs)}", flush=True)
+        if run.finished:
+            print("  finished before")
+        else:
+            trained(run, mixed, code)
+    if len(runs) > 1:
+        print(f"seed {runs[0].profile.seed}, the main one", flush=True)
+    return trained(runs[0], mixed, code)
+
+
+def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
+    """The model of a run, its adapter merged: trained and exported now, or read if it is finished."""
+    profile, folder = run.profile, run.folder
+    if run.finished:
+        return backbones.load(backbones.exported(profile.backbone, folder), profile.seed)
+    base = backbones.load(profile.backbone, profile.seed)
+    model = train.train(profile, base, mixed.examples, folder, code)
+    if profile.train.method != "full":
+        export.export_adapter(model, folder / "adapter")
+    merged = backbones.merge_lora(model)
+    steps = train.steps_of(profile.train, mixed.examples)
+    card = export.model_card(profile, mixed.about, steps)
+    export.export(merged, folder / "model", profile.backbone.pooling, profile.train.instruction, card)
+    outputs = [p for name in MADE for p in sorted((folder / name).rglob("*")) if p.is_file()]
+    outputs.append(folder / "log.jsonl")
+    record = {
+        "key": run.key, "seed": profile.seed, "steps": steps, "base": base.source,
+        "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in outputs},
+    }  # fmt: skip
+    write_json(folder / RECORD, record)
+    return merged
