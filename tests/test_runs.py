@@ -45,7 +45,7 @@ def test_an_override_of_the_seed_is_not_overruled_by_the_list():
 
 
 def test_a_seed_is_listed_once():
-    with pytest.raises(ProfileError, match="seeds.*every seed once"):
+    with pytest.raises(ProfileError, match=r"seeds.*every seed once"):
         profile.load("laptop", "seeds=[1,1]")
 
 

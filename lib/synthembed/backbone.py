@@ -155,6 +155,8 @@ def _from_gguf(path: Path) -> Path:
 class TokenContract:
     """ids = [bos, if the base has one] + text ids, cut to fit + eos, put there by our own code.
 
+    An encoder's [cls] and [sep] stand for bos and eos where its tokenizer has no eos.
+
     A tokenizer's own special tokens are never used: with transformers >= 5 the released
     e5-mistral tokenizer drops ``</s>`` and last-token pooling reads the wrong vector.
     """
@@ -165,12 +167,14 @@ class TokenContract:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> TokenContract:
-        if tokenizer.eos_token_id is None:
-            raise BackboneError(
-                "the tokenizer has no eos token, and the embedding is read at eos (Sec. 3.2): "
-                "set tokenizer.eos_token in the base model's folder"
-            )
-        return cls(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        if tokenizer.eos_token_id is not None:
+            return cls(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+            return cls(tokenizer, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        raise BackboneError(
+            "the tokenizer has no eos token, and the embedding is read at eos (Sec. 3.2): "
+            "set tokenizer.eos_token in the base model's folder"
+        )
 
     def ids(self, texts: list[str], max_length: int) -> list[list[int]]:
         """Token ids of each text, at most ``max_length`` with bos and eos."""
@@ -210,6 +214,19 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def check_length(self, max_length: int) -> None:
+        """Raise if the base has learned positions, as BERT has, and fewer than ``max_length``."""
+        embeddings = getattr(self.model, "embeddings", None)
+        table = getattr(embeddings, "position_embeddings", None)
+        if table is None:
+            return
+        first = getattr(embeddings, "padding_idx", -1) + 1  # RoBERTa's positions begin after the pad token's
+        if max_length > table.num_embeddings - first:
+            raise BackboneError(
+                f"max_length = {max_length}, but {self.source.get('model')} has positions for "
+                f"{table.num_embeddings - first} tokens: lower train.max_length and evaluate.max_length"
+            )
 
     def matrix_parameters(self) -> int:
         """N of the 2N / 4N / 6N cost model: parameters that every token is multiplied with."""
@@ -263,6 +280,8 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
             "Give a hub id that can be reached, a local folder with safetensors, "
             f"or one of {', '.join(n for n, w in EMBEDDED.items() if w.member.endswith('.gguf'))}."
         ) from None
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # a BERT's layer over [cls], which no vector of ours reads
     keep_layers(model, settings.layers)
     model.config.use_cache = False
     name = settings.model
@@ -273,13 +292,14 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
 
 
 def keep_layers(model: nn.Module, layers: int | None) -> None:
-    """Keep the first ``layers`` of a decoder, in place; the final norm stays."""
+    """Keep the first ``layers`` of a decoder or encoder, in place; a final norm stays."""
     if layers is None:
         return
-    have = len(model.layers)
+    owner, name = (model, "layers") if hasattr(model, "layers") else (model.encoder, "layer")
+    have = len(getattr(owner, name))
     if layers > have:
         raise BackboneError(f"backbone.layers = {layers}, but the base has {have}: choose 1 to {have}")
-    model.layers = model.layers[:layers]
+    setattr(owner, name, getattr(owner, name)[:layers])
     model.config.num_hidden_layers = layers
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:layers]

@@ -111,6 +111,7 @@ class Encoder:
     prefixes: OrderedDict = field(default_factory=OrderedDict, repr=False)
 
     def __post_init__(self):
+        self.backbone.check_length(self.max_length)
         if self.padding is None and not packed.supports(self.backbone.model):
             self.padding = "right"
 
@@ -237,13 +238,15 @@ def row_vectors(
 ) -> torch.Tensor:
     """Vectors (rows, dim) of rows of ids, in one forward pass; differentiable, so training uses it too.
 
-    With a ``prefix``, ``rows`` are the ids after it. With ``padding`` (a side) rows are padded.
+    With a ``prefix``, ``rows`` are the ids after it. With ``padding`` (a side; for decoders also the
+    left) rows are padded.
     """
     model = backbone.model
     if padding:
         ids, mask = pad(rows, backbone.contract.eos, backbone.device, padding)
-        positions = (mask.cumsum(1) - 1).clamp_min(0)
-        hidden = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        # Padded on the right, positions are the model's own; an encoder's may begin at another number.
+        places = {"position_ids": (mask.cumsum(1) - 1).clamp_min(0)} if padding == "left" else {}
+        hidden = model(input_ids=ids, attention_mask=mask, use_cache=False, **places)
         return pool(hidden.last_hidden_state, mask, pooling)
     if pooling == "last":
         return packed.forward(model, rows, prefix, ends=True)

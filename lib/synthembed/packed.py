@@ -83,6 +83,7 @@ def supports(model: nn.Module) -> bool:
     return (
         getattr(base, "_supports_attention_backend", False)
         and base.config._attn_implementation in ("sdpa", NAME)  # another one was asked for
+        and all(m.is_causal for m in base.modules() if hasattr(m, "is_causal"))  # rows look back only
         and hasattr(base, "layers")
         and hasattr(base, "rotary_emb")
         and rope.get("rope_type", "default") not in BATCH_DEPENDENT_ROPE

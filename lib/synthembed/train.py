@@ -113,6 +113,7 @@ def fine_tune(
 
 def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, torch.nn.Parameter]]:
     """The model as it is trained (LoRA, on a 4-bit base, all weights; sharded), and what is trained."""
+    backbone.check_length(profile.train.max_length)
     if profile.train.method == "full":
         if backbone.model.dtype in (torch.float16, torch.bfloat16):
             backbone.model.float()  # small steps would be lost in 16 bits; the products are autocast
