@@ -1,8 +1,11 @@
 """Ablations: what they fill, their runs, and what is skipped."""
 
+import json
+
 import pytest
 from synthembed import ablations, profile
 from synthembed.profile import ProfileError
+from test_training import CORPUS
 
 
 def planned(*rows: dict) -> profile.Profile:
@@ -24,3 +27,58 @@ def test_shipped_ablations_fill_rows_that_the_paper_has(name):
 def test_what_the_paper_does_not_have_cannot_be_filled(fills, said):
     with pytest.raises(ProfileError, match=said):
         ablations.check(planned({"id": "a", "fills": fills}))
+
+
+@pytest.fixture
+def two_rows(tiny_folder):
+    """A plan of two rows, the second of which no code has heard of, for two seeds each."""
+    return profile.Profile(
+        name="x", seeds=[0, 1], backbone={"model": str(tiny_folder)},
+        train={"batch_size": 4, "max_length": 128, "max_steps": 2, "gradient_checkpointing": False},
+        evaluate={"benchmarks": ["embedded"], "tasks": ["EmbeddedSTSDialogue", "EmbeddedSTSGeneral"],
+                  "max_length": 128},
+        ablations={"rows": [{"id": "default"}, {"id": "warmer", "set": {"train.temperature": 0.5}}]},
+    )  # fmt: skip
+
+
+def test_a_row_is_a_complete_run_for_each_seed_and_a_finished_one_is_read(two_rows, tmp_path, monkeypatch):
+    jobs = ablations.plan(two_rows, CORPUS, tmp_path)
+    places = ["default", "default/seeds/1", "warmer", "warmer/seeds/1"]
+    assert [j.folder.relative_to(tmp_path).as_posix() for j in jobs] == places
+    rows = ablations.run(jobs)
+    assert {(r["system"], r["seed"]) for r in rows} == {(s, n) for s in ("default", "warmer") for n in (0, 1)}
+    for job in jobs:
+        record = json.loads((job.folder / "stage.json").read_text())
+        assert record["status"] == "done" and record["seed"] == job.profile.seed
+        assert (job.folder / "log.jsonl").exists() and (job.folder / "data.json").exists()
+    written = ablations.scores(two_rows, rows)
+    assert set(written["intervals"]) == {"warmer"} and written["intervals"]["warmer"]["seeds"] == 2
+    (jobs[3].folder / "log.jsonl").unlink()  # that run alone is made again
+    made = []
+    monkeypatch.setattr(ablations, "one", lambda job, real=ablations.one: made.append(job.key) or real(job))
+    assert ablations.run(ablations.plan(two_rows, CORPUS, tmp_path)) == rows
+    assert made == [jobs[3].key]
+
+
+def test_a_delta_is_taken_from_the_row_that_is_named():
+    plan = planned({"id": "a"}, {"id": "b"}, {"id": "c", "against": "b"})
+    rows = [
+        {
+            "system": s,
+            "task": t,
+            "category": "STS",
+            "score": x + n,
+            "seed": 0,
+            "language": "en",
+            "metric": "m",
+        }
+        for s, x in (("a", 10), ("b", 20), ("c", 50))
+        for n, t in enumerate(("t", "u"))
+    ]
+    found = ablations.scores(plan, rows)["intervals"]
+    assert found["c"]["against"] == "b" and found["c"]["delta"] == 30 and found["b"]["delta"] == 10
+
+
+def test_a_row_against_one_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="'a' is against 'b', which is none of"):
+        planned({"id": "a", "against": "b"})

@@ -8,9 +8,12 @@ import torch
 from synthembed import backbone as backbones
 from synthembed import profile, runs
 from synthembed.encoder import Encoder
+from synthembed.labelled import Mixture
 from synthembed.profile import ProfileError
 from synthembed.provenance import seed_folders
 from test_training import CORPUS, tiny
+
+MIXED = Mixture(CORPUS, {"setting": "synthetic", "examples": len(CORPUS), "sets": {}})
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def make_all(plan, folder, code="") -> list[int]:
     """Seeds that were trained now."""
     listed = runs.plan(plan, CORPUS, folder, code)
     unfinished = [r.profile.seed for r in listed if not r.finished]
-    runs.train_all(listed, CORPUS, code)
+    runs.train_all(listed, MIXED, code)
     return unfinished
 
 
@@ -87,7 +90,7 @@ def test_a_damaged_run_is_not_taken_for_a_finished_one(settings, tmp_path, name)
 
 def test_a_finished_run_is_read_as_it_was_trained(settings, tmp_path):
     plan = runs.plan(settings([0]), CORPUS, tmp_path)
-    made, read = (runs.train_all(plan, CORPUS) for _ in range(2))
+    made, read = (runs.train_all(plan, MIXED) for _ in range(2))
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 2
     first, again = made.model.state_dict(), read.model.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -1,21 +1,51 @@
-"""Ablations as data (Table 5): each row is a set of overrides, a complete training and evaluation."""
+"""Ablations as data (Tables 5, 7): each row is a set of overrides, a complete training and evaluation.
+
+A row is trained once for each of its seeds, in ``rows/<id>/`` and ``rows/<id>/seeds/<n>/``; each of
+these runs has a ``stage.json`` of its own, goes on where it was interrupted, and is not made again as
+long as its settings, examples, code and packages are the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import backbone as backbones
-from . import evaluate, labelled, paper, train
+from . import evaluate, labelled, paper, train, variance
 from .examples import Example
+from .labelled import Mixture
 from .profile import Ablation, Profile, ProfileError
-from .provenance import write_json
+from .progress import Progress
+from .provenance import code_of, read_json, seed_folders, write_json
 from .scores import averages
 
-SECTIONS = ("seed", "data", "backbone", "lora", "train", "evaluate")
+SECTIONS = ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and evaluation: a row of the profile under one of its seeds."""
+
+    row: Ablation
+    profile: Profile
+    mixed: Mixture
+    folder: Path
+    code: str
+
+    @property
+    def key(self) -> str:
+        """What the run is made from."""
+        trained = train.run_key(self.profile, self.mixed.examples, self.code)
+        return hashlib.sha256(f"{self.profile.hash(*SECTIONS)}/{trained}".encode()).hexdigest()[:16]
+
+    def finished(self) -> list[dict] | None:
+        """Its rows for scores.json, if it was made from the same before."""
+        record = read_json(self.folder / "stage.json", {})
+        done = record.get("key") == self.key and record["status"] == "done"
+        return record["rows"] if done and (self.folder / "log.jsonl").exists() else None
 
 
 def check(profile: Profile) -> None:
@@ -32,55 +62,86 @@ def check(profile: Profile) -> None:
                 )
 
 
-def run(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[dict]:
-    """Rows for scores.json of every ablation of the profile; ``corpus`` is the synthetic data, which each
-    row's ``data.setting`` mixes with labelled sets.
-
-    A row that was finished with the same settings, corpus and ``code`` is read, not run.
-    """
+def plan(profile: Profile, corpus: list[Example], folder: Path) -> list[Job]:
+    """The runs of all rows, seed by seed; ``corpus`` is the synthetic data, which each row's
+    ``data.setting`` mixes with labelled sets, once for all rows with the same data."""
     check(profile)
-    rows = []
-    for number, row in enumerate(profile.ablations.rows, 1):
-        print(f"ablation {number}/{len(profile.ablations.rows)}: {row.id}", flush=True)
+    code, jobs, mixtures = code_of("train", "evaluate"), [], {}
+    for row in profile.ablations.rows:
         settings = profile.with_overrides(profile.ablations.set | row.set)
-        mixed = labelled.mixture(settings, corpus)
-        rows += one(row, settings, mixed.examples, folder / row.id, code)
-        mixed.write(folder / row.id)
-    return rows
+        data = settings.hash("data")
+        if data not in mixtures:
+            mixtures[data] = labelled.mixture(settings, corpus)
+        places = seed_folders(settings, folder / row.id).values()
+        jobs += [
+            Job(row, of_seed, mixtures[data], place, code)
+            for of_seed, place in zip(settings.for_seeds(), places, strict=True)
+        ]
+    return jobs
 
 
-def one(row: Ablation, profile: Profile, corpus: list[Example], folder: Path, code: str) -> list[dict]:
-    """Train and evaluate one ablation in ``folder``; its stage.json says what it was made from."""
-    made_from = _key(profile, corpus, code)
-    record_path = folder / "stage.json"
-    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
-    if record.get("key") != made_from:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_json(record_path, {"key": made_from, "status": "running"})
-    elif record["status"] == "done" and (folder / "log.jsonl").exists():
-        print(f"  finished before: {averages(record['rows'])['Avg']:.1f}")
-        return record["rows"]
+def run(jobs: list[Job]) -> list[dict]:
+    """Rows for scores.json of all jobs. One that was finished before is read, not run."""
+    found = [job.finished() for job in jobs]
+    progress, done = Progress("ablations", "runs", every=0), 0
+    for number, job in enumerate(jobs):
+        if found[number] is None:
+            print(f"{job.row.id}, seed {job.profile.seed}", flush=True)
+            found[number] = one(job)
+            done += 1
+            progress(done, done + sum(rows is None for rows in found), _result(job, found[number]))
+        else:
+            print(_result(job, found[number]) + ", finished before", flush=True)
+    return [row for rows in found for row in rows]
+
+
+def one(job: Job) -> list[dict]:
+    """Train and evaluate one job in its folder; its stage.json says what it was made from."""
+    profile, folder = job.profile, job.folder
+    begin = {"key": job.key, "status": "running", "id": job.row.id, "seed": profile.seed}
+    if read_json(folder / "stage.json", {}).get("key") != job.key:
+        for name in ("mteb", "pretraining", "checkpoints"):  # below it lie runs of other seeds
+            shutil.rmtree(folder / name, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "log.jsonl").unlink(missing_ok=True)
+        write_json(folder / "stage.json", begin)
     started = time.time()
     base = backbones.load(profile.backbone, profile.seed)
-    model = backbones.merge_lora(train.train(profile, base, corpus, folder, code))
-    subject = evaluate.subject(profile, model, f"synthembed/{row.id}", made_from)
+    model = backbones.merge_lora(train.train(profile, base, job.mixed.examples, folder, job.code))
+    subject = evaluate.subject(profile, model, f"synthembed/{job.row.id}", job.key)
     tasks = evaluate.tasks_of(profile.evaluate)
-    rows = evaluate.run_benchmarks(subject, tasks, folder / "mteb", row.id)["rows"]
-    write_json(
-        record_path,
-        {
-            "key": made_from,
-            "status": "done",
-            "id": row.id,
-            "settings": profile.model_dump(mode="json", include=set(SECTIONS)),
-            "wall_s": round(time.time() - started, 1),
-            "rows": rows,
-        },
-    )
+    rows = evaluate.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)["rows"]
+    rows = [row | {"seed": profile.seed} for row in rows]
+    job.mixed.write(folder)
+    made = {
+        "settings": profile.model_dump(mode="json", include=set(SECTIONS)), "examples": len(job.mixed.examples),
+        "code": job.code, "wall_s": round(time.time() - started, 1), "rows": rows,
+    }  # fmt: skip
+    write_json(folder / "stage.json", begin | {"status": "done"} | made)
+    for checkpoints in (folder / "checkpoints", folder / "pretraining" / "checkpoints"):
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return rows
 
 
-def _key(profile: Profile, corpus: list[Example], code: str) -> str:
-    trained = train.run_key(profile, corpus, code)
-    return hashlib.sha256(f"{profile.hash(*SECTIONS)}/{trained}".encode()).hexdigest()[:16]
+def _result(job: Job, rows: list[dict]) -> str:
+    average = averages(rows).get("Avg")
+    return f"{job.row.id}, seed {job.profile.seed}: " + (
+        f"Avg {average:.1f}" if average is not None else f"{len(rows)} scores"
+    )
+
+
+def scores(profile: Profile, rows: list[dict]) -> dict:
+    """scores.json: the rows, what each system fills, and the interval of its delta (variance.py).
+
+    A row is compared with the one that it names in ``against``, by default with the first.
+    """
+    listed = profile.ablations.rows
+    pairs = {row.id: row.against or listed[0].id for row in listed}
+    intervals = {}
+    for system, against in pairs.items():
+        if system != against:
+            try:
+                intervals[system] = variance.interval(rows, system, against)
+            except ValueError as error:
+                print(f"no interval: {error}")
+    return {"rows": rows, "fills": {row.id: row.fills for row in listed}, "intervals": intervals}

@@ -23,7 +23,7 @@ from .profile import Evaluate as Settings
 from .profile import Profile
 from .progress import Progress
 from .protocol import PROTOCOLS, SPLITS, MtebEncoder
-from .provenance import read_json, write_json
+from .provenance import read_json, seed_folders, write_json
 from .scores import CATEGORIES
 from .suites import benchmarks
 from .suites.benchmarks import MORE
@@ -225,28 +225,43 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
     "base", "trained", and "static" (the mean of the base's token embeddings) are ours, others peers.
     """
     profile = stage.profile
-    about = profile.evaluate.submission
-    can = lambda task: True  # noqa: E731
-    if system in ("base", "static", "trained"):
-        source = profile.backbone
-        if system == "trained":
-            exported = {"model": str(stage.of("03_train") / "model"), "layers": None}
-            source = source.model_copy(update=exported | {"initialisation": "pretrained"})
-        model = backbones.load(source, profile.seed)
+    if system == "trained":
+        found = {"rows": [], "more": []}
+        for seed, folder in seed_folders(profile, stage.of("03_train")).items():
+            of_seed = _own(stage, system, tasks, folder, seed)
+            for kind in found:
+                found[kind] += [row | {"seed": seed} for row in of_seed[kind]]
+        return found
+    if system in ("base", "static"):
+        return _own(stage, system, tasks)
+    scored, can = peer(system)
+    revision = _revision(stage, {"peer": system})
+    return run_benchmarks(scored, tasks, _folder(stage, system, revision), system, can)
+
+
+def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
+    """Rows of a system of ours; of a trained one, the run of a ``seed`` in ``folder``."""
+    profile, about = stage.profile, stage.profile.evaluate.submission
+    name, source, identity = f"{about.name.partition('/')[0]}/{system}", profile.backbone, {}
+    if folder:
+        source = backbones.exported(source, folder)
+        seen = {*about.training_datasets, *labelled.mteb_tasks(profile.data)}
+        about = about.model_copy(update={"training_datasets": sorted(seen)})
+        name = about.name + (f"-seed-{seed}" if folder != stage.of("03_train") else "")
+        here = (folder / "model").relative_to(stage.folder.parent).as_posix() + "/"
+        identity = {path: digest for path, digest in stage.inputs.items() if path.startswith(here)}
+    model = backbones.load(source, profile.seed)
+    if not folder:
         identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
-        revision = _revision(stage, stage.inputs if system == "trained" else identity)
-        if system == "trained":
-            seen = {*about.training_datasets, *labelled.mteb_tasks(profile.data)}
-            about = about.model_copy(update={"training_datasets": sorted(seen)})
-        name = about.name if system == "trained" else f"{about.name.partition('/')[0]}/{system}"
-        made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
-        described = {"about": about, "date": made, "base": profile.backbone.model}
-        scored = subject(profile, model, name, revision, system == "static", **described)
-    else:
-        scored, can = peer(system)
-        name, revision = system, _revision(stage, {"peer": system})
-    folder = stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
-    return run_benchmarks(scored, tasks, folder, system, can)
+    revision = _revision(stage, identity)
+    made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
+    described = {"about": about, "date": made, "base": profile.backbone.model}
+    scored = subject(profile, model, name, revision, system == "static", **described)
+    return run_benchmarks(scored, tasks, _folder(stage, name, revision), system)
+
+
+def _folder(stage, name: str, revision: str) -> Path:
+    return stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
 
 
 def _revision(stage, identity: dict) -> str:

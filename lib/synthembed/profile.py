@@ -251,6 +251,7 @@ class Ablation(Section):
     id: str
     fills: dict[str, str] = {}  # artefact -> row as published, e.g. table5: w/ mean pool
     set: dict[str, Any] = {}
+    against: str | None = None  # the row that its delta is taken from; None = the first
     note: str = ""
 
 
@@ -264,6 +265,9 @@ class Ablations(Section):
         ids = [r.id for r in v]
         if len(set(ids)) < len(ids):
             raise ValueError(f"ablation ids must differ, got {ids}")
+        for row in v:
+            if row.against is not None and row.against not in ids:
+                raise ValueError(f"ablation {row.id!r} is against {row.against!r}, which is none of {ids}")
         return v
 
 
