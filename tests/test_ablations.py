@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from synthembed import ablations, profile
+from synthembed import ablations, paper, profile
 from synthembed.profile import ProfileError
 from test_training import CORPUS
 
@@ -27,6 +27,23 @@ def test_shipped_ablations_fill_rows_that_the_paper_has(name):
 def test_what_the_paper_does_not_have_cannot_be_filled(fills, said):
     with pytest.raises(ProfileError, match=said):
         ablations.check(planned({"id": "a", "fills": fills}))
+
+
+@pytest.mark.parametrize("name", ["laptop", "paper"])
+def test_table_7_has_an_encoder_and_a_decoder_that_differ_in_pretraining_alone(name):
+    plan = profile.load(name)
+    rows = {r.id: r for r in plan.ablations.rows}
+    settings = {i: plan.with_overrides(plan.ablations.set | r.set) for i, r in rows.items()}
+    for artefact in ("table7", "figure3"):
+        measured = {s for s in paper.systems(artefact) if not s.endswith("delta")}
+        assert {r.fills[artefact] for r in rows.values() if artefact in r.fills} == measured
+    pretrained = [i for i, p in settings.items() if p.pretrain]
+    assert len(pretrained) == 2
+    for i in pretrained:
+        other = settings[rows[i].against]
+        assert other.pretrain is None and settings[i].model_copy(update={"pretrain": None}) == other
+    methods = {settings[rows[i].against].train.method for i in pretrained}
+    assert methods == {"full", "lora"}
 
 
 @pytest.fixture
