@@ -1,5 +1,8 @@
 """What notebook 02 shows: generated text stays text, browsing has a parameter twin, gaps are seen."""
 
+import nbformat
+import pandas as pd
+import papermill
 import pytest
 from synthembed import analysis, figures, generate, profile, widgets
 from synthembed.taxonomy import FAMILIES
@@ -57,3 +60,20 @@ def test_the_funnel_is_drawn_with_its_numbers(tmp_path):
     assert texts == ["1,200", "1,100  (−100)", "1,100"]
     figures.save(figure, tmp_path, "drop_funnel")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png", ".svg"}
+
+
+def test_a_missing_text_is_an_empty_cell():
+    frame = pd.DataFrame({"query": ["q", "r"], "negative": [None, "n"]}).fillna(float("nan"))
+    assert "nan" not in widgets.table(frame) and "<td" in widgets.table(frame)
+
+
+def test_every_figure_of_a_notebook_is_shown(tmp_path):
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python"}}
+    )
+    draw = "figure = figures.drop_funnel([('replies', 3), ('valid', 2)])"
+    notebook.cells = [nbformat.v4.new_code_cell(c) for c in ("from synthembed import figures", draw, draw)]
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[1:]
+    assert [["image/png" in o.get("data", {}) for o in cell.outputs] for cell in done] == [[True], [True]]

@@ -8,6 +8,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
+# A notebook's backend turns interactive when it is loaded. Loaded inside rc_context it would be set back
+# at the context's end, and only the first figure of a notebook would be shown.
+plt.switch_backend(matplotlib.get_backend())
+
 # Okabe and Ito's palette: told apart by readers with any common colour vision, and in grey.
 PAPER, OURS = "#999999", "#0072B2"
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]

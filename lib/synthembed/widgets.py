@@ -12,7 +12,7 @@ def table(frame: pd.DataFrame, rows: int = 5, width: int = 160) -> str:
     """A few rows as an HTML table, cut to ``width`` characters, all text escaped."""
 
     def cell(value) -> str:
-        text = "" if value is None else str(value)
+        text = "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
         text = text if len(text) <= width else text[: width - 1] + "…"
         return f'<td style="text-align:left;vertical-align:top" dir="auto">{html.escape(text)}</td>'
 
