@@ -7,6 +7,8 @@ import html
 import ipywidgets
 import pandas as pd
 
+CELL = "text-align:left;vertical-align:top;padding:2px 8px;line-height:1.4"  # widgets set lines far apart
+
 
 def table(frame: pd.DataFrame, rows: int = 5, width: int = 160) -> str:
     """A few rows as an HTML table, cut to ``width`` characters, all text escaped."""
@@ -14,9 +16,9 @@ def table(frame: pd.DataFrame, rows: int = 5, width: int = 160) -> str:
     def cell(value) -> str:
         text = "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
         text = text if len(text) <= width else text[: width - 1] + "…"
-        return f'<td style="text-align:left;vertical-align:top" dir="auto">{html.escape(text)}</td>'
+        return f'<td style="{CELL}" dir="auto">{html.escape(text)}</td>'
 
-    head = "".join(f'<th style="text-align:left">{html.escape(str(c))}</th>' for c in frame.columns)
+    head = "".join(f'<th style="{CELL}">{html.escape(str(c))}</th>' for c in frame.columns)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in frame.head(rows).itertuples(index=False))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
