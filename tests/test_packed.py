@@ -12,8 +12,10 @@ from synthembed.profile import Lora
 ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
 
 
+@pytest.mark.parametrize("queries", [packed.QUERIES, 4])
 @pytest.mark.parametrize("prefix", [[], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39]])
-def test_states_are_those_of_each_row_alone(style, prefix):
+def test_states_are_those_of_each_row_alone(style, prefix, queries, monkeypatch):
+    monkeypatch.setattr(packed, "QUERIES", queries)
     model = tiny_model(style).double()
     with torch.inference_mode():
         alone = [

@@ -115,4 +115,5 @@ def test_rows_carry_intervals_and_what_they_fill(llama):
     )
     (row,) = passkey.run(plan, llama, "last", passkey.sets_of(plan, llama, 1))
     assert row["fills"] == {"figure5": "s"} and (row["queries"], row["candidates"]) == (3, 5)
+    assert row["candidates_per"] == "length"
     assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 100 and row["low"] < row["high"]

@@ -231,8 +231,11 @@ def figure5(rows: list[dict], published: dict | None = None):
         bounds = [row[k] for k in ("low", "high") if k in row]
         ours.setdefault(row["variant"], []).append((row["length"], row["accuracy"], *bounds))
     curves = {name: tuple(zip(*points, strict=True)) for name, points in ours.items()}
-    count = rows and f", {rows[0]['queries']} queries × {rows[0]['candidates']} candidates"
-    series = [(curves, f"ours{count or ''}")]
+    name = "ours"
+    if rows:
+        same = "the same " if rows[0].get("candidates_per") == "length" else ""
+        name += f", {rows[0]['queries']} queries × {same}{rows[0]['candidates']} candidates"
+    series = [(curves, name)]
     if published:
         paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
         series.insert(0, (paper, "paper (read off the chart)"))
@@ -242,11 +245,13 @@ def figure5(rows: list[dict], published: dict | None = None):
         )
         for axis, (named, title) in zip(axes[0], series, strict=True):
             for n, (name, (x, y, *bounds)) in enumerate(named.items()):
-                shift = 1.03 ** (n - (len(named) - 1) / 2) if bounds else 1  # bars beside one another
+                shift = 1.12 ** (n - (len(named) - 1) / 2) if bounds else 1  # bars beside one another
                 x, style = [v * shift for v in x], {"color": PALETTE[n % 6], "linewidth": 1.3}
                 axis.plot(x, y, marker="osD^v<"[n % 6], markersize=4, label=_powers(name), **style)
                 if bounds:
                     axis.vlines(x, *bounds, alpha=0.45, **style)
+            if named is curves and rows:
+                axis.axhline(100 / rows[0]["candidates"], color=PAPER, linestyle=":", label="chance")
             lengths = sorted({v for values in named.values() for v in values[0]})
             axis.set_xscale("log", base=2)
             axis.set_xticks(lengths, [f"{v // 1024}k" if v >= 1024 else str(v) for v in lengths])

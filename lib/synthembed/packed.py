@@ -34,6 +34,8 @@ NAME = "packed_rows"
 KNOWN_LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"}
 BATCH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
+QUERIES = 256  # of a row, under one mask
+
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -211,32 +213,43 @@ def _grouped(query, key, value, before: KeysValues | None, layout: Layout, windo
             )
         asked, mine = (1, slice(row, row + count)) if ends else (length, of_group)
         q = query[0, :, mine].unflatten(1, (count, asked)).transpose(0, 1)
-        whole = k.shape[2]
-        if asked == 1:  # one token sees everything before it, or its window
-            mask, causal = None, False
-            if window and whole > window:
-                k, v = k[:, :, -window:], v[:, :, -window:]
-        elif whole == length and (window is None or whole <= window):
-            mask, causal = None, True
-        else:
-            form = (length, whole, window)
-            if form not in layout.masks:
-                layout.masks[form] = _mask(*form, q.dtype, q.device)
-            mask, causal = layout.masks[form], False
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scaling,
+        attention = partial(
+            F.scaled_dot_product_attention, dropout_p=dropout, scale=scaling,
             enable_gqa=k.shape[1] != q.shape[1],
         )  # fmt: skip
+        whole = k.shape[2]
+        if asked == 1:  # one token sees everything before it, or its window
+            seen = slice(max(0, whole - window) if window else 0, whole)
+            out = attention(q, k[:, :, seen], v[:, :, seen])
+        elif whole == length and (window is None or whole <= window):
+            out = attention(q, k, v, is_causal=True)
+        else:
+            blocks = []
+            for asks, seen in _blocks(length, whole, window):
+                mask = _mask(asks.stop - asks.start, seen.stop - seen.start, window, layout, q)
+                blocks.append(attention(q[:, :, asks], k[:, :, seen], v[:, :, seen], attn_mask=mask))
+            out = torch.cat(blocks, 2)
         mixed.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed)[None]
 
 
-def _mask(length: int, whole: int, window: int | None, dtype, device) -> torch.Tensor:
-    """(length, whole) additive mask: token i of a row stands at position whole - length + i."""
-    at = torch.arange(whole - length, whole)[:, None]
-    seen = torch.arange(whole)[None]
-    allowed = (seen <= at) if window is None else (seen <= at) & (seen > at - window)
-    return torch.zeros(length, whole, dtype=dtype).masked_fill(~allowed, float("-inf")).to(device)
+def _blocks(length: int, whole: int, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """(queries, keys) that cover a row's last ``length`` of ``whole`` tokens: few queries at a time, with
+    the keys that one of them sees, so that what a mask hides is for the most part not computed."""
+    for start in range(0, length, QUERIES):
+        end, at = min(length, start + QUERIES), whole - length
+        yield slice(start, end), slice(max(0, at + start + 1 - window) if window else 0, at + end)
+
+
+def _mask(queries: int, keys: int, window: int | None, layout: Layout, like: torch.Tensor) -> torch.Tensor:
+    """(queries, keys) additive mask: the last query stands at the last key. Made once for all layers."""
+    form = (queries, keys, window)
+    if form not in layout.masks:
+        at, seen = torch.arange(keys - queries, keys)[:, None], torch.arange(keys)[None]
+        allowed = (seen <= at) if window is None else (seen <= at) & (seen > at - window)
+        mask = torch.zeros(queries, keys, dtype=like.dtype).masked_fill(~allowed, float("-inf"))
+        layout.masks[form] = mask.to(like.device)
+    return layout.masks[form]
 
 
 def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window, scaling, dropout):

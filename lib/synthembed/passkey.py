@@ -186,8 +186,8 @@ def sets_of(settings: LongContext, backbone: Backbone, seed: int) -> list[Passke
 
 
 def run(settings: LongContext, backbone: Backbone, pooling: str, sets: list[Passkeys]) -> list[dict]:
-    """Rows {variant, fills, benchmark, length, queries, candidates, accuracy, low, high} for every
-    variant and length; low and high bound the 95 % interval, in per cent."""
+    """Rows {variant, fills, benchmark, length, queries, candidates, candidates_per, accuracy, low, high}
+    for every variant and length; low and high bound the 95 % interval, in per cent."""
     own = "own passkey data" if settings.candidates_per == "length" else "own passkey data, as in the paper"
     benchmark = own if settings.data == "own" else "personalised passkey"
     variants = settings.variants or [RopeVariant(id="as trained")]
@@ -201,6 +201,7 @@ def run(settings: LongContext, backbone: Backbone, pooling: str, sets: list[Pass
             rows.append(
                 {"variant": variant.id, "fills": variant.fills, "benchmark": benchmark, "length": data.length,
                  "queries": len(data.queries), "candidates": len(data.candidates[0]),
+                 "candidates_per": "length" if len(data.candidates[0]) == len(data.documents) else "query",
                  "accuracy": score, "low": low, "high": high}
             )  # fmt: skip
             progress(len(rows), len(variants) * len(sets), f"{variant.id}, {data.length}: {score:.0f}")
