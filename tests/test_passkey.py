@@ -60,6 +60,15 @@ def test_longembed_form(llama, tmp_path):
     assert [q["text"] for q in queries] == data.queries and len(corpus) == 5
     assert [text[r["doc_id"]] for r in qrels] == [data.documents[i] for i in data.answers]
     assert {d["context_length"] for d in corpus} == {160}
+    assert passkey.read(str(tmp_path), [160]) == [data]
+    plan = SHARED.model_copy(update={"data": str(tmp_path)})
+    (row,) = passkey.run(plan, llama, "last", passkey.sets_of(plan, llama, 1))
+    assert row["benchmark"] == "LongEmbed passkey" and row["candidates"] == 5
+    with pytest.raises(ValueError, match=r"nothing of context_length \[320\]; it has \[160\]"):
+        passkey.read(str(tmp_path), [160, 320])
+    (tmp_path / "qrels.jsonl").write_text(json.dumps({"qid": "160-query0", "doc_id": "another"}) + "\n")
+    with pytest.raises(ValueError, match=r"no document of length 160 answers \['160-query0'"):
+        passkey.read(str(tmp_path), [160])
     with pytest.raises(ValueError, match="candidates_per: length"):
         passkey.write_longembed([passkey.make(OWN, 160, llama, 1)], tmp_path)
 
@@ -107,6 +116,22 @@ def test_the_shared_filler_changes_no_vector(backbone, window, pooling):
     found, expected = encoder.encode_branches(encoder.rows(texts)), plain.encode_rows(plain.rows(texts))
     assert torch.cosine_similarity(found, expected).min() >= 0.99999
     assert torch.allclose(found, expected, atol=1e-4) and encoder.prefixes
+
+
+def test_accuracy_is_what_one_text_at_a_time_gives_and_a_tie_is_a_miss(llama):
+    encoder = Encoder(llama, max_length=999)
+    for plan in (SHARED, OWN):
+        data = passkey.make(plan, 160, llama, 1)
+        queries = encoder.encode(data.queries, "find")
+        right = 0
+        for query, candidates, answer in zip(queries, data.candidates, data.answers, strict=True):
+            alike = {i: float(encoder.encode([data.documents[i]])[0] @ query) for i in candidates}
+            right += max(alike, key=alike.get) == answer
+        assert passkey.accuracy(encoder, data, "find") == pytest.approx(100 * right / 3)
+    easy = passkey.Passkeys(8, ["the cat", "a moon"], ["the cat", "a moon"], [range(2)] * 2, [0, 1])
+    assert passkey.accuracy(encoder, easy, "") == 100
+    same = passkey.Passkeys(8, ["the cat"], ["the cat", "the cat"], [range(2)], [0])
+    assert passkey.accuracy(encoder, same, "") == 0
 
 
 def test_rows_carry_intervals_and_what_they_fill(llama):

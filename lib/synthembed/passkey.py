@@ -21,6 +21,7 @@ from .backbone import Backbone, BackboneError
 from .encoder import Encoder
 from .profile import LongContext, RopeVariant
 from .progress import Progress
+from .replies import read_lines
 from .scores import wilson
 from .taxonomy import seed_of
 
@@ -89,12 +90,15 @@ def _document(name: str, rng: random.Random, length: int, unit: str, backbone: B
 
 
 def read(source: str, lengths: list[int]) -> list[Passkeys]:
-    """The paper's data: a hub dataset, or JSON Lines, of {query, candidates, label, context_length}.
+    """The paper's data: a hub dataset, or JSON Lines, of {query, candidates, label, context_length}. Or
+    LongEmbed's: its hub id, or a folder as ``write_longembed`` writes it.
 
     Raises ValueError if fields or lengths are not there.
     """
     import datasets
 
+    if is_longembed(source):
+        return _read_longembed(source, lengths)
     if source.endswith(".jsonl"):
         rows = datasets.load_dataset("json", data_files=source, split="train")
     else:
@@ -103,13 +107,45 @@ def read(source: str, lengths: list[int]) -> list[Passkeys]:
         raise ValueError(
             f"long_context.data {source}: no field {', '.join(sorted(missing))}; 'own' makes data"
         )
-    found = {length: [r for r in rows if r["context_length"] == length] for length in lengths}
-    if absent := [length for length, of_length in found.items() if not of_length]:
+    return [_of_rows(length, of_length) for length, of_length in _by_length(rows, lengths, source).items()]
+
+
+def is_longembed(source: str) -> bool:
+    return Path(source).is_dir() or source == "dwzhu/LongEmbed"
+
+
+def _by_length(rows, lengths: list[int], source: str) -> dict[int, list[dict]]:
+    found: dict[int, list[dict]] = {}
+    for row in rows:
+        found.setdefault(row["context_length"], []).append(row)
+    if absent := [length for length in lengths if length not in found]:
         raise ValueError(
             f"long_context.data {source}: nothing of context_length {absent}; it has "
-            f"{sorted(set(rows['context_length']))}: set long_context.lengths"
+            f"{sorted(found)}: set long_context.lengths"
         )
-    return [_of_rows(length, of_length) for length, of_length in found.items()]
+    return {length: found[length] for length in lengths}
+
+
+def _read_longembed(source: str, lengths: list[int]) -> list[Passkeys]:
+    import datasets
+
+    if Path(source).is_dir():
+        parts = [read_lines(Path(source) / f"{name}.jsonl") for name in ("queries", "corpus", "qrels")]
+    else:
+        parts = [datasets.load_dataset(source, "passkey", split=n) for n in ("queries", "corpus", "qrels")]
+    queries, corpus = (_by_length(rows, lengths, source) for rows in parts[:2])
+    right = {row["qid"]: row["doc_id"] for row in parts[2]}
+    sets = []
+    for length in lengths:
+        row_of = {document["doc_id"]: i for i, document in enumerate(corpus[length])}
+        asked, texts = queries[length], [document["text"] for document in corpus[length]]
+        if lost := [q["qid"] for q in asked if right.get(q["qid"]) not in row_of]:
+            raise ValueError(f"long_context.data {source}: no document of length {length} answers {lost[:3]}")
+        answers = [row_of[right[q["qid"]]] for q in asked]
+        sets.append(
+            Passkeys(length, [q["text"] for q in asked], texts, [range(len(texts))] * len(asked), answers)
+        )
+    return sets
 
 
 def _of_rows(length: int, rows: list[dict]) -> Passkeys:
@@ -170,12 +206,22 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
 
 
 def accuracy(encoder: Encoder, data: Passkeys, instruction: str) -> float:
-    """Top-1 accuracy in per cent: how often the right document is the most alike of the candidates."""
+    """Top-1 accuracy in per cent: how often the right document is more alike than every other candidate.
+
+    A tie is a miss: the authors' set has the right document always first.
+    """
     queries = encoder.encode(data.queries, instruction)
-    rows = encoder.encode_branches(encoder.rows(data.documents))
-    documents = torch.nn.functional.normalize(rows, dim=-1).numpy()
-    found = [c[int((documents[c] @ q).argmax())] for q, c in zip(queries, data.candidates, strict=True)]
-    return 100 * float(np.mean(np.array(found) == np.array(data.answers)))
+    documents = np.empty((len(data.documents), encoder.dim), np.float32)
+    for rows in dict.fromkeys(data.candidates):  # one query's at a time: 100 documents of 32k tokens
+        part = slice(rows.start, rows.stop)
+        vectors = encoder.encode_branches(encoder.rows(data.documents[part]))
+        documents[part] = torch.nn.functional.normalize(vectors, dim=-1)
+    right = 0
+    for query, rows, answer in zip(queries, data.candidates, data.answers, strict=True):
+        alike = documents[rows.start : rows.stop] @ query
+        at = answer - rows.start
+        right += bool(alike[at] > np.delete(alike, at).max())
+    return 100 * right / len(data.queries)
 
 
 def sets_of(settings: LongContext, backbone: Backbone, seed: int) -> list[Passkeys]:
@@ -189,7 +235,8 @@ def run(settings: LongContext, backbone: Backbone, pooling: str, sets: list[Pass
     """Rows {variant, fills, benchmark, length, queries, candidates, candidates_per, accuracy, low, high}
     for every variant and length; low and high bound the 95 % interval, in per cent."""
     own = "own passkey data" if settings.candidates_per == "length" else "own passkey data, as in the paper"
-    benchmark = own if settings.data == "own" else "personalised passkey"
+    read_from = "LongEmbed passkey" if is_longembed(settings.data) else "personalised passkey"
+    benchmark = own if settings.data == "own" else read_from
     variants = settings.variants or [RopeVariant(id="as trained")]
     rows, progress = [], Progress("passkey", "sets", every=0)
     for variant in variants:

@@ -284,7 +284,7 @@ class LongContext(Section):
     """Personalised passkey retrieval (Sec. 5.2, Figure 5)."""
 
     lengths: list[Positive] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
-    data: str = "own"  # made here; or the paper's set: a hub dataset or a .jsonl file (passkey.read)
+    data: str = "own"  # made here; or the paper's or LongEmbed's: hub id, .jsonl, folder (passkey.read)
     queries: Positive = 50
     candidates: Annotated[int, Field(ge=2)] = 100
     candidates_per: Literal["query", "length"] = "query"  # LongEmbed: length
