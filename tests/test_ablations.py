@@ -96,6 +96,15 @@ def test_a_delta_is_taken_from_the_row_that_is_named():
     assert found["c"]["against"] == "b" and found["c"]["delta"] == 30 and found["b"]["delta"] == 10
 
 
-def test_a_row_against_one_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="'a' is against 'b', which is none of"):
-        planned({"id": "a", "against": "b"})
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"id": "a", "against": "b"}, "'a' is against 'b': name another of"),
+        ({"id": "a", "against": "a"}, "'a' is against 'a': name another of"),
+        ({"id": "../a"}, "should match pattern"),
+        ({"id": "w/o instruction"}, "should match pattern"),
+    ],
+)
+def test_a_row_that_cannot_be_run_or_compared_is_refused(row, said):
+    with pytest.raises(ValueError, match=said):
+        planned(row)

@@ -69,7 +69,7 @@ def plan(profile: Profile, corpus: list[Example], folder: Path) -> list[Job]:
     code, jobs, mixtures = code_of("train", "evaluate"), [], {}
     for row in profile.ablations.rows:
         settings = profile.with_overrides(profile.ablations.set | row.set)
-        data = settings.hash("data")
+        data = settings.hash("data", "analyze")  # labelled texts are filtered as the synthetic ones are
         if data not in mixtures:
             mixtures[data] = labelled.mixture(settings, corpus)
         places = seed_folders(settings, folder / row.id).values()

@@ -248,7 +248,7 @@ class Evaluate(Section):
 class Ablation(Section):
     """A complete run: an id, the overrides that make it, and the rows of the paper that it fills."""
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # names its folder
     fills: dict[str, str] = {}  # artefact -> row as published, e.g. table5: w/ mean pool
     set: dict[str, Any] = {}
     against: str | None = None  # the row that its delta is taken from; None = the first
@@ -266,8 +266,8 @@ class Ablations(Section):
         if len(set(ids)) < len(ids):
             raise ValueError(f"ablation ids must differ, got {ids}")
         for row in v:
-            if row.against is not None and row.against not in ids:
-                raise ValueError(f"ablation {row.id!r} is against {row.against!r}, which is none of {ids}")
+            if row.against is not None and row.against not in set(ids) - {row.id}:
+                raise ValueError(f"ablation {row.id!r} is against {row.against!r}: name another of {ids}")
         return v
 
 

@@ -23,11 +23,6 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 
 
-def intervals(rows: list[dict], against: dict[str, str]) -> dict[str, dict]:
-    """``interval`` for every system of ``against`` (system → the system it is compared with)."""
-    return {system: interval(rows, system, other) for system, other in against.items()}
-
-
 def interval(rows: list[dict], system: str, against: str, resamples: int = RESAMPLES, seed: int = 0) -> dict:
     """The delta in ``Avg`` between two systems of scores.json, with its 95 % interval, in points.
 
