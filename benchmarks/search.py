@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthembed import backbone, evaluate, examples, profile, scores, train
+import pandas as pd
+from synthembed import backbone, evaluate, examples, profile, scores, tables, train
 from synthembed.profile import ROOT
 from synthembed.provenance import read_json, write_json
 
@@ -54,13 +55,12 @@ def trial(changes: dict, corpus: list) -> dict:
 
 def table(trials: list[dict]) -> str:
     """Markdown, the best first."""
-    columns = scores.COLUMNS[::-1]
-    lines = ["| change | steps | seconds | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 3)]
-    for t in sorted(trials, key=lambda t: -t["averages"]["Avg"]):
-        change = ", ".join(f"{k} {v}" for k, v in t["changes"].items()) or "none"
-        values = " | ".join(f"{t['averages'][c]:.1f}" for c in columns)
-        lines.append(f"| {change} | {t['steps']} | {t['seconds']} | {values} |")
-    return "\n".join(lines)
+    rows = [
+        {"change": ", ".join(f"{k} {v}" for k, v in t["changes"].items()) or "none",
+         "steps": t["steps"], "seconds": t["seconds"]} | {c: t["averages"][c] for c in scores.COLUMNS[::-1]}
+        for t in sorted(trials, key=lambda t: -t["averages"]["Avg"])
+    ]  # fmt: skip
+    return tables.markdown(pd.DataFrame(rows))
 
 
 def main(run: str) -> None:

@@ -62,6 +62,11 @@ EMBEDDED = {
 }
 
 
+def original(name: str) -> str:
+    """The hub id of what an embedded model carries; any other name as it is."""
+    return EMBEDDED[name].original if name in EMBEDDED else name
+
+
 def cache_folder() -> Path:
     """Where fetched models live, outside the repository; deleting it costs only a new download."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -15,7 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from tokenizers.processors import TemplateProcessing
 
-from .backbone import EMBEDDED, Backbone, TokenContract
+from .backbone import Backbone, TokenContract, original
 from .encoder import TEMPLATE
 from .profile import Profile
 from .provenance import read_json, write_json
@@ -127,8 +127,7 @@ def export_adapter(trained: Backbone, folder: Path) -> Path:
     ``trained`` has its adapter not merged. Vectors are then read as the card says, bos and eos included.
     """
     config = trained.model.peft_config["default"]
-    wheel = EMBEDDED.get(trained.source["model"])
-    config.base_model_name_or_path = wheel.original if wheel else trained.source["model"]
+    config.base_model_name_or_path = original(trained.source["model"])
     trained.model.save_pretrained(folder, save_embedding_layers=False)
     layers = trained.source.get("layers")
     note = f"Keep the first {layers} layers of the base before loading it.\n" if layers else ""
@@ -174,11 +173,7 @@ def model_card(
     ``rows`` the model's own rows of scores.json.
     """
     template = Environment(loader=PackageLoader("synthembed", "templates"), trim_blocks=True)
-    base = (
-        EMBEDDED[profile.backbone.model].original
-        if profile.backbone.model in EMBEDDED
-        else profile.backbone.model
-    )
+    base = original(profile.backbone.model)
     return template.get_template("model_card.md.jinja").render(
         profile=profile, hash=profile.hash("seed", "data", "backbone", "lora", "train"), base=base, examples=data["examples"],
         sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages(list(rows)) if rows else {},

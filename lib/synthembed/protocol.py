@@ -121,7 +121,6 @@ def model_meta(
     """What mteb's leaderboard wants to know of a model: ``date`` is the day it was made, ``base`` what from."""
     backbone = encoder.backbone
     parameters = list(backbone.model.parameters())
-    wheel = backbones.EMBEDDED.get(base)
     return ModelMeta(
         loader=None,
         name=name,
@@ -141,5 +140,5 @@ def model_meta(
         similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=style != "none",
         training_datasets=set(about.training_datasets),
-        adapted_from=wheel.original if wheel else base,
+        adapted_from=base and backbones.original(base),
     )

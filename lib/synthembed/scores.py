@@ -26,9 +26,7 @@ def averages(rows: list[dict]) -> dict[str, float]:
     the paper, no part in ``Avg``. Categories without a score are left out. Of a system that was
     trained with several seeds, the mean over seeds of each seed's averages.
     """
-    per_seed = averages_by_seed(rows)
-    columns = dict.fromkeys(c for values in per_seed.values() for c in values)
-    return {c: fmean(values[c] for values in per_seed.values() if c in values) for c in columns}
+    return {column: fmean(values) for column, values in _over_seeds(rows).items()}
 
 
 def deviations(rows: list[dict]) -> dict[str, float]:
@@ -37,10 +35,16 @@ def deviations(rows: list[dict]) -> dict[str, float]:
     A column with fewer than two seeds has none. It measures training noise on these tasks, not how
     the system would do on others.
     """
-    per_seed = averages_by_seed(rows)
-    columns = dict.fromkeys(c for values in per_seed.values() for c in values)
-    found = {c: [values[c] for values in per_seed.values() if c in values] for c in columns}
-    return {c: stdev(values) for c, values in found.items() if len(values) > 1}
+    return {column: stdev(values) for column, values in _over_seeds(rows).items() if len(values) > 1}
+
+
+def _over_seeds(rows: list[dict]) -> dict[str, list[float]]:
+    """column → its average under each seed that has it."""
+    found: dict[str, list[float]] = {}
+    for values in averages_by_seed(rows).values():
+        for column, value in values.items():
+            found.setdefault(column, []).append(value)
+    return found
 
 
 def averages_by_seed(rows: list[dict]) -> dict[int | None, dict[str, float]]:
