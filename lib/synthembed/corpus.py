@@ -10,6 +10,7 @@ import pandas as pd
 
 from .examples import Example
 from .filters import detected_language
+from .readers import parquet_rows
 from .replies import read_lines
 from .taxonomy import Family
 
@@ -99,14 +100,7 @@ def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
     if not files:
         raise FileNotFoundError(f"analyze.corpus.source {source!r} holds no .jsonl or .parquet file")
     for file in files:
-        yield file.name, _parquet(file) if file.suffix == ".parquet" else read_lines(file)
-
-
-def _parquet(file: Path) -> Iterator[dict]:
-    import pyarrow.parquet
-
-    for batch in pyarrow.parquet.ParquetFile(file).iter_batches(10_000):
-        yield from batch.to_pylist()
+        yield file.name, parquet_rows(file) if file.suffix == ".parquet" else read_lines(file)
 
 
 def _from_open_synthetic(files) -> Iterator[Example]:

@@ -219,7 +219,7 @@ def _bars_with_gains(axis, kinds: dict[str, dict[str, float]] | None, colors: tu
         ):
             axis.bar(place, value, 0.38, color=color)
         axis.text(
-            n, max(before[column], after[column]) + 2, f"{after[column] - before[column]:+.1f}", ha="center"
+            n, max(before[column], after[column]) + 2, f"{after[column] - before[column]:+z.1f}", ha="center"
         )
     axis.set_xticks(range(len(before)), list(before))
 

@@ -25,10 +25,9 @@ from .mining import Asked, Documents
 from .profile import Data, Profile, Source
 from .provenance import write_json
 from .public_sets import MSMARCO, PUBLIC, PublicSet, locate, wanted
-from .readers import Collection, ReadError, Record, records, text_id
+from .readers import LONGEST, Collection, ReadError, Record, records, text_id
 from .taxonomy import seed_of
 
-LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
 SEARCH_SET = {"public": MSMARCO, "installed": "docstrings"}  # of the settings that name MS-MARCO
 
 

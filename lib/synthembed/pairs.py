@@ -15,9 +15,9 @@ from pathlib import Path
 from .examples import Drops, Example
 from .installed import docstrings, pinned
 from .profile import Pretrain
+from .readers import LONGEST, parquet_rows
 
 INSTRUCTION = "Given a title, retrieve the text that it stands above"
-LONGEST = 4_000  # characters of a body; more than 512 tokens of any script that we train on
 
 
 class PairsError(ValueError):
@@ -69,7 +69,8 @@ def _files(path: Path, settings: Pretrain) -> Iterator[tuple[str, str, str]]:
     if not files or not files[0].exists():
         raise PairsError(f"pretrain.source {settings.source!r}: no .jsonl, .jsonl.gz or .parquet file there")
     for file in files:
-        rows = _parquet(file, settings) if file.suffix == ".parquet" else _json_lines(file)
+        fields = (settings.title, settings.body)
+        rows = parquet_rows(file, fields) if file.suffix == ".parquet" else _json_lines(file)
         for number, row in enumerate(rows, 1):
             yield f"{path.stem}/{file.stem}-{number}", *_fields(row, settings, f"{file.name}, line {number}")
 
@@ -82,15 +83,6 @@ def _json_lines(file: Path) -> Iterator[dict]:
             except json.JSONDecodeError as error:
                 raise PairsError(f"{file.name}, line {number}: not JSON ({error})") from None
             yield row if isinstance(row, dict) else {"": row}
-
-
-def _parquet(file: Path, settings: Pretrain) -> Iterator[dict]:
-    import pyarrow.parquet as pq
-
-    source = pq.ParquetFile(file)
-    wanted = [n for n in (settings.title, settings.body) if n in source.schema_arrow.names]
-    for batch in source.iter_batches(columns=wanted or None):
-        yield from batch.to_pylist()
 
 
 def _hub(settings: Pretrain) -> Iterator[tuple[str, str, str]]:

@@ -28,6 +28,7 @@ ID_KEYS = ("query_id", "_id", "id", "question_id", "qid")
 DOCUMENT_ID_KEYS = ("_id", "docid", "id", "pid")
 HEADERS = {"qid", "pid", "docid", "query-id", "query_id", "id", "_id"}  # first cell of a line of names
 _SEPARATOR = re.compile(r"[\s,]*")
+LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
 JSON_BLOCK = 1 << 20  # characters of a JSON list in memory
 
 
@@ -109,7 +110,7 @@ def rows(file: Path) -> Iterator[tuple[str, dict]]:
     """(place, row) for the rows of a file; never more than a block of it is in memory."""
     kind = Path(file.name.removesuffix(".gz")).suffix
     if kind == ".parquet":
-        yield from _parquet_rows(file)
+        yield from ((f"{file.name}, row {n}", row) for n, row in enumerate(parquet_rows(file), 1))
     elif kind in (".csv", ".tsv"):
         with _open(file) as lines:
             reader = csv.DictReader(lines, delimiter="," if kind == ".csv" else "\t")
@@ -125,12 +126,14 @@ def _open(file: Path):
     return (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="")
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[str, dict]]:
+def parquet_rows(file: Path, columns: Iterable[str] = ()) -> Iterator[dict]:
+    """The rows of a Parquet file, of which ``columns`` alone are read where it has any of them."""
     import pyarrow.parquet
 
-    batches = pyarrow.parquet.ParquetFile(file).iter_batches(4096)
-    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-        yield f"{file.name}, row {number}", row
+    source = pyarrow.parquet.ParquetFile(file)
+    wanted = [name for name in columns if name in source.schema_arrow.names]
+    for batch in source.iter_batches(4096, columns=wanted or None):
+        yield from batch.to_pylist()
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, dict]]:

@@ -56,13 +56,13 @@ def _draw(runs: list[Results], folder: Path) -> dict[str, list[tuple[str, str]]]
     for results in runs:
         for name, draw in {
             "figure2": lambda r=results: r.statistics and figures.figure2(r.statistics),
-            "figure3": lambda r=results: figure3_bars(r) and figures.figure3(figure3_bars(r), stand_ins(r)),
+            "figure3": lambda r=results: (bars := figure3_bars(r)) and figures.figure3(bars, stand_ins(r)),
             "figure5": lambda r=results: (
                 r.passkey and figures.figure5(r.passkey, paper.published()["figure5"])
             ),
             "training": lambda r=results: r.log and figures.loss_curve(r.log),
             "table1": lambda r=results: r.evaluation and figures.category_bars(table1_bars(r), COLUMNS),
-            "table5": lambda r=results: table5_deltas(r) and figures.deltas(table5_deltas(r)),
+            "table5": lambda r=results: (deltas := table5_deltas(r)) and figures.deltas(deltas),
         }.items():
             if figure := draw():
                 file = name if len(runs) == 1 else f"{name}-{results.name}"

@@ -190,9 +190,9 @@ def _delta(row: str, results: Results) -> float | None:
 def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
     """A change in points with its 95 % interval, named as noise if the interval holds 0."""
     if interval is None:
-        return None if delta is None else f"{delta:+.1f}"
-    bounds = "" if interval["low"] is None else f" [{interval['low']:+.1f}, {interval['high']:+.1f}]"
-    return f"{interval['delta']:+.1f}{bounds}" + (", within noise" if interval["within_noise"] else "")
+        return None if delta is None else f"{delta:+z.1f}"
+    bounds = "" if interval["low"] is None else f" [{interval['low']:+z.1f}, {interval['high']:+z.1f}]"
+    return f"{interval['delta']:+z.1f}{bounds}" + (", within noise" if interval["within_noise"] else "")
 
 
 def label(system: str, results: Results) -> str:
