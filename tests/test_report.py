@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -427,6 +428,17 @@ def test_noise_over_the_bound_leaves_a_claim_open():
     }
     assert claims.judge(claim, paired.get)["verdict"] == OPEN
     assert claims.judge(claim, (paired | {"b": Evidence(0, system="other")}).get)["verdict"] == HOLDS
+    rows = [
+        {"system": s, "task": t, "category": c, "score": x, "seed": 0, "language": "en"}
+        for s, scores in (("a", (14, 1, 3)), ("b", (0, 5, 4)))
+        for (t, c), x in zip((("t", "STS"), ("u", "STS"), ("v", "Retr.")), scores, strict=True)
+    ]
+    of_one_stage = {"a": Evidence(6, system="a", rows=rows), "b": Evidence(3, system="b", rows=rows)}
+    assert claims.judge(claim, of_one_stage.get)["verdict"] == OPEN  # three tasks that disagree
+    assert (
+        claims.judge(claim, {n: replace(e, rows=None) for n, e in of_one_stage.items()}.get)["verdict"]
+        == HOLDS
+    )
     budgets = {"a": Evidence(9, budget="{}"), "b": Evidence(0, budget="14 steps")}
     assert claims.judge(claim, budgets.get)["verdict"] == OPEN
 

@@ -16,7 +16,7 @@ from statistics import fmean
 import pandas as pd
 import yaml
 
-from . import measured, paper
+from . import measured, paper, variance
 from .measured import ABLATIONS, EVALUATION, Number, Results
 
 HOLDS, FAILS, OPEN = "holds", "does not", "cannot be judged here"
@@ -34,6 +34,7 @@ class Evidence:
     budget: str | None = None  # of training, if it says anything
     system: str | None = None
     interval: dict | None = None  # of its difference to the system ``against``
+    rows: list[dict] | None = None  # of the ablations it is from: two of them can be paired
 
 
 Find = Callable[[str], Evidence | None]
@@ -115,9 +116,12 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
 
 
 def _noise(left: Evidence, right: Evidence) -> float:
-    """Half the width of the difference's interval if the two were paired, or else of their seeds'."""
+    """Half the width of the difference's interval if the two can be paired, or else of their seeds'."""
     paired = left.interval
-    if paired and paired["low"] is not None and right.system and paired.get("against") == right.system:
+    if not (paired and right.system and paired.get("against") == right.system):
+        both = left.rows is not None and left.rows is right.rows and left.system != right.system
+        paired = variance.interval(left.rows, left.system, right.system) if both else None
+    if paired and paired["low"] is not None:
         return (paired["high"] - paired["low"]) / 2
     return sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
 
@@ -207,7 +211,10 @@ def _of_number(results: Results, number: Number | None) -> Evidence | None:
     interval = (
         results.scores[number.stage].intervals.get(number.system) if number.stage in results.scores else None
     )
-    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget, number.system, interval)
+    rows = results.scores[ABLATIONS].rows if number.stage == ABLATIONS else None
+    return Evidence(
+        number.mean, noise, number.benchmark, number.why is None, budget, number.system, interval, rows
+    )
 
 
 def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:
