@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import papermill
@@ -66,6 +67,23 @@ def test_the_exported_model_gives_our_vectors_for_every_text_of_the_suite(smoke)
         found = theirs.encode(some, prompt_name=name, batch_size=64)
         worst = (expected * found).sum(1)
         assert worst.min() > 0.9999, some[int(worst.argmin())]
+
+
+def test_an_executed_notebook_shows_the_last_line_of_progress(smoke):
+    """And everything else that it printed, in order."""
+    from synthembed import progress
+
+    said = "start\na: 1/3 tasks, 2 tasks/s, ETA 0:02  x\na: 3/3 tasks, 2 tasks/s, ETA 0:00\ntable\n"
+    said += "b: 1/2 steps, 2 steps/s, ETA 0:01\nc: 1/9 steps, 2 steps/s, ETA 0:01\nno: 1/2\nno: 2/2"
+    kept = ["start", "a: 3/3 tasks, 2 tasks/s, ETA 0:00", "table", "b: 1/2 steps, 2 steps/s, ETA 0:01",
+            "c: 1/9 steps, 2 steps/s, ETA 0:01", "no: 1/2", "no: 2/2"]  # fmt: skip
+    assert progress.last_only(said).splitlines() == kept
+    cells = json.loads((smoke / "04_evaluate" / "04_evaluate.ipynb").read_text())["cells"]
+    for outputs in (cell.get("outputs", []) for cell in cells):
+        names = [o.get("name") for o in outputs]
+        assert not any(a == b == "stdout" for a, b in pairwise(names))
+        text = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+        assert progress.last_only(text) == text
 
 
 def test_a_second_run_skips_everything(smoke, capsys):

@@ -19,11 +19,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from . import dropout, products
+from . import lean, products
 from .int8 import Int8Linear
 from .machine import keep_freed_memory
 from .profile import Backbone as Settings
 from .profile import Lora
+
+TEXTS = 1_000  # given to the tokenizer at a time: whole texts, of which most may be cut off
 
 
 class BackboneError(RuntimeError):
@@ -187,12 +189,16 @@ class TokenContract:
         room = max_length - len(head) - 1
         if room < 1:
             raise ValueError(f"max_length {max_length} leaves no room for text beside bos and eos")
-        if not texts:
-            return []
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)[
-            "input_ids"
-        ]
-        return [head + ids[:room] + [self.eos] for ids in encoded]
+        rows = []
+        for start in range(0, len(texts), TEXTS):
+            encoded = self.tokenizer(
+                texts[start : start + TEXTS],
+                add_special_tokens=False,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
+            rows += [head + ids[:room] + [self.eos] for ids in encoded]
+        return rows
 
     def check(self, ids: list[list[int]]) -> None:
         """Raise if a sequence lacks bos or eos; called wherever ids reach a model."""
@@ -291,6 +297,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     model.config.use_cache = False
     name = settings.model
     products.use_in(model)
+    lean.use_in_mlps(model)
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
     return Backbone(model.to(on).eval(), TokenContract.of(tokenizer), origin)
@@ -328,7 +335,7 @@ def add_lora(backbone: Backbone, settings: Lora, seed: int) -> Backbone:
     except ValueError as error:
         raise BackboneError(f"lora.targets {settings.targets}: {error}") from None
     if backbone.device.type == "cpu":
-        dropout.use_in(model)
+        lean.use_in_adapters(model)
         products.use_in(model)
     return Backbone(model, backbone.contract, backbone.source)
 

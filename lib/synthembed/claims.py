@@ -252,5 +252,11 @@ def _data(results: Results, key: str) -> Evidence | None:
 
 
 def _passkey(results: Results, row: str) -> Evidence | None:
-    found = [p["accuracy"] for p in results.passkey if measured.passkey_row(p) == row]
-    return Evidence(fmean(found)) if found else None
+    """Mean over lengths, with half the width of its 95 % interval."""
+    points = [p for p in results.passkey if measured.passkey_row(p) == row]
+    if not points:
+        return None
+    spread = sum(p["accuracy"] * (100 - p["accuracy"]) / p["queries"] for p in points)
+    comparable = all(measured.passkey_why(p) is None for p in points)
+    mean, noise = fmean(p["accuracy"] for p in points), 1.96 * sqrt(spread) / len(points)
+    return Evidence(mean, noise, measured.passkey_benchmark(points[0]), comparable)

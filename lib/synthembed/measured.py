@@ -265,12 +265,21 @@ def _share(results: Results, cell: paper.Cell) -> Number | None:
 def _passkey(results: Results, cell: paper.Cell) -> Number | None:
     for point in results.passkey:
         if passkey_row(point) == cell.row and str(point["length"]) == cell.column:
-            benchmark = point.get("benchmark", "own passkey data")
-            why = paper.benchmarks().get(benchmark, {"why": "a test of this run's own"}).get("why")
-            fewer = f"{point['queries']} queries of {point['candidates']} candidates, 50 of 100 in the paper"
-            why = why or (fewer if point["queries"] < 50 or point["candidates"] < 100 else None)
+            benchmark, why = passkey_benchmark(point), passkey_why(point)
             return Number({None: point["accuracy"]}, benchmark, point["variant"], "06_long_context", why)
     return None
+
+
+def passkey_benchmark(point: dict) -> str:
+    return point.get("benchmark", "own passkey data")
+
+
+def passkey_why(point: dict) -> str | None:
+    """Why a measured point does not compare with Figure 5, or None."""
+    why = paper.benchmarks().get(passkey_benchmark(point), {"why": "a test of this run's own"}).get("why")
+    if why or (point["queries"] >= 50 and point["candidates"] >= 100):
+        return why
+    return f"{point['queries']} queries of {point['candidates']} candidates, 50 of 100 in the paper"
 
 
 def passkey_row(point: dict) -> str | None:

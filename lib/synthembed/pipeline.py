@@ -8,12 +8,14 @@ import os
 import shutil
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import profile as profiles
+from . import progress
 from .profile import ROOT, Profile, ProfileError
 from .provenance import STAGES, stale, write_json
 
@@ -69,8 +71,9 @@ def _kernel_errors_to(file):
 
 
 def _forget_paths(notebook: Path) -> None:
-    """Keep out of the executed copy where it was made (papermill's paths, warnings of packages) and the
-    progress bars that packages draw with widgets, megabytes that show nothing afterwards."""
+    """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
+    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
+    our own progress."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
@@ -80,12 +83,24 @@ def _forget_paths(notebook: Path) -> None:
         data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
         if "outputs" in cell:
-            cell["outputs"] = [
+            cell["outputs"] = _joined([
                 o for o in cell["outputs"]
                 if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
-            ]  # fmt: skip
+            ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _joined(outputs: list[dict]) -> list[dict]:
+    """Printed text that follows on printed text as one output, of progress the last line."""
+    joined = []
+    for printed, group in groupby(outputs, lambda o: o.get("name") == "stdout"):
+        found = list(group)
+        if printed:
+            text = progress.last_only("".join("".join(o["text"]) for o in found))
+            found = [found[0] | {"text": text.splitlines(keepends=True)}]
+        joined += found
+    return joined
 
 
 def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:

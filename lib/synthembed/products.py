@@ -9,12 +9,17 @@ resumed on the same machine repeats itself bit for bit.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+# oneDNN keeps the code that it writes for each shape, of 1,024 shapes by default, and every batch has
+# its own number of tokens: the memory of a process grew with the number of batches it had seen.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 @cache
@@ -34,14 +39,21 @@ def use_onednn() -> bool:
         return False
 
 
+def _fast(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    return single and x.numel() > 0 and use_onednn()
+
+
 def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x (..., in), weight (out, in) of any strides, bias (out) -> (..., out)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def _transposed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def transposed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a^T b for a (tokens, m) and b (tokens, n). oneDNN copies its first operand if it is transposed: that
     is the narrower one (of LoRA's two sides one is a few columns wide)."""
+    if not _fast(a, b):
+        return a.T @ b
     return _onednn(a.T, b.T) if a.shape[1] <= b.shape[1] else _onednn(b.T, a.T).T
 
 
@@ -58,7 +70,7 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _onednn(gradient, weight.T)
         if ctx.needs_input_grad[1]:
-            of_weight = _transposed_product(gradient.flatten(0, -2), x.flatten(0, -2))
+            of_weight = transposed_product(gradient.flatten(0, -2), x.flatten(0, -2))
         if ctx.needs_input_grad[2]:
             of_bias = gradient.flatten(0, -2).sum(0)
         return of_x, of_weight, of_bias
@@ -66,7 +78,7 @@ class _Product(torch.autograd.Function):
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """``F.linear``: x (..., in), weight (out, in) -> (..., out); differentiable once."""
-    if not (x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.numel()):
+    if not _fast(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Product.apply(x, weight, bias)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
+
+LINE = re.compile(r"^(?P<what>.*): [\d,]+/[\d,]+ .* ETA \d+:\d\d")
 
 
 class Progress:
@@ -26,3 +29,15 @@ class Progress:
             f"ETA {int(left // 60)}:{int(left % 60):02d}{'  ' + note if note else ''}",
             flush=True,
         )
+
+
+def last_only(text: str) -> str:
+    """``text`` with the last line alone of each run of lines that one Progress printed."""
+    lines = text.splitlines(keepends=True)
+    whose = [found["what"] if (found := LINE.match(line)) else None for line in lines]
+    following = [*whose[1:], None]
+    return "".join(
+        line
+        for line, mine, other in zip(lines, whose, following, strict=True)
+        if mine is None or mine != other
+    )
