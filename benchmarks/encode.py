@@ -99,7 +99,7 @@ def of_words(count: int, pieces: list[str], rng: random.Random) -> str:
 
 def ours(folder: str) -> Encoder:
     loaded = backbone.load(Backbone(model=folder))
-    tokens = 32_768 if loaded.device.type == "cuda" else 2_048
+    tokens = 32_768 if loaded.device.type == "cuda" else 1_024
     return Encoder(loaded, max_length=MAX_LENGTH, batch_tokens=tokens)
 
 

@@ -41,6 +41,23 @@ def test_encode(tmp_path):
     checked(rows, [f"encode/{n}" for n in names])
 
 
+def test_train(tmp_path, monkeypatch):
+    """Ours and the plain peer in processes of their own; that their losses agree is checked in plain()."""
+    from benchmarks import train
+    from synthembed import backbone
+
+    base, work = tmp_path / "base", tmp_path / "work"
+    work.mkdir()
+    tiny_model("llama").save_pretrained(base)
+    byte_tokenizer("llama").save_pretrained(base)
+    load = backbone.load
+    monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(base))))
+    train.write_corpus(work, 12, train.TINY)
+    rows = [train.plain(train.TINY, str(work)), *train.bound(train.TINY, str(work))]
+    checked(rows, ["train/plain", "train/bound", *(["train/bound-onednn"] if products.use_onednn() else [])])
+    assert "losses agree to" in rows[0]["check"]
+
+
 def test_gpu(capsys):
     from benchmarks import gpu
 

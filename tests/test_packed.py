@@ -107,3 +107,34 @@ def test_the_varlen_kernel_gets_the_rows_windows_and_prefix(monkeypatch):
                 expected = packed.forward(model, ROWS, made, ends)
                 monkeypatch.setattr(packed, "uses_varlen", lambda model: True)
                 assert (found - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("prefix", [[], [1, 30, 31, 32]])
+def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, monkeypatch):
+    """Where oneDNN serves: states, the last ones and gradients without the filling row."""
+    rows = [[1, *range(20, 20 + n), 2] for n in (30, 30, 9, 2)]  # 79 tokens: 80 by five binary digits
+    model, found, lengths = tiny_model(style).double(), {}, []
+    original = packed._run
+    monkeypatch.setattr(
+        packed, "_run", lambda m, r, layout: (lengths.append(layout.lengths), original(m, r, layout))[1]
+    )
+    for filled in (False, True):
+        monkeypatch.setattr(packed.products, "use_onednn", lambda filled=filled: filled)
+        made = packed.prefix_of(model, prefix) if prefix else None
+        states, ends = packed.forward(model, rows, made), packed.forward(model, rows, made, ends=True)
+        assert lengths[-1] == [32, 32, 11, 4, *([1] if filled else [])]
+        model.zero_grad()
+        (states.square().sum() + ends.sum()).backward()
+        found[filled] = [states, ends, model.layers[0].mlp.up_proj.weight.grad.clone()]
+    for plain, filled in zip(*found.values(), strict=True):
+        torch.testing.assert_close(filled, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 32, 33, 79, 1000, 1025, 2047, 4097])
+def test_a_filling_row_is_short(llama, tokens, monkeypatch):
+    monkeypatch.setattr(packed.products, "use_onednn", lambda: True)
+    total = tokens + sum(map(len, packed._filling(llama.model, tokens, 7)))
+    assert tokens <= total <= tokens * 1.0625 and bin(total).rstrip("0").count("1") <= 5
+    assert len(bin(total).removeprefix("0b").rstrip("0")) <= 5
+    monkeypatch.setattr(packed.products, "use_onednn", lambda: False)
+    assert packed._filling(llama.model, tokens, 7) == []

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-ROWS = 512  # queries whose similarities to all documents are in memory at a time
+ROWS = 128  # queries whose similarities to all documents are in memory at a time
 
 
 def info_nce(

@@ -28,6 +28,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from . import products
+
 NAME = "packed_rows"
 # Layers whose parts the last-token shortcut knows; RoPE scalings that depend on the longest row of a
 # batch would make a vector depend on its neighbours.
@@ -103,11 +105,25 @@ def forward(model: nn.Module, rows: list[list[int]], prefix: Prefix | None = Non
     ``rows`` are token ids without the tokens of ``prefix``. With ``ends`` only the state of each
     row's last token is returned, (rows, dim), and only what it needs is computed.
     """
+    count, tokens = len(rows), sum(map(len, rows))
+    rows = [*rows, *_filling(model, tokens, rows[-1][-1])]
     layout = Layout([len(row) for row in rows], prefix or Prefix(), uses_varlen(model), ends=ends)
     hidden = _run(model, rows, layout)
     if ends and len(hidden) != len(rows):  # the last layer is not one that can be cut short
         hidden = hidden[layout.last_tokens(hidden.device)]
-    return hidden
+    return hidden[: count if ends else tokens]
+
+
+def _filling(model: nn.Module, tokens: int, token: int) -> list[list[int]]:
+    """A row of ``token`` that rounds a batch's tokens up to five binary digits (3 % on average at most), or none.
+
+    oneDNN writes code for each shape: without it memory grew with the number of batches.
+    """
+    short = -tokens % (1 << max(0, tokens.bit_length() - 5))
+    parameter = next(model.parameters())
+    if not short or parameter.device.type != "cpu" or not products.use_onednn():
+        return []
+    return [[token] * short]
 
 
 def prefix_of(model: nn.Module, ids: list[int]) -> Prefix:

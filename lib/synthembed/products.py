@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 # oneDNN keeps the code that it writes for each shape, of 1,024 shapes by default, and every batch has
 # its own number of tokens: the memory of a process grew with the number of batches it had seen.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 @cache
