@@ -43,8 +43,9 @@ def test_encode(tmp_path):
 
 def test_train(tmp_path, monkeypatch):
     """Ours and the plain peer in processes of their own; that their losses agree is checked in plain()."""
-    from benchmarks import train
     from synthembed import backbone
+
+    from benchmarks import train
 
     base, work = tmp_path / "base", tmp_path / "work"
     work.mkdir()
