@@ -35,7 +35,7 @@ def last_only(text: str) -> str:
     """``text`` with the last line alone of each run of lines that one Progress printed."""
     lines = text.splitlines(keepends=True)
     whose = [found["what"] if (found := LINE.match(line)) else None for line in lines]
-    following = [*whose[1:], None]
+    following = [*whose, None][1:]
     return "".join(
         line
         for line, mine, other in zip(lines, whose, following, strict=True)
