@@ -148,11 +148,12 @@ def bound(size: Size, folder: str) -> list[dict]:
 
 
 def flat(size: Size, folder: str) -> dict:
-    """Peak memory at one budget from the smallest batch to the largest, two layers, short texts."""
+    """Peak memory of two steps at one budget, from the smallest batch to the largest; two layers, short
+    texts."""
     short = replace(size, layers=2, max_length=min(32, size.max_length))
-    peaks = {b: _peak(*in_turn([Side(folder, "ours", b, short)], 0)) for b in size.flat}
+    peaks = {b: _peak(*in_turn([Side(folder, "ours", b, short)], 1)) for b in size.flat}
     everything = replace(short, graph_tokens=10**9)
-    kept = {b: _peak(*in_turn([Side(folder, "ours", b, everything)], 0)) for b in size.flat[:2]}
+    kept = {b: _peak(*in_turn([Side(folder, "ours", b, everything)], 1)) for b in size.flat[:2]}
     from synthembed import figures
 
     figures.save(figures.memory_by_batch(peaks, kept), ROOT / "results" / "bench", "train_memory")

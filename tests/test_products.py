@@ -1,6 +1,10 @@
 """oneDNN's products are torch's: values, gradients, and where they are used."""
 
 import copy
+import ctypes
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -79,3 +83,34 @@ def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
     finally:
         monkeypatch.undo()
         products.use_onednn.cache_clear()
+
+
+GROWTH = """
+import ctypes, torch
+from synthembed import products
+
+class Heap(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_size_t) for n in "a b c d e f g used free keep".split()]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Heap
+weight = torch.randn(256, 256)
+before = 0
+for rows in range(1, 601):
+    products._onednn(torch.randn(rows, 256), weight)
+    if rows == 100:
+        before = mallinfo().used
+print(mallinfo().used - before)
+"""
+
+
+@needs_onednn
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc")
+def test_memory_does_not_grow_with_the_number_of_shapes():
+    """Neither oneDNN's own cache of shapes nor torch's keeps them all (1,024 each by default)."""
+    grown = {}
+    for name, capacity in (("ours", {}), ("default", {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"})):  # fmt: skip
+        environment = {n: v for n, v in os.environ.items() if not n.endswith("CACHE_CAPACITY")} | capacity
+        done = subprocess.run([sys.executable, "-c", GROWTH], env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+        grown[name] = int(done.stdout.split()[-1])
+    assert grown["ours"] < grown["default"] / 10, grown

@@ -45,9 +45,15 @@ def tiny(**overrides) -> profile.Profile:
     return profile.Profile(name="tiny").with_overrides(changes | overrides)
 
 
+def info_nce(queries, documents, *rest, **options):
+    """The loss of separate queries and documents."""
+    rows = torch.arange(len(queries) + len(documents)).split([len(queries), len(documents)])
+    return contrastive.info_nce(torch.cat([queries, documents]), *rows, *rest, **options)
+
+
 def test_info_nce_is_the_formula():
     queries, documents = torch.randn(3, 5).double(), torch.randn(7, 5).double()
-    loss, metrics = contrastive.info_nce(queries, documents, torch.tensor([2, 0, 6]), 0.02)
+    loss, metrics = info_nce(queries, documents, torch.tensor([2, 0, 6]), 0.02)
     cosine = F.cosine_similarity(queries[:, None], documents[None], dim=-1)
     phi = (cosine / 0.02).exp()
     expected = -(phi[[0, 1, 2], [2, 0, 6]] / phi.sum(1)).log().mean()
@@ -60,7 +66,7 @@ def test_masking_takes_out_known_positives_and_nothing_else():
     positives = ["p1", "p2", "p3"]
     documents = ["p1", "p2", "p3", "n", "r"]
     mask = contrastive.excluded_pairs(queries, positives, documents, [0, 1, 2])
-    assert mask.tolist() == [
+    assert mask.to_dense().tolist() == [
         [False, True, False, False, False],
         [True, False, False, False, False],
         [False, False, False, False, True],
@@ -94,7 +100,7 @@ def plain(model: Backbone, batch: batches.Batch, settings) -> tuple[float, dict]
     vectors = F.normalize(torch.cat(vectors), dim=1)
     logits = vectors[batch.query_rows] @ vectors[batch.document_rows].T / settings.temperature
     if batch.excluded is not None:
-        logits = logits.masked_fill(batch.excluded, -torch.inf)
+        logits = logits.masked_fill(batch.excluded.to_dense(), -torch.inf)
     loss = F.cross_entropy(logits, batch.positives)
     loss.backward()
     return loss.item(), taken(model)
@@ -211,6 +217,23 @@ def test_gradients_in_half_precision_are_near_those_in_float32(llama, kind, meth
     assert ("gradient_scale" in results[1][2]) == (kind == "float16")
 
 
+def test_the_loss_of_vectors_in_half_precision_is_computed_in_float32():
+    torch.manual_seed(0)
+    rows = torch.randn(24, 8).bfloat16()
+    weight = torch.nn.Parameter(torch.eye(8).bfloat16())
+    wide = rows.float().requires_grad_()
+
+    def loss_of(vectors):
+        first, second = torch.arange(24).chunk(2)
+        return contrastive.info_nce(vectors, first, second, torch.arange(12), 0.02)
+
+    loss, _ = contrastive.cached_backward(lambda chunk: chunk @ weight, rows.split(7), loss_of, keep=1)
+    expected = loss_of(wide)[0]
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(weight.grad.float(), rows.float().T @ wide.grad, rtol=0.05, atol=0.1)
+
+
 def test_a_scale_that_overflows_is_lowered(llama, monkeypatch):
     chosen = tiny(**{"backbone.dtype": "float16", "lora.dropout": 0})
     llama.model.half()
@@ -230,25 +253,52 @@ def test_a_scale_that_overflows_is_lowered(llama, monkeypatch):
     assert tried == [1.0, 2.0**-6] and math.isfinite(metrics["gradient_norm"])
 
 
-def test_the_loss_in_blocks_of_rows_is_the_loss(monkeypatch):
-    torch.manual_seed(0)
-    q, d = torch.randn(23, 6).double().requires_grad_(), torch.randn(40, 6).double().requires_grad_()
-    positives, excluded = torch.randperm(40)[:23], torch.rand(23, 40) < 0.1
-    excluded[torch.arange(23), positives] = False
-    results = []
-    for rows in (1000, 7):
-        monkeypatch.setattr(contrastive, "ROWS", rows)
-        loss, metrics = contrastive.info_nce(q, d, positives, 0.05, excluded, symmetric=True)
-        results.append((loss, *torch.autograd.grad(loss, (q, d)), metrics))
-    for one, other in zip(results[0][:3], results[1][:3], strict=True):
-        assert torch.allclose(one, other, rtol=1e-12)
-    assert results[0][3] == pytest.approx(results[1][3])
+def by_autograd(vectors, queries, documents, positives, temperature, excluded, symmetric):
+    """The loss as it is written down, all cosines at once."""
+    units = F.normalize(vectors, dim=1)
+    cosine = (units[queries] @ units[documents].T) / temperature
+    loss = F.cross_entropy(cosine.masked_fill(excluded, -torch.inf), positives)
+    if symmetric:
+        banned = (positives[:, None] == positives) | excluded[:, positives].T
+        banned.fill_diagonal_(False)
+        back = cosine.T[positives].masked_fill(banned, -torch.inf)
+        loss = (loss + F.cross_entropy(back, torch.arange(len(queries)))) / 2
+    return loss
+
+
+@settings(max_examples=40)
+@given(
+    queries=st.integers(1, 9), more=st.integers(0, 9), symmetric=st.booleans(), sparse=st.booleans(),
+    most=st.sampled_from([1, 40, 10**6]), temperature=st.sampled_from([0.02, 1.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_loss_and_gradient_are_those_of_autograd(queries, more, symmetric, sparse, most, temperature, seed):
+    """In blocks of any size; a text may be query and document, or serve several queries; masks."""
+    torch.manual_seed(seed)
+    vectors = (torch.randn(12, 6).double() * 3).requires_grad_()
+    rows, columns = torch.randint(12, (queries,)), torch.randint(12, (queries + more,))
+    positives = torch.randint(len(columns), (queries,))
+    excluded = torch.rand(queries, len(columns)) < 0.2
+    excluded[torch.arange(queries), positives] = False
+    expected = by_autograd(vectors, rows, columns, positives, temperature, excluded, symmetric)
+    (slope,) = torch.autograd.grad(expected, vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrastive, "SIMILARITIES", most)
+        mask = excluded.to_sparse() if sparse else excluded
+        loss, metrics = contrastive.info_nce(vectors, rows, columns, positives, temperature, mask, symmetric)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
+    (found,) = torch.autograd.grad(loss * 3, vectors, retain_graph=True)
+    assert torch.allclose(found, 3 * slope, rtol=1e-9, atol=1e-12)
+    cosine = F.cosine_similarity(vectors[rows][:, None], vectors[columns][None], dim=2)
+    right = cosine.masked_fill(excluded, -2).argmax(1) == positives
+    assert metrics["accuracy"] == pytest.approx(right.double().mean().item())
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        torch.autograd.grad(loss, vectors)
 
 
 def test_the_symmetric_loss_is_the_mean_of_both_directions():
     torch.manual_seed(0)
     q, d, positives = torch.randn(4, 5), torch.randn(6, 5), torch.tensor([3, 0, 5, 3])
-    loss, _ = contrastive.info_nce(q, d, positives, 0.1, symmetric=True)
+    loss, _ = info_nce(q, d, positives, 0.1, symmetric=True)
     cosine = F.cosine_similarity(q[:, None], d[None], dim=-1) / 0.1
     there = F.cross_entropy(cosine, positives)
     back = cosine.T[positives]

@@ -117,7 +117,7 @@ class Batch:
             bare = [e.query for e in examples]
             self.excluded = excluded_pairs(bare, positives, distinct, self.positives.tolist())
             repeated = len(documents) - len(distinct)
-            self.masked = int(self.excluded.sum()) + repeated * len(examples)
+            self.masked = self.excluded._nnz() + repeated * len(examples)
             documents = distinct
         texts = list(dict.fromkeys(queries + documents))
         rows = backbone.contract.ids(texts, settings.max_length)

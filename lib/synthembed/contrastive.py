@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-ROWS = 128  # queries whose similarities to all documents are in memory at a time
+SIMILARITIES = 2**20  # cosines in memory at a time, whatever the batch
 
 
 def info_nce(
+    vectors: torch.Tensor,
     queries: torch.Tensor,
     documents: torch.Tensor,
     positives: torch.Tensor,
@@ -27,56 +29,117 @@ def info_nce(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """InfoNCE over in-batch and hard negatives, Sec. 3.2: phi = exp(cos / temperature).
 
-    queries (q, dim) and documents (d, dim) need not be normalised; ``positives`` (q,) gives each
-    query's row in ``documents``; ``excluded`` (q, d) is True on documents that are no negatives of a
-    query (other known positives). ``symmetric`` averages with the loss of finding the query by its
-    positive among all queries. Memory for similarities is ROWS x d, whatever q. Returns the mean
-    loss and, for the log, accuracy and similarities.
+    ``vectors`` (n, dim) of all texts need not be normalised; ``queries`` (q,) and ``documents`` (d,)
+    are rows of them; ``positives`` (q,) gives each query's place in ``documents``; ``excluded`` (q, d),
+    dense or sparse, is True on documents that are no negatives of a query (other known positives).
+    ``symmetric`` averages with the loss of finding the query by its positive among all queries.
+
+    The gradient is made along with the loss, so beside it and ``vectors`` no more than SIMILARITIES
+    cosines are in memory; the loss can be differentiated once. Returns the mean loss and, for the log,
+    accuracy and similarities.
     """
-    queries, documents = F.normalize(queries, dim=-1), F.normalize(documents, dim=-1)
-    loss, counts = 0.0, torch.zeros(4, dtype=torch.float64, device=queries.device)
-    for rows in torch.arange(len(queries), device=queries.device).split(ROWS):
-        part, counted = checkpoint(
-            _rows_of_loss, rows, queries, documents, positives, temperature, excluded, symmetric,
-            use_reentrant=False, preserve_rng_state=False,
-        )  # fmt: skip
-        loss, counts = loss + part, counts + counted
+    cosines, directions = _Cosines(vectors, temperature), 2 if symmetric else 1
+    loss, counts = 0.0, torch.zeros(4, dtype=torch.float64, device=vectors.device)
+    rows_at_once = max(1, SIMILARITIES // len(vectors))
+    for some in torch.arange(len(queries), device=vectors.device).split(rows_at_once):
+        own = positives[some]
+        banned = torch.zeros(len(some), len(documents), dtype=torch.bool, device=vectors.device)
+        if excluded is not None:
+            banned |= excluded.index_select(0, some).to_dense()
+        part, cosine = cosines.add(queries[some], documents, own, banned)
+        loss, counts = loss + part, counts + _counted(cosine, own, banned)
+        if symmetric:
+            banned = _no_negatives(some, positives, excluded)
+            loss = loss + cosines.add(documents[own], queries, some, banned)[0]
     right, own, others, pairs = counts.tolist()
     metrics = {
         "accuracy": right / len(queries),
         "positive_similarity": own / len(queries),
         "negative_similarity": others / pairs if pairs else float("nan"),
     }
-    return loss / len(queries), metrics
+    sums = _WithGradient.apply(vectors, loss, cosines.whole_gradient())
+    return sums / (len(queries) * directions), metrics
 
 
-def _rows_of_loss(rows, queries, documents, positives, temperature, excluded, symmetric):
-    """Summed loss of some queries; right answers, sums of similarities, number of negatives."""
-    cosine, own = queries[rows] @ documents.T, positives[rows]
-    banned = torch.zeros_like(cosine, dtype=torch.bool) if excluded is None else excluded[rows]
-    logits = (cosine / temperature).masked_fill(banned, float("-inf"))
-    loss = F.cross_entropy(logits, own, reduction="sum")
-    if symmetric:
-        # A query that shares the positive, or for which it is a known positive, is no negative of it.
-        shared = own[:, None] == positives
-        if excluded is not None:
-            shared |= excluded[:, own].T
-        shared.scatter_(1, rows[:, None], False)
-        back = (documents[own] @ queries.T / temperature).masked_fill(shared, float("-inf"))
-        loss = (loss + F.cross_entropy(back, rows, reduction="sum")) / 2
-    with torch.no_grad():
-        negatives = ~banned.scatter(1, own[:, None], True)
-        counts = torch.stack([
-            (logits.argmax(1) == own).sum(), cosine.gather(1, own[:, None]).sum(dtype=torch.float64),
-            (cosine * negatives).sum(dtype=torch.float64), negatives.sum(),
-        ])  # fmt: skip
-    return loss, counts.double()
+def _no_negatives(some: torch.Tensor, positives: torch.Tensor, excluded: torch.Tensor | None) -> torch.Tensor:
+    """(some, q): queries that share the positive, or for which it is a known one; not the query itself."""
+    shared = positives[some, None] == positives
+    if excluded is not None:
+        shared |= excluded.index_select(1, positives[some]).to_dense().T
+    return shared.scatter_(1, some[:, None], False)
+
+
+def _counted(cosine: torch.Tensor, own: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+    """Right answers, sums of the positives' and the negatives' similarities, number of negatives."""
+    best = cosine.masked_fill(banned, float("-inf")).argmax(1)
+    negatives = ~banned.scatter(1, own[:, None], True)
+    return torch.stack([
+        (best == own).sum(), cosine.gather(1, own[:, None]).sum(dtype=torch.float64),
+        (cosine * negatives).sum(dtype=torch.float64), negatives.sum(),
+    ]).double()  # fmt: skip
+
+
+class _Cosines:
+    """Cross-entropies of the cosines of vectors, some rows at a time, and their summed gradient.
+
+    With norms a and b, d cos(u, v) / du = v / (a b) - cos u / a^2, and the same for v. The first terms
+    of all pairs are summed as products; the second need one number for each vector.
+    """
+
+    def __init__(self, vectors: torch.Tensor, temperature: float):
+        self.vectors, self.temperature = vectors.detach(), temperature
+        self.inverse = 1 / self.vectors.norm(dim=1).clamp_min(1e-12)
+        wanted = vectors.requires_grad and torch.is_grad_enabled()
+        self.gradient = torch.zeros_like(self.vectors) if wanted else None
+        self.along = torch.zeros_like(self.inverse)
+
+    def add(self, rows, columns, answers, banned) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed loss of finding ``answers`` among the ``columns`` not ``banned``; the cosines."""
+        units = self.vectors[rows] * self.inverse[rows, None]
+        cosine = (units @ self.vectors.T).mul_(self.inverse)
+        picked = cosine.index_select(1, columns)
+        logits = (picked / self.temperature).masked_fill_(banned, float("-inf"))
+        loss = F.cross_entropy(logits, answers, reduction="sum")
+        if self.gradient is not None:
+            slope = logits.softmax(1)
+            slope.scatter_add_(1, answers[:, None], slope.new_full((len(rows), 1), -1.0))
+            slope = torch.zeros_like(cosine).index_add_(1, columns, slope.div_(self.temperature))
+            cosine.mul_(slope)
+            self.along += cosine.sum(0)
+            self.along.index_add_(0, rows, cosine.sum(1))
+            slope.mul_(self.inverse)
+            self.gradient.addmm_(slope.T, units)
+            self.gradient.index_add_(0, rows, (slope @ self.vectors).mul_(self.inverse[rows, None]))
+        return loss, picked
+
+    def whole_gradient(self) -> torch.Tensor | None:
+        if self.gradient is not None:
+            self.gradient.addcmul_(self.vectors, (self.along * self.inverse**2)[:, None], value=-1)
+        return self.gradient
+
+
+class _WithGradient(torch.autograd.Function):
+    """A loss whose gradient with respect to the vectors is there already."""
+
+    @staticmethod
+    def forward(ctx, vectors, loss, gradient):
+        ctx.gradient = gradient
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, scale):
+        if ctx.gradient is None:
+            raise RuntimeError("the loss can be differentiated once: compute it again")
+        gradient, ctx.gradient = ctx.gradient, None  # autograd takes it over without a copy
+        return gradient.mul_(scale), None, None
 
 
 def excluded_pairs(
     query_keys: Sequence, positive_keys: Sequence, document_keys: Sequence, positives: Sequence[int]
 ) -> torch.Tensor:
-    """(q, d) mask: documents that are, by text, a known positive of an equal query or the query itself.
+    """Sparse (q, d) mask: documents that are, by text, a known positive of an equal query or the query
+    itself.
 
     A key identifies a text; the query's own positive is never masked.
     """
@@ -86,12 +149,17 @@ def excluded_pairs(
     where: dict = {}
     for column, key in enumerate(document_keys):
         where.setdefault(key, []).append(column)
-    mask = torch.zeros(len(query_keys), len(document_keys), dtype=torch.bool)
-    for row, query in enumerate(query_keys):
-        for key in known[query]:
-            mask[row, where.get(key, [])] = True
-        mask[row, positives[row]] = False
-    return mask
+    pairs = [
+        (row, column)
+        for row, query in enumerate(query_keys)
+        for key in known[query]
+        for column in where.get(key, [])
+        if column != positives[row]
+    ]
+    places = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+    size = (len(query_keys), len(document_keys))
+    ones = torch.ones(len(pairs), dtype=torch.bool)
+    return torch.sparse_coo_tensor(places, ones, size, check_invariants=True).coalesce()
 
 
 def cached_backward(
@@ -105,7 +173,7 @@ def cached_backward(
 ) -> tuple[float, dict]:
     """Accumulate the gradient of ``loss_of(cat(encode(c) for c in chunks))``, chunk by chunk.
 
-    ``encode`` maps a chunk to vectors (n, dim) and may be random (dropout): before each call the
+    ``encode`` maps a chunk of n rows to vectors (n, dim) and may be random (dropout): before each call the
     generators are seeded with the chunk's own of ``seeds``, so a second call repeats the first.
     The graphs of the first ``keep`` chunks stay in memory, so those run forward once (4N operations
     a parameter and token with a frozen base); the others run it twice (6N).
@@ -127,27 +195,40 @@ def cached_backward(
             with torch.set_grad_enabled(with_graph):
                 return encode(chunks[number])
 
-        outputs = [run(n, n < keep) for n in range(len(chunks))]
-        sizes = [len(o) for o in outputs]
-        vectors = torch.cat([o.detach() for o in outputs])
-        outputs[keep:] = []
+        vectors, kept, ends = None, [], list(accumulate(map(len, chunks)))
+        for number, end in enumerate(ends):
+            output = run(number, number < keep)
+            if vectors is None:  # cosines are divided by 0.02: 16 bits are not enough for them
+                half = output.dtype in (torch.float16, torch.bfloat16)
+                wide = torch.float32 if half else output.dtype
+                vectors = output.new_empty(ends[-1], *output.shape[1:], dtype=wide)
+            vectors[end - len(chunks[number]) : end] = output.detach()
+            if number < keep:
+                kept.append(output)
         whole, first = gather(vectors) if gather else (vectors, 0)
-        whole.requires_grad_()
-        loss, metrics = loss_of(whole)
-        loss.backward()
+        del vectors, output
+        loss, gradient, metrics = _slope(loss_of, whole.requires_grad_())
+        del whole
         if largest is not None:
-            top = whole.grad.abs().max().item()
+            top = gradient.abs().max().item()
             metrics["gradient_scale"] = (
                 2.0 ** math.floor(math.log2(largest / top)) if 0 < top < math.inf else 1.0
             )
-            whole.grad *= metrics["gradient_scale"]
-        gradients = whole.grad[first : first + sum(sizes)].split(sizes)
-        for number, gradient in enumerate(gradients):
-            output = run(number, True) if number >= keep else outputs[number]
-            output.backward(gradient.to(output.dtype))
+            gradient *= metrics["gradient_scale"]
+        for number, end in enumerate(ends):
+            output = run(number, True) if number >= keep else kept[number]
+            mine = gradient[first + end - len(output) : first + end]
+            output.backward(mine.to(output.dtype))
             if number < keep:
-                outputs[number] = None  # with ``output`` rebound, frees the chunk's vectors
-    return loss.item(), metrics
+                kept[number] = None  # with ``output`` rebound, frees the chunk's vectors
+    return loss, metrics
+
+
+def _slope(loss_of: Callable, vectors: torch.Tensor) -> tuple[float, torch.Tensor, dict]:
+    """The loss and its gradient; nothing else of its computation outlives this."""
+    loss, metrics = loss_of(vectors)
+    loss.backward()
+    return loss.item(), vectors.grad, metrics
 
 
 def _generators() -> list[int]:

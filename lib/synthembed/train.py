@@ -163,8 +163,8 @@ def backward(
         on = vectors.device
         excluded = None if batch.excluded is None else batch.excluded.to(on)
         return info_nce(
-            vectors[batch.query_rows.to(on)], vectors[batch.document_rows.to(on)],
-            batch.positives.to(on), settings.temperature, excluded, settings.symmetric,
+            vectors, batch.query_rows.to(on), batch.document_rows.to(on), batch.positives.to(on),
+            settings.temperature, excluded, settings.symmetric,
         )  # fmt: skip
 
     mine = batch.share(distributed.rank())
