@@ -144,13 +144,24 @@ def test_averages_weigh_tasks_as_table_1_does():
         {"system": "s", "category": "Retr.", "task": "c", "language": "en", "score": 10.0},
         {"system": "s", "category": "Retr.", "task": "c", "language": "fr", "score": 30.0},
         {"system": "s", "category": "Bitext", "task": "d", "score": 99.0},
+        {"system": "s", "category": "Multil.", "task": "e", "score": 1.0},
     ]
     assert scores.averages(rows) == {
         "STS": 70.0,
         "Retr.": 20.0,
         "Bitext": 99.0,
+        "Multil.": 1.0,
         "Avg": pytest.approx(160 / 3),
     }
+
+
+def test_retrieval_in_several_languages_is_no_part_of_table_1():
+    """As MIRACL (Tables 2 and 6) is none of MTEB's 56 English sets."""
+    found = {t.metadata.name: scores.category(t.metadata.type, len(t.metadata.languages))
+             for t in [*suites.embedded(), mteb.get_task("MIRACLRetrieval"), mteb.get_task("NQ")]}  # fmt: skip
+    assert {n for n, c in found.items() if c == "Multil."} == {"EmbeddedMultilingual", "MIRACLRetrieval"}
+    assert not set(scores.APART) & set(scores.TABLE1)
+    assert found["NQ"] == "Retr." and found["EmbeddedBitext"] == "Bitext"
 
 
 def test_a_system_without_some_category_has_no_average_to_compare():

@@ -24,7 +24,7 @@ from .profile import Profile
 from .progress import Progress
 from .protocol import PROTOCOLS, SPLITS, MtebEncoder
 from .provenance import read_json, seed_folders, write_json
-from .scores import CATEGORIES
+from .scores import category
 from .suites import benchmarks
 from .suites.benchmarks import MORE
 
@@ -181,7 +181,7 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
                     "system": system,
                     "benchmark": benchmark,
                     "task": name if len(result["scores"]) == 1 else f"{name} ({split})",
-                    "category": CATEGORIES.get(task.metadata.type, task.metadata.type),
+                    "category": category(task.metadata.type, len(task.metadata.languages)),
                     "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
                     "metric": metric or task.metadata.main_score,
                     "score": round(100 * score[metric or "main_score"], 3),

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 from . import claims, paper, tables
 from .measured import ABLATIONS, Results, Scores, lookup, of_cell
 from .provenance import write_json
-from .scores import COLUMNS, TABLE1, by_system
+from .scores import APART, COLUMNS, TABLE1, by_system
 from .tables import label, latex, markdown, to_html
 from .verdicts import best, summary, verdicts
 
@@ -192,7 +192,7 @@ def readme_table(results: Results) -> str:
     frame = pd.DataFrame(
         {
             "system": label(system, results),
-            **{c: values.get(c, np.nan) for c in [*COLUMNS, "Bitext"]},
+            **{c: values.get(c, np.nan) for c in [*COLUMNS, *APART]},
         }
         for system, values in by_system_of_equal_tasks(_of_table1(results)).items()
     )
