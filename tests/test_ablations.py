@@ -4,6 +4,7 @@ import json
 
 import pytest
 from synthembed import ablations, paper, profile
+from synthembed.measured import Results, of_cell
 from synthembed.profile import ProfileError
 from test_training import CORPUS
 
@@ -62,19 +63,32 @@ def test_a_row_is_a_complete_run_for_each_seed_and_a_finished_one_is_read(two_ro
     jobs = ablations.plan(two_rows, CORPUS, tmp_path)
     places = ["default", "default/seeds/1", "warmer", "warmer/seeds/1"]
     assert [j.folder.relative_to(tmp_path).as_posix() for j in jobs] == places
-    rows = ablations.run(jobs)
+    measured = ablations.run(jobs)
+    rows = measured["rows"]
     assert {(r["system"], r["seed"]) for r in rows} == {(s, n) for s in ("default", "warmer") for n in (0, 1)}
     for job in jobs:
         record = json.loads((job.folder / "stage.json").read_text())
         assert record["status"] == "done" and record["seed"] == job.profile.seed
         assert (job.folder / "log.jsonl").exists() and (job.folder / "data.json").exists()
-    written = ablations.scores(two_rows, rows)
+    written = ablations.scores(two_rows, **measured)
     assert set(written["intervals"]) == {"warmer"} and written["intervals"]["warmer"]["seeds"] == 2
     (jobs[3].folder / "log.jsonl").unlink()  # that run alone is made again
     made = []
     monkeypatch.setattr(ablations, "one", lambda job, real=ablations.one: made.append(job.key) or real(job))
-    assert ablations.run(ablations.plan(two_rows, CORPUS, tmp_path)) == rows
+    assert ablations.run(ablations.plan(two_rows, CORPUS, tmp_path)) == measured
     assert made == [jobs[3].key]
+
+
+def test_a_row_keeps_its_secondary_metrics(two_rows, tmp_path):
+    """Table 6's recall comes from a row that is measured on more tasks than the others."""
+    only = [{"id": "default", "fills": {"table6": "E5_mistral-7b full"},
+             "set": {"evaluate.tasks": ["EmbeddedMultilingual"], "evaluate.max_length": 32}}]  # fmt: skip
+    plan = two_rows.model_copy(update={"seeds": [0]}).with_overrides({"ablations.rows": only})
+    measured = ablations.run(ablations.plan(plan, CORPUS, tmp_path / "05_ablations" / "rows"))
+    (tmp_path / "05_ablations" / "scores.json").write_text(json.dumps(ablations.scores(plan, **measured)))
+    results = Results(tmp_path)
+    found = {c.id: of_cell(results, c) for c in paper.cells("table6") if c.system == "E5_mistral-7b full"}
+    assert len(found) == 34 and all(n is not None and n.benchmark == "embedded" for n in found.values())
 
 
 def test_a_delta_is_taken_from_the_row_that_is_named():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +42,12 @@ class Job:
         trained = train.run_key(self.profile, self.mixed.examples, self.code)
         return hashlib.sha256(f"{self.profile.hash(*SECTIONS)}/{trained}".encode()).hexdigest()[:16]
 
-    def finished(self) -> list[dict] | None:
-        """Its rows for scores.json, if it was made from the same before."""
+    def finished(self) -> dict[str, list[dict]] | None:
+        """Its ``rows`` and ``more`` for scores.json, if it was made from the same before."""
         record = read_json(self.folder / "stage.json", {})
         done = record.get("key") == self.key and record["status"] == "done"
-        return record["rows"] if done and (self.folder / "log.jsonl").exists() else None
+        made = done and (self.folder / "log.jsonl").exists()
+        return {kind: record[kind] for kind in ("rows", "more")} if made else None
 
 
 def check(profile: Profile) -> None:
@@ -80,8 +82,8 @@ def plan(profile: Profile, corpus: list[Example], folder: Path) -> list[Job]:
     return jobs
 
 
-def run(jobs: list[Job]) -> list[dict]:
-    """Rows for scores.json of all jobs. One that was finished before is read, not run."""
+def run(jobs: list[Job]) -> dict[str, list[dict]]:
+    """``rows`` and ``more`` for scores.json of all jobs. One that was finished before is read, not run."""
     found = [job.finished() for job in jobs]
     progress, done = Progress("ablations", "runs", every=0), 0
     for number, job in enumerate(jobs):
@@ -89,13 +91,13 @@ def run(jobs: list[Job]) -> list[dict]:
             print(f"{job.row.id}, seed {job.profile.seed}", flush=True)
             found[number] = one(job)
             done += 1
-            progress(done, done + sum(rows is None for rows in found), _result(job, found[number]))
+            progress(done, done + sum(scored is None for scored in found), _result(job, found[number]))
         else:
             print(_result(job, found[number]) + ", finished before", flush=True)
-    return [row for rows in found for row in rows]
+    return {kind: [row for scored in found for row in scored[kind]] for kind in ("rows", "more")}
 
 
-def one(job: Job) -> list[dict]:
+def one(job: Job) -> dict[str, list[dict]]:
     """Train and evaluate one job in its folder; its stage.json says what it was made from."""
     profile, folder = job.profile, job.folder
     begin = {"key": job.key, "status": "running", "id": job.row.id, "seed": profile.seed}
@@ -110,28 +112,30 @@ def one(job: Job) -> list[dict]:
     model = backbones.merge_lora(train.train(profile, base, job.mixed.examples, folder, job.code))
     subject = evaluate.subject(profile, model, f"synthembed/{job.row.id}", job.key)
     tasks = evaluate.tasks_of(profile.evaluate)
-    rows = evaluate.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)["rows"]
-    rows = [row | {"seed": profile.seed} for row in rows]
+    scored = evaluate.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
+    scored = {kind: [row | {"seed": profile.seed} for row in rows] for kind, rows in scored.items()}
     job.mixed.write(folder)
     made = {
         "settings": profile.model_dump(mode="json", include=set(SECTIONS)), "examples": len(job.mixed.examples),
-        "code": job.code, "wall_s": round(time.time() - started, 1), "rows": rows,
+        "code": job.code, "wall_s": round(time.time() - started, 1), **scored,
     }  # fmt: skip
     write_json(folder / "stage.json", begin | {"status": "done"} | made)
     for checkpoints in (folder / "checkpoints", folder / "pretraining" / "checkpoints"):
         shutil.rmtree(checkpoints, ignore_errors=True)
-    return rows
+    return scored
 
 
-def _result(job: Job, rows: list[dict]) -> str:
+def _result(job: Job, scored: dict[str, list[dict]]) -> str:
+    rows = scored["rows"]
     average = averages(rows).get("Avg")
     return f"{job.row.id}, seed {job.profile.seed}: " + (
         f"Avg {average:.1f}" if average is not None else f"{len(rows)} scores"
     )
 
 
-def scores(profile: Profile, rows: list[dict]) -> dict:
-    """scores.json: the rows, what each system fills, and the interval of its delta (variance.py).
+def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dict:
+    """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
+    its delta (variance.py).
 
     A row is compared with the one that it names in ``against``, by default with the first.
     """
@@ -144,4 +148,9 @@ def scores(profile: Profile, rows: list[dict]) -> dict:
                 intervals[system] = variance.interval(rows, system, against)
             except ValueError as error:
                 print(f"no interval: {error}")
-    return {"rows": rows, "fills": {row.id: row.fills for row in listed}, "intervals": intervals}
+    return {
+        "rows": rows,
+        "more": list(more),
+        "fills": {row.id: row.fills for row in listed},
+        "intervals": intervals,
+    }
