@@ -31,7 +31,8 @@ def info_nce(
 
     ``vectors`` (n, dim) of all texts need not be normalised; ``queries`` (q,) and ``documents`` (d,)
     are rows of them; ``positives`` (q,) gives each query's place in ``documents``; ``excluded`` (q, d),
-    dense or sparse, is True on documents that are no negatives of a query (other known positives).
+    dense or sparse, on any device, is True on documents that are no negatives of a query (other known
+    positives).
     ``symmetric`` averages with the loss of finding the query by its positive among all queries.
 
     The gradient is made along with the loss, so beside it and ``vectors`` no more than SIMILARITIES
@@ -45,7 +46,7 @@ def info_nce(
         own = positives[some]
         banned = torch.zeros(len(some), len(documents), dtype=torch.bool, device=vectors.device)
         if excluded is not None:
-            banned |= excluded.index_select(0, some).to_dense()
+            banned |= _dense(excluded, 0, some)
         part, cosine = cosines.add(queries[some], documents, own, banned)
         loss, counts = loss + part, counts + _counted(cosine, own, banned)
         if symmetric:
@@ -61,11 +62,16 @@ def info_nce(
     return sums / (len(queries) * directions), metrics
 
 
+def _dense(mask: torch.Tensor, dimension: int, which: torch.Tensor) -> torch.Tensor:
+    """Rows or columns of a mask; a sparse one stays on the CPU, where every operation on it exists."""
+    return mask.index_select(dimension, which.to(mask.device)).to_dense().to(which.device)
+
+
 def _no_negatives(some: torch.Tensor, positives: torch.Tensor, excluded: torch.Tensor | None) -> torch.Tensor:
     """(some, q): queries that share the positive, or for which it is a known one; not the query itself."""
     shared = positives[some, None] == positives
     if excluded is not None:
-        shared |= excluded.index_select(1, positives[some]).to_dense().T
+        shared |= _dense(excluded, 1, positives[some]).T
     return shared.scatter_(1, some[:, None], False)
 
 

@@ -161,10 +161,9 @@ def backward(
 
     def loss_of(vectors):
         on = vectors.device
-        excluded = None if batch.excluded is None else batch.excluded.to(on)
         return info_nce(
             vectors, batch.query_rows.to(on), batch.document_rows.to(on), batch.positives.to(on),
-            settings.temperature, excluded, settings.symmetric,
+            settings.temperature, batch.excluded, settings.symmetric,
         )  # fmt: skip
 
     mine = batch.share(distributed.rank())
