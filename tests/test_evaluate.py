@@ -157,11 +157,15 @@ def test_averages_weigh_tasks_as_table_1_does():
 
 def test_retrieval_in_several_languages_is_no_part_of_table_1():
     """As MIRACL (Tables 2 and 6) is none of MTEB's 56 English sets."""
-    found = {t.metadata.name: scores.category(t.metadata.type, len(t.metadata.languages))
-             for t in [*suites.embedded(), mteb.get_task("MIRACLRetrieval"), mteb.get_task("NQ")]}  # fmt: skip
+    tasks = [*suites.embedded(), *map(mteb.get_task, ("MIRACLRetrieval", "NQ", "CosQA"))]
+    found = {
+        t.metadata.name: scores.category(t.metadata.type, [x for s in t.metadata.hf_subsets_to_langscripts.values() for x in s])
+        for t in tasks
+    }  # fmt: skip
     assert {n for n, c in found.items() if c == "Multil."} == {"EmbeddedMultilingual", "MIRACLRetrieval"}
     assert not set(scores.APART) & set(scores.TABLE1)
-    assert found["NQ"] == "Retr." and found["EmbeddedBitext"] == "Bitext"
+    assert found["NQ"] == found["CosQA"] == "Retr."  # English and Python
+    assert scores.category("Retrieval", ["fra-Latn"]) == "Retr." and found["EmbeddedBitext"] == "Bitext"
 
 
 def test_a_system_without_some_category_has_no_average_to_compare():

@@ -234,6 +234,11 @@ def test_the_loss_of_vectors_in_half_precision_is_computed_in_float32():
     assert torch.allclose(weight.grad.float(), rows.float().T @ wide.grad, rtol=0.05, atol=0.1)
 
 
+def test_a_chunk_must_give_a_vector_for_each_row():
+    with pytest.raises(ValueError, match="3 rows of chunk 0 gave 1 vectors"):
+        contrastive.cached_backward(lambda chunk: chunk[:1], torch.randn(6, 4).split(3), None, keep=0)
+
+
 def test_a_scale_that_overflows_is_lowered(llama, monkeypatch):
     chosen = tiny(**{"backbone.dtype": "float16", "lora.dropout": 0})
     llama.model.half()

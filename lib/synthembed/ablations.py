@@ -46,7 +46,7 @@ class Job:
         """Its ``rows`` and ``more`` for scores.json, if it was made from the same before."""
         record = read_json(self.folder / "stage.json", {})
         done = record.get("key") == self.key and record["status"] == "done"
-        made = done and (self.folder / "log.jsonl").exists()
+        made = done and "more" in record and (self.folder / "log.jsonl").exists()
         return {kind: record[kind] for kind in ("rows", "more")} if made else None
 
 

@@ -15,7 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SIMILARITIES = 2**20  # cosines in memory at a time, whatever the batch
+SIMILARITIES = 2**20  # cosines computed at a time, whatever the batch
 
 
 def info_nce(
@@ -35,13 +35,13 @@ def info_nce(
     positives).
     ``symmetric`` averages with the loss of finding the query by its positive among all queries.
 
-    The gradient is made along with the loss, so beside it and ``vectors`` no more than SIMILARITIES
-    cosines are in memory; the loss can be differentiated once. Returns the mean loss and, for the log,
-    accuracy and similarities.
+    The gradient is made along with the loss, so that beside it and ``vectors`` only a few arrays of
+    SIMILARITIES numbers are in memory; the loss can be differentiated once. All is computed in the
+    vectors' own precision. Returns the mean loss and, for the log, accuracy and similarities.
     """
     cosines, directions = _Cosines(vectors, temperature), 2 if symmetric else 1
     loss, counts = 0.0, torch.zeros(4, dtype=torch.float64, device=vectors.device)
-    rows_at_once = max(1, SIMILARITIES // len(vectors))
+    rows_at_once = max(1, SIMILARITIES // max(len(vectors), len(documents)))
     for some in torch.arange(len(queries), device=vectors.device).split(rows_at_once):
         own = positives[some]
         banned = torch.zeros(len(some), len(documents), dtype=torch.bool, device=vectors.device)
@@ -52,10 +52,10 @@ def info_nce(
         if symmetric:
             banned = _no_negatives(some, positives, excluded)
             loss = loss + cosines.add(documents[own], queries, some, banned)[0]
-    right, own, others, pairs = counts.tolist()
+    right, positive, others, pairs = counts.tolist()
     metrics = {
         "accuracy": right / len(queries),
-        "positive_similarity": own / len(queries),
+        "positive_similarity": positive / len(queries),
         "negative_similarity": others / pairs if pairs else float("nan"),
     }
     sums = _WithGradient.apply(vectors, loss, cosines.whole_gradient())
@@ -97,7 +97,7 @@ class _Cosines:
         self.inverse = 1 / self.vectors.norm(dim=1).clamp_min(1e-12)
         wanted = vectors.requires_grad and torch.is_grad_enabled()
         self.gradient = torch.zeros_like(self.vectors) if wanted else None
-        self.along = torch.zeros_like(self.inverse)
+        self.along = torch.zeros_like(self.inverse)  # of each vector: sum of cosine times slope
 
     def add(self, rows, columns, answers, banned) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed loss of finding ``answers`` among the ``columns`` not ``banned``; the cosines."""
@@ -204,6 +204,8 @@ def cached_backward(
         vectors, kept, ends = None, [], list(accumulate(map(len, chunks)))
         for number, end in enumerate(ends):
             output = run(number, number < keep)
+            if len(output) != len(chunks[number]):
+                raise ValueError(f"{len(chunks[number])} rows of chunk {number} gave {len(output)} vectors")
             if vectors is None:  # cosines are divided by 0.02: 16 bits are not enough for them
                 half = output.dtype in (torch.float16, torch.bfloat16)
                 wide = torch.float32 if half else output.dtype
@@ -213,7 +215,7 @@ def cached_backward(
                 kept.append(output)
         whole, first = gather(vectors) if gather else (vectors, 0)
         del vectors, output
-        loss, gradient, metrics = _slope(loss_of, whole.requires_grad_())
+        loss, gradient, metrics = _loss_and_gradient(loss_of, whole.requires_grad_())
         del whole
         if largest is not None:
             top = gradient.abs().max().item()
@@ -221,6 +223,8 @@ def cached_backward(
                 2.0 ** math.floor(math.log2(largest / top)) if 0 < top < math.inf else 1.0
             )
             gradient *= metrics["gradient_scale"]
+        if len(gradient) > ends[-1]:  # other workers' rows are theirs to use
+            gradient, first = gradient[first : first + ends[-1]].clone(), 0
         for number, end in enumerate(ends):
             output = run(number, True) if number >= keep else kept[number]
             mine = gradient[first + end - len(output) : first + end]
@@ -230,7 +234,7 @@ def cached_backward(
     return loss, metrics
 
 
-def _slope(loss_of: Callable, vectors: torch.Tensor) -> tuple[float, torch.Tensor, dict]:
+def _loss_and_gradient(loss_of: Callable, vectors: torch.Tensor) -> tuple[float, torch.Tensor, dict]:
     """The loss and its gradient; nothing else of its computation outlives this."""
     loss, metrics = loss_of(vectors)
     loss.backward()

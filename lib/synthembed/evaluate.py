@@ -172,16 +172,17 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
     """One row per language subset, scores in percent (contract of scores.json); of the main metric, or
     of another that mteb computed. A task of several splits has its name with the split in brackets.
     """
-    rows = []
+    rows, name = [], task.metadata.name
+    run = {x for scores in result["scores"].values() for score in scores for x in score["languages"]}
+    column = category(task.metadata.type, run)
     for split, scores in result["scores"].items():
-        name = task.metadata.name
         for score in scores:
             rows.append(
                 {
                     "system": system,
                     "benchmark": benchmark,
                     "task": name if len(result["scores"]) == 1 else f"{name} ({split})",
-                    "category": category(task.metadata.type, len(task.metadata.languages)),
+                    "category": column,
                     "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
                     "metric": metric or task.metadata.main_score,
                     "score": round(100 * score[metric or "main_score"], 3),

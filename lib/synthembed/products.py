@@ -20,8 +20,8 @@ from torch.nn import functional as F
 # oneDNN keeps the code that it writes for each shape, and torch keeps what it calls that code with, of
 # 1,024 shapes each by default. Every batch has its own number of tokens and rows: the memory of a
 # process grew with the number of batches it had seen.
-for cached in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(cached, "64")
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "64")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import fmean, stdev
 
 # mteb's task types by the paper's column names (Table 1).
@@ -20,9 +21,11 @@ COLUMNS = [*TABLE1, "Avg"]
 APART = ["Multil.", "Bitext"]  # Tables 2 and 6, and Table 4: no part of Table 1, which is English
 
 
-def category(task_type: str, languages: int) -> str:
-    """The column of a task of ``languages`` languages; retrieval in several has one of its own."""
-    if task_type == "Retrieval" and languages > 1:
+def category(task_type: str, languages: Iterable[str]) -> str:
+    """The column of a task that was run on ``languages`` (as mteb writes them: "fra-Latn", and
+    "python-Code" for code); retrieval in several natural languages has one of its own."""
+    natural = {x.split("-")[0] for x in languages if not x.endswith("-Code")}
+    if task_type == "Retrieval" and len(natural) > 1:
         return APART[0]
     return CATEGORIES.get(task_type, task_type)
 
@@ -30,9 +33,9 @@ def category(task_type: str, languages: int) -> str:
 def averages(rows: list[dict]) -> dict[str, float]:
     """Category means and ``Avg`` over tasks, as Table 1 has them, for the rows of one system.
 
-    A task with several languages counts once, by its mean. Bitext and multilingual retrieval have
-    means of their own and, as in the paper, no part in ``Avg``. Categories without a score are left out. Of a system that was
-    trained with several seeds, the mean over seeds of each seed's averages.
+    A task with several languages counts once, by its mean. Bitext and multilingual retrieval have means
+    of their own and, as in the paper, no part in ``Avg``. Categories without a score are left out. Of a
+    system that was trained with several seeds, the mean over seeds of each seed's averages.
     """
     return {column: fmean(values) for column, values in _over_seeds(rows).items()}
 
