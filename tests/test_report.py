@@ -284,6 +284,19 @@ def block(table: tables.Table, start: str) -> tables.Block:
     return next(b for b in table.blocks if start in b.heading)
 
 
+def test_a_metric_in_place_of_the_papers_has_its_own_name(tmp_path):
+    """The suite's 32 documents a language leave nothing to Recall@100: Recall@3 is not called so."""
+    task = ("trained", "embedded", "EmbeddedMultilingual", "Multil.")
+    data = {
+        "rows": [row(*task, 50.0, metric="ndcg_at_10")],
+        "more": [row(*task, 30.0, metric="recall_at_3")],
+        "fills": {"trained": paper.fills("full")},
+    }
+    published, ours = tables.build("table6", [Results(write_run(tmp_path, data))]).blocks
+    assert {c.split()[0] for c in published.columns} == {"nDCG@10", "Recall@100"}
+    assert {c.split()[0] for c in ours.columns} == {"nDCG@10", "Recall@3"}
+
+
 def test_tables_have_the_papers_rows_and_a_block_of_ours(small):
     table = tables.build("table1", [Results(small)])
     published, ours = table.blocks

@@ -156,8 +156,10 @@ def _measures(artefact: str, benchmark: str, results: Results) -> list[tuple[str
     first = next(paper.cells(artefact)).system
     cells = [c for c in paper.cells(artefact) if c.system == first and benchmark in paper.ways(c)]
     names = ((c, paper.ways(c)[benchmark]) for c in cells)
+    shown = paper.artefacts()[artefact].get("shown_as", {}).get(benchmark, {})
+    metric = {c: shown.get(m := c.keys.get("metric", ""), m) for c in cells}
     return [
-        ("" if c.system == c.row else c.row, c.column if c.system == c.row else c.keys.get("metric", ""), w)
+        ("" if c.system == c.row else c.row, c.column if c.system == c.row else metric[c], w)
         for c, w in names
     ]
 
