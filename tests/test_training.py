@@ -295,7 +295,11 @@ def test_loss_and_gradient_are_those_of_autograd(queries, more, symmetric, spars
     assert torch.allclose(found, 3 * slope, rtol=1e-9, atol=1e-12)
     cosine = F.cosine_similarity(vectors[rows][:, None], vectors[columns][None], dim=2)
     right = cosine.masked_fill(excluded, -2).argmax(1) == positives
+    negatives = cosine[~excluded.scatter(1, positives[:, None], True)]
+    similar = {"positive": cosine.gather(1, positives[:, None]).mean(), "negative": negatives.mean()}
     assert metrics["accuracy"] == pytest.approx(right.double().mean().item())
+    for kind, value in similar.items():
+        assert metrics[f"{kind}_similarity"] == pytest.approx(value.item(), nan_ok=True)
     with pytest.raises(RuntimeError, match="differentiated once"):
         torch.autograd.grad(loss, vectors)
 
