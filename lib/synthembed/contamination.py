@@ -17,6 +17,8 @@ import numpy as np
 from .examples import Example, content_of
 from .filters import LEAST_WORDS, NearDuplicates, hash64, normalised, words
 
+PACKAGE_DATA = ("suites/data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
+
 HERE = Path(__file__).parent
 SUITE = HERE / "suites" / "data"
 

@@ -21,6 +21,8 @@ from .profile import Profile
 from .provenance import read_json, write_json
 from .scores import averages
 
+PACKAGE_DATA = ("templates/model_card.md.jinja",)  # read here, and so part of the code's fingerprint
+
 POOLING = {
     "last": "pooling_mode_lasttoken",
     "mean": "pooling_mode_mean_tokens",

@@ -21,6 +21,8 @@ from .provenance import write_json
 from .replies import GenerationStopped, ReplyStore, read_lines
 from .taxonomy import Family, Item
 
+PACKAGE_DATA = ("recordings/*",)  # read here, and so part of the code's fingerprint
+
 RECORDINGS = Path(__file__).parent / "recordings"
 
 # Reasons among the failures that count no request of ours, and so leave none without an answer.

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def _checkout() -> Path:
+    """The folder that this library was installed from, known by its profiles and notebooks."""
+    places = Path(__file__).resolve().parents
+    return next((p for p in places if (p / "profiles").is_dir() and (p / "notebooks").is_dir()), Path.cwd())
+
+
+ROOT = _checkout()
 PROFILES = ROOT / "profiles"
 
 Settings = TypeVar("Settings", bound=BaseModel)

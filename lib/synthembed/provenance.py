@@ -23,6 +23,8 @@ from pathlib import Path
 from . import profile as profiles
 from .profile import ROOT, Profile, ProfileError
 
+PACKAGE = Path(__file__).parent
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -109,59 +111,67 @@ def code_of(*modules: str) -> str:
     return _hash_of(json.dumps(_versions()), f"from synthembed import {', '.join(modules)}")
 
 
-def _hash_of(text: str, imports: str) -> str:
-    digest, package = hashlib.sha256(text.encode()), Path(__file__).parent
-    for path in sorted(_reached(imports)):
-        read = [path]
-        for pattern in _DATA.get(path.relative_to(package).as_posix(), []):
-            read += sorted(package.glob(pattern))
-        for file in read:
+def _hash_of(text: str, imports: str, package: Path = PACKAGE) -> str:
+    digest = hashlib.sha256(text.encode())
+    for path in sorted(_reached(imports, package)):
+        for file in [path, *_data_of(path)]:
             digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-# Package data that a module reads: a changed prompt or recording is changed code.
-_DATA = {
-    "taxonomy.py": ["prompts/*"],
-    "generate.py": ["recordings/*"],
-    "cost.py": ["prices.yaml"],
-    "report.py": ["templates/*"],
-    "claims.py": ["paper/claims.yaml"],
-    "paper/__init__.py": ["paper/published.json", "paper/artefacts.yaml"],
-    "suites/__init__.py": ["suites/data/**/*.jsonl"],
-    "contamination.py": ["suites/data/**/*.jsonl"],
-}
+def _data_of(module: Path) -> list[Path]:
+    """Package data that a module reads, as its ``PACKAGE_DATA`` says: patterns from the module's folder
+    on. A changed prompt or recording is changed code."""
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PACKAGE_DATA":
+            patterns = ast.literal_eval(node.value)
+            return [file for pattern in patterns for file in _files(module.parent, pattern)]
+    return []
 
 
-def _reached(source: str) -> set[Path]:
-    package = Path(__file__).parent
+def _files(folder: Path, pattern: str) -> list[Path]:
+    while pattern.startswith("../"):
+        folder, pattern = folder.parent, pattern.removeprefix("../")
+    return sorted(folder.glob(pattern))
+
+
+def _reached(source: str, package: Path = PACKAGE) -> set[Path]:
+    """Modules of ours that ``source``, which stands outside the package, imports, and those that they
+    import in turn, with the packages that they lie in."""
     found: set[Path] = set()
 
-    def visit(text: str) -> None:
+    def visit(text: str, inside: tuple[str, ...]) -> None:
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (
-                node.level or (node.module or "").startswith("synthembed")
-            ):
-                base = (node.module or "").removeprefix("synthembed").strip(".")
-                inside = [f"{base}.{a.name}".strip(".") for a in node.names]
-                names = [base, *inside] if base else inside
-            elif isinstance(node, ast.Import):
-                names = [a.name.split(".", 1)[1] for a in node.names if a.name.startswith("synthembed.")]
-            else:
-                continue
-            for name in names:
-                relative = package / name.replace(".", "/")
-                path = (
-                    relative.with_suffix(".py")
-                    if relative.with_suffix(".py").exists()
-                    else relative / "__init__.py"
-                )
-                if path.exists() and path not in found:
-                    found.add(path)
-                    visit(path.read_text(encoding="utf-8"))
+            for name in _imported(node, inside, package.name):
+                for end in range(len(name) + 1):  # importing a.b.c runs a and a.b as well
+                    add(name[:end])
 
-    visit(source)
+    def add(name: tuple[str, ...]) -> None:
+        module = package.joinpath(*name)
+        path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+        if path.exists() and path not in found:
+            found.add(path)
+            visit(path.read_text(encoding="utf-8"), name if module.is_dir() else name[:-1])
+
+    visit(source, ())
     return found
+
+
+def _imported(node: ast.AST, inside: tuple[str, ...], top: str) -> list[tuple[str, ...]]:
+    """What a statement in the package ``inside`` imports of ours, each as the path below ``top``; the names
+    that it takes from a package may be modules of it."""
+    if isinstance(node, ast.Import):
+        return [tuple(a.name.split("."))[1:] for a in node.names if a.name.split(".")[0] == top]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    named = tuple(node.module.split(".")) if node.module else ()
+    if node.level:
+        base = inside[: len(inside) - (node.level - 1)] + named
+    elif named[:1] == (top,):
+        base = named[1:]
+    else:
+        return []
+    return [base, *((*base, a.name) for a in node.names)]
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -19,6 +19,8 @@ from .scores import APART, COLUMNS, TABLE1, by_system
 from .tables import label, latex, markdown, to_html
 from .verdicts import best, summary, verdicts
 
+PACKAGE_DATA = ("templates/report.html.jinja",)  # read here, and so part of the code's fingerprint
+
 __all__ = ["Results", "build", "latex", "markdown", "summary", "to_html", "verdicts"]  # for the notebooks
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+PACKAGE_DATA = ("published.json", "artefacts.yaml")  # read here, and so part of the code's fingerprint
+
 FOLDER = Path(__file__).parent
 
 
