@@ -3,8 +3,7 @@
 import importlib
 import sys
 
-from synthembed.profile import ROOT
-from synthembed.provenance import write_json
+from synthembed.ground.files import ROOT, write_json
 
 NAMES = ["encode", "train", "generate", "gpu"]
 

@@ -14,12 +14,20 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from synthembed import backbone, evaluate, examples, export, generate, products, profile, suites
-from synthembed.backbone import Backbone as Base
-from synthembed.encoder import TEMPLATE, Encoder
-from synthembed.int8 import to_int8
-from synthembed.machine import matrix_rate
-from synthembed.profile import Backbone
+from synthembed import profile
+from synthembed.corpus import example, example_files
+from synthembed.evaluation import protocol
+from synthembed.evaluation.suites import embedded_tasks
+from synthembed.generation import two_steps
+from synthembed.ground import hardware
+from synthembed.model import backbone, export
+from synthembed.model.backbone import Backbone as Base
+from synthembed.model.cpu import onednn_linear
+from synthembed.model.cpu.int8_linear import to_int8
+from synthembed.model.encoder import Encoder
+from synthembed.model.instructions import TEMPLATE
+from synthembed.model.rate import matrix_rate
+from synthembed.profile.settings import Backbone
 
 from benchmarks.measure import alone, in_turn, row
 
@@ -44,7 +52,7 @@ def run(settings: Backbone | None = None, scale: float = 1.0) -> list[dict]:
         works = scaled(workloads(), scale)
         rows = [r for name, work in works.items() for r in compare(name, work, folder)]
         rows.append(with_mteb(folder, scale))
-        if backbone.device().type == "cpu":
+        if hardware.device().type == "cpu":
             rows += [int8(sample(works["encode/documents"]), folder), growth(folder, scale)]
     return rows
 
@@ -59,26 +67,31 @@ def workloads() -> dict[str, Work]:
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         plan = profile.load("laptop")
-        generate.generate(plan, Path(folder))
-        items = generate.read_items(Path(folder))
-        found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
+        two_steps.generate(plan, Path(folder))
+        items = two_steps.read_items(Path(folder))
+        found = list(example_files.from_replies(Path(folder) / "replies.jsonl", items, example.Drops()))
     asked = [e for e in found if e.family == "short-long" and e.language == "en"]
     written = [e.query for e in found if e.language == "en"]
     written += [
-        r["text"] for f in sorted(suites.DATA.glob("retrieval/*/queries.jsonl")) for r in suites.rows(f)
+        r["text"]
+        for f in sorted(embedded_tasks.DATA.glob("retrieval/*/queries.jsonl"))
+        for r in embedded_tasks.rows(f)
     ]
     short = [text for text in written if len(text.split()) <= SHORT]
     pieces = [t for e in asked for t in e.documents()]
     documents = [of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
     mix = []
-    for task in suites.embedded():
+    for task in embedded_tasks.embedded():
         if task.metadata.eval_langs != ["eng-Latn"]:
             continue  # MTEB's 56 are English
         prompt = task.metadata.prompt
         instruction = prompt["query"] if isinstance(prompt, dict) else prompt
-        for file in sorted((suites.DATA / task.folder).rglob("*.jsonl")):
+        for file in sorted((embedded_tasks.DATA / task.folder).rglob("*.jsonl")):
             texts = [
-                v for r in suites.rows(file) for k, v in r.items() if k not in NOT_TEXT and isinstance(v, str)
+                v
+                for r in embedded_tasks.rows(file)
+                for k, v in r.items()
+                if k not in NOT_TEXT and isinstance(v, str)
             ]
             if texts:
                 document = task.metadata.type == "Retrieval" and file.name == "corpus.jsonl"
@@ -108,10 +121,10 @@ def theirs(folder: str):
     from sentence_transformers import SentenceTransformer
     from transformers.utils import is_flash_attn_2_available
 
-    on = backbone.device()
+    on = hardware.device()
     flash = on.type == "cuda" and is_flash_attn_2_available()
     options = {
-        "dtype": backbone.dtype_of("auto", on), "attn_implementation": "flash_attention_2" if flash else "sdpa"
+        "dtype": hardware.dtype_of("auto", on), "attn_implementation": "flash_attention_2" if flash else "sdpa"
     }  # fmt: skip
     model = SentenceTransformer(folder, device=str(on), model_kwargs=options)
     model.max_seq_length = MAX_LENGTH
@@ -191,7 +204,7 @@ def bounds(encoder: Encoder, work: Work, seconds: float, rates: dict[bool, list[
     shares = [row(
         "encode/bound", made, own, "torch.matmul, large and square", "GFLOP/s", f"{told} {plain / own:.2f}"
     )]  # fmt: skip
-    if products.use_onednn():
+    if onednn_linear.use_onednn():
         shares.append(row(
             "encode/bound-onednn", made, fastest, "oneDNN's product, large and square", "GFLOP/s",
             f"{told} {plain / fastest:.2f}",
@@ -204,13 +217,13 @@ def with_mteb(folder: str, scale: float) -> dict:
     from mteb._create_dataloaders import create_dataloader
     from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
-    (task,) = suites.embedded(["EmbeddedSTSGeneral"])
+    (task,) = embedded_tasks.embedded(["EmbeddedSTSGeneral"])
     task.load_data()
     data = task.dataset["test"].select_columns(["sentence1"]).rename_column("sentence1", "text")
     data = data.select(range(max(2, int(scale * len(data)))))
     prompt = TEMPLATE.format(instruction=task.metadata.prompt, text="")
     stock = SentenceTransformerEncoderWrapper(theirs(folder), model_prompts={"STS": prompt})
-    subject = evaluate.MtebEncoder(ours(folder), "synthembed/bench", "1")
+    subject = protocol.MtebEncoder(ours(folder), "synthembed/bench", "1")
     common = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default"}
 
     def encode(model, **options):

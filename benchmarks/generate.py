@@ -16,9 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthembed import generate, live, profile, requests
-from synthembed.cost import Meter
-from synthembed.replies import ReplyStore, read_lines
+from synthembed import profile
+from synthembed.generation import live, request_bodies, two_steps
+from synthembed.generation.cost import Meter
+from synthembed.generation.reply_store import ReplyStore
+from synthembed.ground.files import read_lines
 
 from benchmarks.measure import row
 
@@ -45,10 +47,10 @@ def _stream() -> tuple[float, float, int]:
     plan = profile.load("paper", [f"generate.examples={REQUESTS}"])
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        first = list(requests.brainstorms(plan))
+        first = list(request_bodies.brainstorms(plan))
         tasks = {(i.family, i.number): [f"Task {n} of {i.number}" for n in range(20)] for i, _ in first}
-        generate._write(Path(folder), "w", first)
-        generate._write(Path(folder), "a", requests.examples(plan, tasks))
+        two_steps._write(Path(folder), "w", first)
+        two_steps._write(Path(folder), "a", request_bodies.examples(plan, tasks))
         seconds = time.monotonic() - start
         lines = sum(1 for _ in open(Path(folder) / "requests.jsonl", "rb"))
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, lines
@@ -100,7 +102,7 @@ def ask_live() -> list[dict]:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "requests.jsonl"
                 small = plan.with_overrides({"generate.examples": size})
-                generate._write(Path(folder), "w", requests.examples(small, {}))
+                two_steps._write(Path(folder), "w", request_bodies.examples(small, {}))
                 rates.setdefault(size, []).append(_ours(path, small, size))
                 if size == SIZES[0]:
                     peers.append(_bare(path, small, url))
@@ -159,13 +161,13 @@ def _filter() -> tuple[float, float, int]:
     """Recorded examples over and over, words in another order each time, so that none is a duplicate."""
     from dataclasses import replace
 
-    from synthembed import contamination, examples, filters
+    from synthembed.corpus import evaluation_texts, example, example_files, filters
 
     plan = profile.load("laptop")
     with tempfile.TemporaryDirectory() as folder:
-        generate.generate(plan, Path(folder))
-        items = generate.read_items(Path(folder))
-        found = list(examples.from_replies(Path(folder) / "replies.jsonl", items, examples.Drops()))
+        two_steps.generate(plan, Path(folder))
+        items = two_steps.read_items(Path(folder))
+        found = list(example_files.from_replies(Path(folder) / "replies.jsonl", items, example.Drops()))
 
     def shuffled(text: str | None, rng: random.Random) -> str | None:
         words = text.split() if text else []
@@ -179,6 +181,8 @@ def _filter() -> tuple[float, float, int]:
             yield replace(e, id=f"{e.id}-{number}", **texts)
 
     start = time.monotonic()
-    drops = examples.Drops()
-    kept = sum(1 for _ in filters.filtered(many(), plan.analyze, drops, items, contamination.suite_texts()))
+    drops = example.Drops()
+    kept = sum(
+        1 for _ in filters.filtered(many(), plan.analyze, drops, items, evaluation_texts.suite_texts())
+    )
     return time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, kept

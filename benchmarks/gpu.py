@@ -15,11 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from synthembed import backbone, export, memory, profile, train
-from synthembed.backbone import Backbone, TokenContract
-from synthembed.batches import Batch
-from synthembed.examples import Example
-from synthembed.machine import matrix_rate, peak_memory
+from synthembed import profile
+from synthembed.corpus.example import Example
+from synthembed.ground import embedded, hardware
+from synthembed.ground.hardware import peak_memory
+from synthembed.model import backbone, export
+from synthembed.model.backbone import Backbone
+from synthembed.model.rate import matrix_rate
+from synthembed.model.tokens import TokenContract
+from synthembed.training import memory_budget, train
+from synthembed.training.batches import Batch
 from transformers import AutoModel, AutoTokenizer, MistralConfig
 
 from benchmarks import encode
@@ -63,7 +68,7 @@ def training(folder: str, batch: int, steps: int = 3) -> dict:
     base = backbone.load(plan.backbone)
     size, on = base.matrix_parameters(), base.device
     model, trainable = train.prepare(plan, base)
-    settings = memory.fit(plan, model, corpus, train.vectors_of(plan), {})
+    settings = memory_budget.fit(plan, model, corpus, train.vectors_of(plan), {})
     optimiser, seconds, rates = torch.optim.AdamW(trainable.values(), lr=0.0), [], []
     for step in range(steps + 1):
         start = time.perf_counter()
@@ -78,19 +83,19 @@ def training(folder: str, batch: int, steps: int = 3) -> dict:
     hours = 1_800_000 / batch * spent / 3600
     return row(
         "train", rows.tokens / spent, allowed, "matrix-product rate / 4N", "tokens/s",
-        f"batch {batch:,}, {memory.found(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
+        f"batch {batch:,}, {memory_budget.found(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
         f"would take {hours:,.1f} hours here (18 on 32 V100 there)",
     )  # fmt: skip
 
 
 def save(folder: Path, shape: dict) -> None:
     """A model of that shape with random weights and the embedded base's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(backbone.folder_of(profile.load("laptop").backbone))
-    on = backbone.device()
+    tokenizer = AutoTokenizer.from_pretrained(embedded.folder_of(profile.load("laptop").backbone))
+    on = hardware.device()
     config = MistralConfig(vocab_size=len(tokenizer), **shape)
     torch.manual_seed(0)
     with torch.device(on):
-        model = AutoModel.from_config(config, dtype=backbone.dtype_of("auto", on))
+        model = AutoModel.from_config(config, dtype=hardware.dtype_of("auto", on))
     made = Backbone(model.eval(), TokenContract.of(tokenizer), {"model": "random"})
     export.export(made, folder, "last", "natural", "", encode.MAX_LENGTH)
 

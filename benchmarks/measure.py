@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from synthembed.provenance import _machine
+from synthembed.stages.fingerprints import _machine
 
 
 def in_turn(sides: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:

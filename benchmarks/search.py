@@ -13,9 +13,13 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from synthembed import backbone, evaluate, examples, profile, scores, tables, train
-from synthembed.profile import ROOT
-from synthembed.provenance import read_json, write_json
+from synthembed import profile
+from synthembed.corpus import example_files
+from synthembed.evaluation import mteb_runs, scores, systems
+from synthembed.ground.files import ROOT, read_json, write_json
+from synthembed.model import adapter, backbone
+from synthembed.report import rendering
+from synthembed.training import batches, train
 
 START = {"backbone.layers": 6, "train.max_length": 64, "train.batch_size": 32, "train.learning_rate": 3e-3}
 CHANGES = [
@@ -43,13 +47,13 @@ def trial(changes: dict, corpus: list) -> dict:
     settings = profile.load("laptop").with_overrides(START | changes)
     with tempfile.TemporaryDirectory() as folder:
         base, started = backbone.load(settings.backbone, settings.seed), time.time()
-        model = backbone.merge_lora(train.train(settings, base, corpus, Path(folder)))
+        model = adapter.merge_lora(train.train(settings, base, corpus, Path(folder)))
         seconds = time.time() - started
-        subject = evaluate.subject(settings, model, "synthembed/trial", "1")
-        tasks = evaluate.tasks_of(settings.evaluate)
+        subject = systems.subject(settings, model, "synthembed/trial", "1")
+        tasks = mteb_runs.tasks_of(settings.evaluate)
         can = lambda task: task.metadata.name not in LEFT_OUT  # noqa: E731
-        rows = evaluate.run_benchmarks(subject, tasks, Path(folder) / "mteb", "trial", can)["rows"]
-    steps = train.steps_of(settings.train, corpus)
+        rows = mteb_runs.run_benchmarks(subject, tasks, Path(folder) / "mteb", "trial", can)["rows"]
+    steps = batches.steps_of(settings.train, corpus)
     return {"changes": changes, "steps": steps, "seconds": round(seconds), "averages": scores.averages(rows)}
 
 
@@ -60,11 +64,11 @@ def table(trials: list[dict]) -> str:
          "steps": t["steps"], "seconds": t["seconds"]} | {c: t["averages"][c] for c in scores.COLUMNS[::-1]}
         for t in sorted(trials, key=lambda t: -t["averages"]["Avg"])
     ]  # fmt: skip
-    return tables.markdown(pd.DataFrame(rows))
+    return rendering.markdown(pd.DataFrame(rows))
 
 
 def main(run: str) -> None:
-    corpus = examples.read(ROOT / "results" / run / "02_analyze" / "examples.jsonl")
+    corpus = example_files.read(ROOT / "results" / run / "02_analyze" / "examples.jsonl")
     trials = read_json(FILE, {"start": START, "examples": len(corpus), "trials": []})
     for changes in CHANGES:
         if any(t["changes"] == changes for t in trials["trials"]):

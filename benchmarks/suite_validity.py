@@ -21,8 +21,12 @@ import mteb
 import numpy as np
 from datasets import Dataset, DatasetDict
 from scipy.stats import rankdata, spearmanr
-from synthembed import backbone, evaluate, profile, scores, suites
-from synthembed.encoder import Encoder, Static
+from synthembed import profile
+from synthembed.evaluation import mteb_runs, protocol, scores, systems
+from synthembed.evaluation.suites import embedded_tasks
+from synthembed.ground import files
+from synthembed.model import backbone
+from synthembed.model.encoder import Encoder, Static
 from threadpoolctl import threadpool_limits
 
 # Real sets by name, and mteb's task of it, whose instruction is used.
@@ -47,7 +51,7 @@ TYPES = {
 CAP = 200  # pairs, test texts or queries taken from a set, with a fixed seed
 DOCUMENTS = 400  # documents of a retrieval set: those judged for the queries taken, then others
 SYSTEMS = ["bm25", "static", "base", "half-trained", "trained", "minilm"]
-FOLDER = profile.ROOT / "results" / "suite_validity"
+FOLDER = files.ROOT / "results" / "suite_validity"
 WIDE, SOLVED = 3.0, 97.0  # a task tells nothing if all systems are within 3 points, or the best is over 97
 
 
@@ -66,10 +70,10 @@ def real_tasks(folder: Path) -> list:
 
 def _task(name: str, data: dict):
     kind = TYPES[data["type"]]
-    base, _, score = suites.KINDS[kind]
+    base, _, score = embedded_tasks.KINDS[kind]
     known = mteb.get_task(REAL[name])
     prompt = known.metadata.prompt or known.abstask_prompt
-    made = suites.metadata(f"Real-{name.replace('/', '-')}", "real", kind, score, prompt, name)
+    made = embedded_tasks.metadata(f"Real-{name.replace('/', '-')}", "real", kind, score, prompt, name)
     content = json.dumps([data, CAP, DOCUMENTS], sort_keys=True, default=str).encode()
     made.dataset["revision"] = hashlib.sha256(content).hexdigest()[:40]
 
@@ -138,7 +142,7 @@ def system(name: str, models: dict[str, Path | None]):
     """A model for mteb, the tasks that it can do, and what its weights are."""
     plan = profile.load("laptop")
     if name in ("bm25", "minilm"):
-        model, can = evaluate.peer(name)
+        model, can = systems.peer(name)
         return model, can, name
     source, style = plan.backbone, "none" if name == "static" else plan.train.instruction
     if name in models:
@@ -152,7 +156,7 @@ def system(name: str, models: dict[str, Path | None]):
     for parameter in loaded.model.parameters():
         weights.update(parameter.detach().float().numpy().tobytes())
     return (
-        evaluate.MtebEncoder(encoder, f"synthembed/{name}", "1", style),
+        protocol.MtebEncoder(encoder, f"synthembed/{name}", "1", style),
         lambda task: True,
         weights.hexdigest(),
     )
@@ -168,7 +172,7 @@ def score(name: str, models: dict, suite: list, real: list) -> dict[str, list[di
         start = time.monotonic()
         folder = FOLDER / name / f"{side}-{identity}"
         with threadpool_limits(1, "blas"):  # numpy's threads and torch's get in each other's way
-            found[side] = evaluate.run_tasks(model, [t for t in tasks if can(t)], folder, name, side)
+            found[side] = mteb_runs.run_tasks(model, [t for t in tasks if can(t)], folder, name, side)
         print(f"{name}, {side}: {time.monotonic() - start:.0f} s", flush=True)
     return found
 
@@ -261,7 +265,7 @@ def main() -> None:
     asked = parser.parse_args()
     models = {"trained": asked.trained, "half-trained": asked.half}
     real = real_tasks(asked.real)
-    found = {s: score(s, models, suites.embedded(), real) for s in asked.systems}
+    found = {s: score(s, models, embedded_tasks.embedded(), real) for s in asked.systems}
     show({s: f["suite"] for s, f in found.items()}, {s: f["real"] for s, f in found.items()})
 
 

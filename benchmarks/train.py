@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from synthembed import products
 from synthembed import profile as profiles
-from synthembed.profile import ROOT
+from synthembed.ground.files import ROOT
+from synthembed.model.cpu import onednn_linear
 
 from benchmarks.measure import row
 
@@ -142,7 +142,7 @@ def bound(size: Size, folder: str) -> list[dict]:
     ours = statistics.median(s["tokens"] / s["seconds"] for s in side.steps[1:])
     check = f"batch {side.batch}, every text cut at the same length"
     sides = {"bound": ("train/bound", "torch.matmul's rate / 4N")}
-    if products.use_onednn():
+    if onednn_linear.use_onednn():
         sides["fastest"] = ("train/bound-onednn", "oneDNN's rate / 4N")
     return [row(n, ours, side.median(k), peer, "tokens/s", check) for k, (n, peer) in sides.items()]
 
@@ -154,7 +154,7 @@ def flat(size: Size, folder: str) -> dict:
     peaks = {b: _peak(*in_turn([Side(folder, "ours", b, short)], 1)) for b in size.flat}
     everything = replace(short, graph_tokens=10**9)
     kept = {b: _peak(*in_turn([Side(folder, "ours", b, everything)], 1)) for b in size.flat[:2]}
-    from synthembed import figures
+    from synthembed.report import figures
 
     figures.save(figures.memory_by_batch(peaks, kept), ROOT / "results" / "bench", "train_memory")
     check = ", ".join(f"{p:.2f} GB at {b:,}" for b, p in peaks.items())
@@ -185,12 +185,14 @@ def write_corpus(folder: Path, count: int, size: Size) -> None:
 
     Recorded examples; beyond their number, the same with their words in another order.
     """
-    from synthembed import backbone, examples, export, generate
+    from synthembed.corpus import example, example_files
+    from synthembed.generation import two_steps
+    from synthembed.model import backbone, export
 
     plan = profiles.load("laptop")
-    generate.generate(plan, folder)
-    items = generate.read_items(folder)
-    replies = examples.from_replies(folder / "replies.jsonl", items, examples.Drops())
+    two_steps.generate(plan, folder)
+    items = two_steps.read_items(folder)
+    replies = example_files.from_replies(folder / "replies.jsonl", items, example.Drops())
     found = [e for e in replies if e.negative]
     random.Random(0).shuffle(found)
     chosen, seen = [], set()
@@ -204,7 +206,7 @@ def write_corpus(folder: Path, count: int, size: Size) -> None:
         if len(set(texts.values())) == 3 and not seen & set(texts.values()):
             seen |= set(texts.values())
             chosen.append(replace(base, id=str(number), **texts))
-    examples.write(folder / "triplets.jsonl", chosen)
+    example_files.write(folder / "triplets.jsonl", chosen)
     for layers in {size.layers, 2}:
         base = backbone.load(plan.backbone.model_copy(update={"layers": layers}))
         export.export(base, folder / f"base-{layers}", "last", "natural", "", size.max_length)
@@ -213,10 +215,10 @@ def write_corpus(folder: Path, count: int, size: Size) -> None:
 def serve(task: dict) -> None:
     """Take a step for every line of the standard input; print its seconds, loss, tokens and peak memory."""
     import torch
-    from synthembed import examples
-    from synthembed.machine import peak_memory
+    from synthembed.corpus import example_files
+    from synthembed.ground.hardware import peak_memory
 
-    corpus = examples.read(Path(task["folder"]) / "triplets.jsonl")
+    corpus = example_files.read(Path(task["folder"]) / "triplets.jsonl")
     step = (ours if task["kind"] == "ours" else peer)(task, Size(**task["size"]), corpus)
     for _ in sys.stdin:
         start = time.monotonic()
@@ -227,9 +229,10 @@ def serve(task: dict) -> None:
 
 def ours(task: dict, size: Size, corpus: list):
     import torch
-    from synthembed import backbone, train
-    from synthembed.batches import Batch
-    from synthembed.machine import matrix_rate
+    from synthembed.model import backbone
+    from synthembed.model.rate import matrix_rate
+    from synthembed.training import train
+    from synthembed.training.batches import Batch
 
     length = size.max_length // 4 if task.get("equal") else size.max_length
     settings = profiles.Profile(name="bench").with_overrides({
@@ -265,7 +268,7 @@ def ours(task: dict, size: Size, corpus: list):
 
 
 def _all_cut(example, contract, length: int) -> bool:
-    from synthembed.batches import query_text
+    from synthembed.model.instructions import query_text
 
     texts = [query_text(example, "natural"), example.positive, example.negative]
     return all(len(row) == length + 1 for row in contract.ids(texts, length + 1))
@@ -277,7 +280,7 @@ def peer(task: dict, size: Size, corpus: list):
     from peft import LoraConfig
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import losses
-    from synthembed.batches import query_text
+    from synthembed.model.instructions import query_text
 
     model = SentenceTransformer(f"{task['folder']}/base-{size.layers}", device="cpu")
     model.max_seq_length = size.max_length

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from synthembed.profile import ROOT
-from synthembed.provenance import PARAMETERS, STAGES
+from synthembed.ground.files import ROOT
+from synthembed.stages.record import PARAMETERS, STAGES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -95,7 +95,7 @@ def test_the_repository_holds_no_key_and_no_place():
 
 
 def test_the_readmes_table_is_that_of_the_committed_run():
-    from synthembed import report
+    from synthembed.report import page, results
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert report.readme_table(report.Results(ROOT / "results" / "laptop")) in text
+    assert page.readme_table(results.Results(ROOT / "results" / "laptop")) in text

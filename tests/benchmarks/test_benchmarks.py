@@ -2,8 +2,9 @@
 
 import pytest
 from conftest import byte_tokenizer, tiny_model
-from synthembed import products
-from synthembed.profile import ROOT, Backbone
+from synthembed.ground.files import ROOT
+from synthembed.model.cpu import onednn_linear
+from synthembed.profile.settings import Backbone
 
 KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
 
@@ -36,14 +37,14 @@ def test_encode(tmp_path):
     tiny_model("llama").save_pretrained(tmp_path)
     byte_tokenizer("llama").save_pretrained(tmp_path)
     rows = encode.run(Backbone(model=str(tmp_path)), scale=0.01)
-    bounds = ["bound", "bound-onednn"] if products.use_onednn() else ["bound"]
+    bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
     names = ["queries", "mix", "documents", *bounds, "mteb", "int8", "growth"]
     checked(rows, [f"encode/{n}" for n in names])
 
 
 def test_train(tmp_path, monkeypatch):
     """Ours and the plain peer in processes of their own; that their losses agree is checked in plain()."""
-    from synthembed import backbone
+    from synthembed.model import backbone
 
     from benchmarks import train
 
@@ -55,7 +56,9 @@ def test_train(tmp_path, monkeypatch):
     monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(base))))
     train.write_corpus(work, 12, train.TINY)
     rows = [train.plain(train.TINY, str(work)), *train.bound(train.TINY, str(work))]
-    checked(rows, ["train/plain", "train/bound", *(["train/bound-onednn"] if products.use_onednn() else [])])
+    checked(
+        rows, ["train/plain", "train/bound", *(["train/bound-onednn"] if onednn_linear.use_onednn() else [])]
+    )
     assert "losses agree to" in rows[0]["check"]
 
 
@@ -68,7 +71,7 @@ def test_gpu(capsys):
         "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
     }  # fmt: skip
     rows = gpu.run(shape, scale=0.01)
-    bounds = ["bound", "bound-onednn"] if products.use_onednn() else ["bound"]
+    bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
     checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", *bounds)] + ["gpu/train"])
     assert "the paper's 1.8M examples would take" in rows[-1]["check"]
 

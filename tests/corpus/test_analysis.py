@@ -4,8 +4,12 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from synthembed import analysis, figures, generate, profile, widgets
-from synthembed.taxonomy import FAMILIES
+from synthembed import profile
+from synthembed.corpus import analysis
+from synthembed.generation import two_steps
+from synthembed.profile.taxonomy import FAMILIES
+from synthembed.report import figures
+from synthembed.widgets import example_browser
 from test_examples import make
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>"
@@ -19,26 +23,30 @@ def frame():
 
 
 def test_generated_markup_stays_text(frame):
-    for shown in (widgets.table(frame), widgets.browse(frame).children[1].value, frame._repr_html_()):
+    for shown in (
+        example_browser.table(frame),
+        example_browser.browse(frame).children[1].value,
+        frame._repr_html_(),
+    ):
         assert "&lt;script&gt;" in shown and "<script" not in shown and "<img" not in shown
-    assert "&lt;b&gt;" in widgets.table(frame.rename(columns={"query": "<b>"}))
+    assert "&lt;b&gt;" in example_browser.table(frame.rename(columns={"query": "<b>"}))
 
 
 def test_browsing_by_controls_and_by_arguments_shows_the_same(frame):
-    by_arguments = widgets.browse(frame, family="sts", rows=2)
-    by_hand = widgets.browse(frame)
+    by_arguments = example_browser.browse(frame, family="sts", rows=2)
+    by_hand = example_browser.browse(frame)
     family, _, rows = by_hand.children[0].children
     family.value, rows.value = "sts", 2
     assert by_hand.children[1].value == by_arguments.children[1].value
     assert "1 examples" in by_hand.children[1].value and "bonjour" not in by_hand.children[1].value
-    french = widgets.browse(frame, language="French").children[1].value
+    french = example_browser.browse(frame, language="French").children[1].value
     assert "bonjour" in french and "script" not in french
 
 
 def test_coverage_names_values_that_were_never_asked_for(tmp_path):
     p = profile.load("smoke")
-    generate.generate(p, tmp_path)
-    items = generate.read_items(tmp_path)
+    two_steps.generate(p, tmp_path)
+    items = two_steps.read_items(tmp_path)
     found = analysis.coverage(items, p.generate.placeholders)
     examples = [item for item in items.values() if item.step == "example"]
     words = found[(found.family == "short-long") & (found.placeholder == "num_words")]
@@ -64,7 +72,7 @@ def test_the_funnel_is_drawn_with_its_numbers(tmp_path):
 
 def test_a_missing_text_is_an_empty_cell():
     frame = pd.DataFrame({"query": ["q", "r"], "negative": [None, "n"]}).fillna(float("nan"))
-    assert "nan" not in widgets.table(frame) and "<td" in widgets.table(frame)
+    assert "nan" not in example_browser.table(frame) and "<td" in example_browser.table(frame)
 
 
 def test_every_figure_of_a_notebook_is_shown(tmp_path):
@@ -72,7 +80,9 @@ def test_every_figure_of_a_notebook_is_shown(tmp_path):
         metadata={"kernelspec": {"name": "python3", "display_name": "Python"}}
     )
     draw = "figure = figures.drop_funnel([('replies', 3), ('valid', 2)])"
-    notebook.cells = [nbformat.v4.new_code_cell(c) for c in ("from synthembed import figures", draw, draw)]
+    notebook.cells = [
+        nbformat.v4.new_code_cell(c) for c in ("from synthembed.report import figures", draw, draw)
+    ]
     nbformat.write(notebook, tmp_path / "in.ipynb")
     papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
     done = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[1:]

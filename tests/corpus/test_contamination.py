@@ -3,9 +3,10 @@
 from collections import Counter
 
 import pytest
-from synthembed import contamination
-from synthembed.contamination import Evaluated, report
-from synthembed.examples import Example
+from synthembed.corpus import contamination, evaluation_texts
+from synthembed.corpus.contamination import report
+from synthembed.corpus.evaluation_texts import Evaluated
+from synthembed.corpus.example import Example
 from test_corpora import cached
 
 QUESTION = "At what hour does the ferry to the northern islands leave the harbour on Sundays?"
@@ -70,13 +71,13 @@ def test_what_was_looked_at_is_counted():
 
 
 def test_the_suite_tells_queries_documents_and_labels():
-    kinds = {(t.set.partition("/")[0], t.kind) for t in contamination.suite()}
+    kinds = {(t.set.partition("/")[0], t.kind) for t in evaluation_texts.suite()}
     assert {("retrieval", "query"), ("retrieval", "document"), ("reranking", "query"), ("reranking", "document"),
             ("classification", "label"), ("classification", "text"), ("sts", "text")} <= kinds  # fmt: skip
     assert ("retrieval", "text") not in kinds and ("sts", "query") not in kinds
-    labels = {t.text for t in contamination.suite() if t.kind == "label"}
-    assert labels and sum(1 for t in contamination.suite() if t.kind != "label") == len(
-        list(contamination.suite_texts())
+    labels = {t.text for t in evaluation_texts.suite() if t.kind == "label"}
+    assert labels and sum(1 for t in evaluation_texts.suite() if t.kind != "label") == len(
+        list(evaluation_texts.suite_texts())
     )
 
 
@@ -88,8 +89,8 @@ def test_queries_and_corpora_of_mteb_sets_on_disk(tmp_path):
         dbpedia / "corpus" / "0.0.0" / "abc", "corpus", [{"_id": "d1", "title": "Ferry", "text": DOCUMENT}]
     )
     checked = Counter()
-    found = report(TRAINED, contamination.mteb_sets(checked, tmp_path, corpora=True))
+    found = report(TRAINED, evaluation_texts.mteb_sets(checked, tmp_path, corpora=True))
     assert found["types"]["question"]["exact"] == found["types"]["shared document"]["exact"] == 1
     assert checked == {"mteb/dbpedia": 3} and found["evaluation"]["sets"] == {"mteb/dbpedia": 3}
-    without = report(TRAINED, contamination.mteb_sets(Counter(), tmp_path))
+    without = report(TRAINED, evaluation_texts.mteb_sets(Counter(), tmp_path))
     assert without["types"]["shared document"]["exact"] == 0 and without["types"]["question"]["exact"] == 1

@@ -11,9 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from datasets import Dataset, load_dataset
-from synthembed import analysis, contamination, examples, filters, generate, profile
-from synthembed.examples import Drops
-from synthembed.profile import Analyze
+from synthembed import profile
+from synthembed.corpus import analysis, evaluation_texts, example_files, filters, languages, texts
+from synthembed.corpus.example import Drops
+from synthembed.generation import two_steps
+from synthembed.profile.settings import Analyze
 from test_examples import LONG, make
 
 COMMIT = "0" * 40
@@ -91,7 +93,7 @@ def test_a_corpus_comes_from_the_hub(tmp_path):
     lines = "".join(json.dumps(row | {"query": f"q{n}"}) + "\n" for n in range(4)).encode()
     hub = Hub({"somebody/corpus": {"data/short_long.jsonl": lines, "README.md": b"# no data"}})
     code = (
-        "import sys; from synthembed.corpus import read_corpus\n"
+        "import sys; from synthembed.corpus.corpus_files import read_corpus\n"
         "print([e.query for e in read_corpus('somebody/corpus', 'open-synthetic', 3)])"
     )
     assert elsewhere(code, hub, tmp_path).strip() == "['q0', 'q1', 'q2']"
@@ -106,7 +108,7 @@ def test_mteb_sets_that_datasets_has_cached_are_found(tmp_path):
     hub = Hub({"mteb/banking77": {name: text.encode() for name, text in files.items()}})
     elsewhere("import datasets; datasets.load_dataset('mteb/banking77')", hub, tmp_path)
     checked = Counter()
-    assert list(contamination.mteb_texts(checked, tmp_path / "datasets")) == [LONG]
+    assert list(evaluation_texts.mteb_texts(checked, tmp_path / "datasets")) == [LONG]
     assert checked == {"mteb/banking77": 1}
 
 
@@ -136,7 +138,7 @@ def test_test_texts_and_queries_are_read_and_corpora_are_not(tmp_path):
     stranger = tmp_path / "somebody___scifact" / "default" / "0.0.0" / "abc"
     cached(stranger, "test", [{"text": "no set of the benchmark"}])
     checked = Counter()
-    texts = set(contamination.mteb_texts(checked, tmp_path))
+    texts = set(evaluation_texts.mteb_texts(checked, tmp_path))
     assert {"first sentence here", "second one", "in camel case", "a claim to be checked"} <= texts
     assert not texts & {"an abstract of the corpus", "no set of the benchmark", "q1", "c9"}
     assert set(checked) == {
@@ -163,12 +165,12 @@ def test_a_broken_cache_file_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / "banking77-test.arrow").write_bytes(b"no arrow" * 9)
     with pytest.raises(ValueError, match=r"banking77-test\.arrow in the cache of datasets cannot be read"):
-        list(contamination.mteb_texts(Counter(), tmp_path))
+        list(evaluation_texts.mteb_texts(Counter(), tmp_path))
 
 
 def test_no_cache_is_no_set(tmp_path):
     checked = Counter()
-    assert list(contamination.mteb_texts(checked, tmp_path / "nothing")) == [] and not checked
+    assert list(evaluation_texts.mteb_texts(checked, tmp_path / "nothing")) == [] and not checked
 
 
 def test_the_funnel_counts_down_to_what_is_kept():
@@ -203,11 +205,11 @@ GERMAN = "Die Fähre zu den nördlichen Inseln fährt morgens um sieben Uhr ab u
     ],
 )
 def test_texts_in_the_language_that_was_asked_for(text, wanted, fits):
-    assert filters.in_language(text, wanted) == fits
+    assert languages.in_language(text, wanted) == fits
 
 
 def test_near_duplicates_tell_which_text_they_are_near():
-    index = filters.NearDuplicates(0.7)
+    index = texts.NearDuplicates(0.7)
     assert not index.seen("ferry", LONG) and not index.seen("fähre", GERMAN)
     assert index.find(LONG + " today") == "ferry" and index.find(GERMAN.upper()) == "fähre"
     assert index.find("Something else entirely is asked here") is None
@@ -218,7 +220,7 @@ def test_an_arrow_file_streams(tmp_path):
     made = Dataset.from_dict({"text": [f"text {n}" for n in range(2500)]})
     made.save_to_disk(str(tmp_path / "saved"))
     file = next((tmp_path / "saved").glob("*.arrow"))
-    rows = contamination._rows(file)
+    rows = evaluation_texts._rows(file)
     assert next(rows) == {"text": "text 0"} and sum(1 for _ in rows) == 2499
 
 
@@ -233,17 +235,17 @@ NEAREST = {
 def test_languages_of_the_recorded_corpus_are_told_from_their_nearest(tmp_path):
     """Of the recorded English to Urdu documents: right labels that are refused, wrong ones that pass."""
     p = profile.load("laptop")
-    generate.generate(p, tmp_path)
-    found = examples.from_replies(tmp_path / "replies.jsonl", generate.read_items(tmp_path), Drops())
+    two_steps.generate(p, tmp_path)
+    found = example_files.from_replies(tmp_path / "replies.jsonl", two_steps.read_items(tmp_path), Drops())
     pairs = [
         (e.positive, e.target_language or e.language)
         for e in found
         if e.family != "long-short" and (e.target_language or e.language) in NEAREST
     ]
-    refused = sum(not filters.in_language(text, language) for text, language in pairs)
+    refused = sum(not languages.in_language(text, language) for text, language in pairs)
     passed = sum(
-        filters.in_language(text, NEAREST[language])
+        languages.in_language(text, NEAREST[language])
         for text, language in pairs
-        if len(filters.normalised(text)) >= filters.MIN_LANGUAGE_CHARACTERS
+        if len(texts.normalised(text)) >= languages.MIN_LANGUAGE_CHARACTERS
     )
     assert len(pairs) > 900 and refused <= 0.005 * len(pairs) and passed <= 0.005 * len(pairs)

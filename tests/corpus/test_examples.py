@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthembed import analysis, contamination, corpus, examples, filters
-from synthembed.examples import Drops, Example, Rejected
-from synthembed.profile import Analyze
-from synthembed.replies import reply_line
-from synthembed.taxonomy import FAMILIES, SCHEMAS, Item
+from synthembed.corpus import analysis, corpus_files, evaluation_texts, example, example_files, filters, texts
+from synthembed.corpus.example import Drops, Example
+from synthembed.generation.items import SCHEMAS, Item
+from synthembed.generation.parsing import Rejected
+from synthembed.generation.reply_store import reply_line
+from synthembed.profile.settings import Analyze
+from synthembed.profile.taxonomy import FAMILIES
 
 RETRIEVAL = Item("example", 1, "short-long", "Find it")
 GOOD = {"user_query": "q", "positive_document": "p", "hard_negative_document": "n"}
@@ -26,7 +28,7 @@ def reply(content, finish="stop", **message) -> dict:
 def test_every_family_becomes_a_triple(family):
     keys = list(SCHEMAS[family].model_fields)
     line = reply(json.dumps({k: f"text of {k}" for k in keys}))
-    found = examples.example_of(line, Item("example", 1, family, "the task", "fr"))
+    found = example.example_of(line, Item("example", 1, family, "the task", "fr"))
     assert (found.query, found.positive) == (f"text of {keys[0]}", f"text of {keys[1]}")
     assert found.negative == (f"text of {keys[2]}" if len(keys) == 3 else None)
     assert (found.instruction, found.language, found.id) == ("the task", "fr", "id1")
@@ -52,12 +54,12 @@ def test_every_family_becomes_a_triple(family):
 )
 def test_unusable_replies_have_a_reason(line, reason):
     with pytest.raises(Rejected, match=f"^{reason}$"):
-        examples.example_of(line, RETRIEVAL)
+        example.example_of(line, RETRIEVAL)
 
 
 def test_a_fenced_reply_is_read():
     fenced = reply("```json\n" + json.dumps(GOOD) + "\n```")
-    assert examples.example_of(fenced, RETRIEVAL).query == "q"
+    assert example.example_of(fenced, RETRIEVAL).query == "q"
 
 
 def make(
@@ -131,16 +133,16 @@ def test_nothing_is_lost_uncounted(texts):
     ],
 )
 def test_longest_copied_run(query, document, share):
-    assert filters.longest_copied_run(query, document) == share
+    assert texts.longest_copied_run(query, document) == share
 
 
 def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
     found = [make(1, 'q\n"x"', "p"), make(2, "ü", "p", "n")]
     path = tmp_path / "examples.jsonl"
-    assert examples.write(path, found) == 2 and examples.read(path) == found
+    assert example_files.write(path, found) == 2 and example_files.read(path) == found
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match=r"examples\.jsonl, line 2"):
-        examples.read(path)
+        example_files.read(path)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_files_round_trip_and_a_torn_line_is_named(tmp_path):
     ],
 )
 def test_words_of_several_scripts(text, found):
-    assert filters.words(text) == found
+    assert texts.words(text) == found
 
 
 def test_refusals():
@@ -206,7 +208,7 @@ def test_leakage_by_string_and_nearly():
 
 
 def test_the_suites_texts_are_found_whole():
-    texts = list(contamination.suite_texts())
+    texts = list(evaluation_texts.suite_texts())
     assert len(texts) > 5000 and not any(t.startswith("enc-") for t in texts)
 
 
@@ -214,7 +216,7 @@ def test_a_published_corpus_loads_with_datasets(tmp_path):
     import datasets
 
     found = [make(1, "q", "p", "n"), make(2, "ü <b>", "p", language="de")]
-    folder = corpus.publish(found, analysis.statistics(found), tmp_path / "dataset")
+    folder = corpus_files.publish(found, analysis.statistics(found), tmp_path / "dataset")
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert [Example(**row) for row in loaded] == found
     assert "- de\n- en\n" in (folder / "README.md").read_text()
@@ -241,13 +243,13 @@ def test_other_peoples_corpora_become_examples(tmp_path, format, suffix):
         path.write_text("".join(json.dumps(row | {"extra": n}) + "\n" for n in range(3)))
     else:
         pd.DataFrame([row] * 3).to_parquet(path)
-    found = list(corpus.read_corpus(str(tmp_path), format))
+    found = list(corpus_files.read_corpus(str(tmp_path), format))
     assert len(found) == 3 == len({e.id for e in found})
     assert all(
         (e.family, e.instruction, e.query, e.positive, e.negative) == ("short-long", "Find", "q", "p", None)
         for e in found
     )
-    assert len(list(corpus.read_corpus(str(path), format, limit=2))) == 2
+    assert len(list(corpus_files.read_corpus(str(path), format, limit=2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -276,11 +278,11 @@ def test_other_peoples_corpora_become_examples(tmp_path, format, suffix):
 def test_a_corpus_of_another_form_is_refused_by_file_and_row(tmp_path, format, name, row, said):
     (tmp_path / name).write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=re.escape(said)):
-        list(corpus.read_corpus(str(tmp_path), format))
+        list(corpus_files.read_corpus(str(tmp_path), format))
 
 
 def test_a_corpus_that_is_nowhere_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder here, and the hub did not give it"):
-        list(corpus.read_corpus("nobody/nothing", "synembed"))
+        list(corpus_files.read_corpus("nobody/nothing", "synembed"))
     with pytest.raises(FileNotFoundError, match="holds no"):
-        list(corpus.read_corpus(str(tmp_path), "synembed"))
+        list(corpus_files.read_corpus(str(tmp_path), "synembed"))

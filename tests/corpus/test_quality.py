@@ -1,10 +1,11 @@
 """Measures of a corpus: each on examples made to hold or to miss it, and all on the recorded corpus."""
 
 import pytest
-from synthembed import examples, generate, quality
 from synthembed import profile as profiles
-from synthembed.examples import Drops, Example
-from synthembed.taxonomy import Item
+from synthembed.corpus import analysis, example_files
+from synthembed.corpus.example import Drops, Example
+from synthembed.generation import two_steps
+from synthembed.generation.items import Item
 
 FERRY = (
     "The ferry to the northern islands leaves at seven in the morning and needs three hours in calm weather"
@@ -19,7 +20,7 @@ def make(number, query, positive, negative=None, family="short-long", language="
 
 
 def found(*made, items=None, invalid=0) -> dict:
-    return quality.measures(list(made), items or {}, invalid)
+    return analysis.measures(list(made), items or {}, invalid)
 
 
 def item(family, **placeholders) -> Item:
@@ -28,15 +29,15 @@ def item(family, **placeholders) -> Item:
 
 def test_nothing_to_judge_is_said_to_be_so():
     nothing = found()
-    assert nothing["schema_valid"] is None and quality.held(nothing)["negative_on_topic"] is None
-    rows = quality.table(nothing).set_index("measure")
+    assert nothing["schema_valid"] is None and analysis.held(nothing)["negative_on_topic"] is None
+    rows = analysis.table(nothing).set_index("measure")
     assert rows.loc["query_copied", "held"] == "not judged" and rows.loc["languages", "held"] == "no"
 
 
 def test_replies_that_were_no_example_lower_the_valid_share():
     measured = found(make(1, "a", "b"), make(2, "c", "d"), make(3, "e", "f"), invalid=1)
     assert measured["schema_valid"] == 0.75 and measured["judged"]["schema_valid"] == 4
-    assert quality.held(measured)["schema_valid"] is False
+    assert analysis.held(measured)["schema_valid"] is False
 
 
 def test_near_duplicates_count_across_examples_only():
@@ -108,39 +109,39 @@ def test_scripts_are_counted_by_language():
         make(3, "привет ok", "a", language="ru"),
         make(4, "שלום", "a", language="he"),
     ]
-    assert quality.scripts(made) == {"LATIN": 2, "CYRILLIC": 1, "HEBREW": 1}
+    assert analysis.scripts(made) == {"LATIN": 2, "CYRILLIC": 1, "HEBREW": 1}
 
 
 def test_the_review_sheet_hides_which_document_is_right():
     made = [make(n, f"query {n}", f"right {n}", f"wrong {n}") for n in range(40)]
-    sheet, key = quality.review_sheet(made, 30, seed=1)
+    sheet, key = analysis.review_sheet(made, 30, seed=1)
     assert len(sheet) == len(key) == 30 and set(key) == {"A", "B"}
     for row, letter in zip(sheet.to_dict("records"), key, strict=True):
         assert row[letter].startswith("right") and row["AB".replace(letter, "")].startswith("wrong")
-    assert quality.review_sheet(made[::-1], 30, seed=1)[1] == key, "the order of the corpus must not matter"
+    assert analysis.review_sheet(made[::-1], 30, seed=1)[1] == key, "the order of the corpus must not matter"
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded")
-    generate.generate(profiles.load("laptop"), folder)
-    items, drops = generate.read_items(folder), Drops()
-    return list(examples.from_replies(folder / "replies.jsonl", items, drops)), items, drops
+    two_steps.generate(profiles.load("laptop"), folder)
+    items, drops = two_steps.read_items(folder), Drops()
+    return list(example_files.from_replies(folder / "replies.jsonl", items, drops)), items, drops
 
 
 def test_the_recorded_corpus_holds_every_bound(recorded, monkeypatch):
     made, items, drops = recorded
-    languages = quality._languages
-    monkeypatch.setattr(quality, "_languages", lambda found: languages(found[::6]))  # detection is slow
-    measured = quality.measures(made, items, sum(drops.counts.values()))
-    missed = [name for name, holds in quality.held(measured).items() if not holds]
+    languages = analysis._languages
+    monkeypatch.setattr(analysis, "_languages", lambda found: languages(found[::6]))  # detection is slow
+    measured = analysis.measures(made, items, sum(drops.counts.values()))
+    missed = [name for name, holds in analysis.held(measured).items() if not holds]
     assert not missed, {name: measured[name] for name in missed}
     assert len(made) >= 2_000
 
 
 def test_positives_of_the_recorded_corpus_are_not_told_by_overlap_alone(recorded):
     """Where the text that shares fewer words were always the right one, a model would learn just that."""
-    from synthembed.filters import words
+    from synthembed.corpus.texts import words
 
     def overlap(a, b):
         return len(set(words(a)) & set(words(b))) / len(set(words(a)) | set(words(b)))

@@ -3,9 +3,11 @@
 import json
 
 import pytest
-from synthembed import ablations, paper, profile
-from synthembed.measured import Results, of_cell
-from synthembed.profile import ProfileError
+from synthembed import paper, profile
+from synthembed.evaluation import ablations
+from synthembed.profile.reading import ProfileError
+from synthembed.report.cells import of_cell
+from synthembed.report.results import Results
 from test_training import CORPUS
 
 

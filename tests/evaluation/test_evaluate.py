@@ -13,20 +13,24 @@ from conftest import byte_tokenizer, tiny_model
 from mteb.models import EncoderProtocol
 from mteb.results import TaskResult
 from mteb.types import PromptType
-from synthembed import backbone, evaluate, export, paper, profile, scores, suites
-from synthembed.backbone import Backbone, TokenContract
-from synthembed.encoder import Encoder
-from synthembed.suites import benchmarks
+from synthembed import paper, profile
+from synthembed.evaluation import mteb_runs, protocol, scores
+from synthembed.evaluation.suites import benchmarks, embedded_tasks
+from synthembed.model import adapter, backbone, export
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import Encoder
+from synthembed.model.tokens import TokenContract
+from synthembed.report import publishing
 
 PLAN = profile.load("laptop")
 
 
 def of_type(name: str):
-    return next(t for t in suites.embedded() if t.metadata.type == name)
+    return next(t for t in embedded_tasks.embedded() if t.metadata.type == name)
 
 
 def test_the_suite_covers_every_category_and_loads():
-    tasks = suites.embedded()
+    tasks = embedded_tasks.embedded()
     assert {t.metadata.type for t in tasks} == set(scores.CATEGORIES)
     for task in tasks:
         task.load_data()
@@ -34,7 +38,7 @@ def test_the_suite_covers_every_category_and_loads():
 
 
 def test_retrieval_judgements_point_at_texts():
-    for task in suites.embedded():
+    for task in embedded_tasks.embedded():
         if task.metadata.type not in ("Retrieval", "Reranking"):
             continue
         task.load_data()
@@ -46,10 +50,10 @@ def test_retrieval_judgements_point_at_texts():
 
 
 def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path):
-    subject = evaluate.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
     assert isinstance(subject, EncoderProtocol)
     names = ["EmbeddedSTSGeneral", "EmbeddedCommunity", "EmbeddedSummaries", "EmbeddedEmotion"]
-    rows = evaluate.run_tasks(subject, suites.embedded(names), tmp_path, "tiny")
+    rows = mteb_runs.run_tasks(subject, embedded_tasks.embedded(names), tmp_path, "tiny")
     assert [r["task"] for r in rows] == names
     assert all(np.isfinite(r["score"]) for r in rows)
     stored = json.loads((tmp_path / "EmbeddedEmotion.json").read_text())
@@ -57,7 +61,7 @@ def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path)
 
 
 def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
-    subject = evaluate.MtebEncoder(Encoder(llama, max_length=64), "synthembed/tiny", "1")
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=64), "synthembed/tiny", "1")
     found = {name: r for name, r in mteb.mock_run(subject).task_results.items() if r is not None}
     failed = {name: r for name, r in found.items() if not isinstance(r, TaskResult)}
     assert not failed and len(found) >= 25
@@ -67,7 +71,7 @@ def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
 
 def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
     about = profile.Submission(name="someone/a-model", training_code="https://example.org/code")
-    subject = evaluate.MtebEncoder(
+    subject = protocol.MtebEncoder(
         Encoder(llama, max_length=160),
         about.name,
         "1",
@@ -76,7 +80,7 @@ def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
         base="embedded:smollm2-135m",
     )
     folder = tmp_path / "results" / "someone__a-model" / "1"
-    evaluate.run_tasks(subject, suites.embedded(["EmbeddedSTSGeneral"]), folder, "trained")
+    mteb_runs.run_tasks(subject, embedded_tasks.embedded(["EmbeddedSTSGeneral"]), folder, "trained")
     cache = mteb.ResultCache(tmp_path)
     result = cache.load_task_result("EmbeddedSTSGeneral", "someone/a-model", "1", raise_if_not_found=True)
     assert 0 <= abs(result.get_score()) <= 1
@@ -92,25 +96,25 @@ def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
 
 
 def test_a_finished_task_is_not_run_again(llama, tmp_path):
-    subject = evaluate.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
-    tasks = suites.embedded(["EmbeddedSTSGeneral"])
-    first = evaluate.run_tasks(subject, tasks, tmp_path, "tiny")
-    assert evaluate.run_tasks(None, tasks, tmp_path, "tiny") == first  # no model is needed
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
+    tasks = embedded_tasks.embedded(["EmbeddedSTSGeneral"])
+    first = mteb_runs.run_tasks(subject, tasks, tmp_path, "tiny")
+    assert mteb_runs.run_tasks(None, tasks, tmp_path, "tiny") == first  # no model is needed
 
 
 @pytest.mark.parametrize("kind", list(scores.CATEGORIES))
 def test_protocol_instructions(llama, kind):
     """Both sides outside retrieval; queries only in retrieval."""
-    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    subject = protocol.MtebEncoder(Encoder(llama), "x/y", "1")
     metadata = of_type(kind).metadata
     wanted = metadata.prompt["query"] if isinstance(metadata.prompt, dict) else metadata.prompt
     assert subject.before(metadata, PromptType.query) == wanted
     assert subject.before(metadata, PromptType.document) == ("" if kind == "Retrieval" else wanted)
-    assert evaluate.MtebEncoder(Encoder(llama), "x/y", "1", "none").before(metadata, None) == ""
+    assert protocol.MtebEncoder(Encoder(llama), "x/y", "1", "none").before(metadata, None) == ""
 
 
 def test_quora_documents_are_read_as_queries(llama):
-    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    subject = protocol.MtebEncoder(Encoder(llama), "x/y", "1")
     quora = mteb.get_task("QuoraRetrieval").metadata
     query = subject.before(quora, PromptType.query)
     assert query and subject.before(quora, PromptType.document) == query
@@ -119,7 +123,7 @@ def test_quora_documents_are_read_as_queries(llama):
 
 
 def test_every_task_of_the_papers_benchmark_has_an_instruction(llama):
-    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    subject = protocol.MtebEncoder(Encoder(llama), "x/y", "1")
     tasks = benchmarks.load(["MTEB(eng, v1)"])["MTEB(eng, v1)"]
     assert len(tasks) == 56
     for task in tasks:
@@ -128,7 +132,7 @@ def test_every_task_of_the_papers_benchmark_has_an_instruction(llama):
 
 
 def test_classification_vectors_are_not_normalised(llama):
-    subject = evaluate.MtebEncoder(Encoder(llama), "x/y", "1")
+    subject = protocol.MtebEncoder(Encoder(llama), "x/y", "1")
     batches = [{"text": ["one text", "another"]}]
     for kind, unit in (("Classification", False), ("STS", True)):
         vectors = subject.encode(
@@ -157,7 +161,7 @@ def test_averages_weigh_tasks_as_table_1_does():
 
 def test_retrieval_in_several_languages_is_no_part_of_table_1():
     """As MIRACL (Tables 2 and 6) is none of MTEB's 56 English sets."""
-    tasks = [*suites.embedded(), *map(mteb.get_task, ("MIRACLRetrieval", "NQ", "CosQA"))]
+    tasks = [*embedded_tasks.embedded(), *map(mteb.get_task, ("MIRACLRetrieval", "NQ", "CosQA"))]
     found = {
         t.metadata.name: scores.category(t.metadata.type, [x for s in t.metadata.hf_subsets_to_langscripts.values() for x in s])
         for t in tasks
@@ -169,11 +173,11 @@ def test_retrieval_in_several_languages_is_no_part_of_table_1():
 
 
 def test_a_system_without_some_category_has_no_average_to_compare():
-    from synthembed import report
+    from synthembed.report import page
 
     rows = [{"system": "a", "category": c, "task": c, "score": 50.0} for c in ("STS", "Retr.")]
     rows += [{"system": "bm25", "category": "Retr.", "task": "Retr.", "score": 30.0}]
-    found = report.by_system_of_equal_tasks(rows)
+    found = page.by_system_of_equal_tasks(rows)
     assert found["a"]["Avg"] == 50 and found["bm25"] == {"Retr.": 30.0}
 
 
@@ -205,7 +209,7 @@ def trained_adapter() -> tuple[Backbone, Backbone]:
         Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "someone/base"})
         for _ in range(2)
     )
-    adapted = backbone.add_lora(other, profile.Lora(rank=4, alpha=8), 0)
+    adapted = adapter.add_lora(other, profile.Lora(rank=4, alpha=8), 0)
     for name, p in adapted.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.1)
@@ -232,10 +236,10 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     for stage in ("02_analyze", "03_train", "04_evaluate"):
         (run / stage).mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"run/02_analyze/statistics.json is missing"):
-        export.publish(run, tmp_path / "out")
+        publishing.publish(run, tmp_path / "out")
     _, trained = trained_adapter()
     export.export_adapter(trained, run / "03_train" / "adapter")
-    export.export(backbone.merge_lora(trained), run / "03_train" / "model", "last", "natural", "")
+    export.export(adapter.merge_lora(trained), run / "03_train" / "model", "last", "natural", "")
     row = {"system": "trained", "benchmark": "embedded", "task": "T", "category": "STS", "language": "eng",
            "metric": "cosine_spearman", "score": 61.25}  # fmt: skip
     settings = plan.model_dump(mode="json")
@@ -249,7 +253,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
         "04_evaluate/stage.json": {"settings": {"evaluate": settings["evaluate"]}},
     }.items():  # fmt: skip
         (run / name).write_text(json.dumps(data))
-    folder = export.publish(run, tmp_path / "out")
+    folder = publishing.publish(run, tmp_path / "out")
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     (result,) = header["model-index"][0]["results"]
@@ -257,11 +261,11 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     assert "| T | eng | cosine_spearman | 61.2 |" in card and "for 7 steps" in card and "English 60.0" in card
     assert (folder / "model.safetensors").exists() and (folder / "adapter" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="not empty"):
-        export.publish(run, folder)
+        publishing.publish(run, folder)
 
 
 def test_int8_weights_stay_near(llama):
-    from synthembed.int8 import Int8Linear, to_int8
+    from synthembed.model.cpu.int8_linear import Int8Linear, to_int8
 
     small = Backbone(to_int8(llama.model), llama.contract, llama.source)
     texts = ["the cat", "a longer text " * 20, "x"]
@@ -275,7 +279,7 @@ def test_int8_weights_stay_near(llama):
 
 
 def test_the_encode_command_writes_vectors(tiny_folder, tmp_path):
-    from synthembed.pipeline import app
+    from synthembed.stages.command_line import app
     from typer.testing import CliRunner
 
     (tmp_path / "t.txt").write_text("one\ntwo\n")

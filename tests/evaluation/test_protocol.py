@@ -9,10 +9,10 @@ import pytest
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
 from mteb.types import PromptType
-from synthembed import evaluate, protocol, scores, suites
-from synthembed.encoder import Encoder, Static
-from synthembed.protocol import PROTOCOLS, MtebEncoder
-from synthembed.suites import benchmarks
+from synthembed.evaluation import mteb_runs, protocol, scores
+from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
+from synthembed.evaluation.suites import benchmarks, embedded_tasks
+from synthembed.model.encoder import Encoder, Static
 
 INSTRUCTION = "find the match"
 
@@ -38,7 +38,7 @@ def words(llama):
 
 def made(base, name: str, kind: str, score: str, data, splits=("test",), prompt=INSTRUCTION):
     """A task of mteb's class ``base`` whose data is filled by hand."""
-    about = suites.metadata(name, "none", kind, score, prompt, "made in a test")
+    about = embedded_tasks.metadata(name, "none", kind, score, prompt, "made in a test")
     about = about.model_copy(update={"eval_splits": list(splits)})
     task = type(name.replace("-", ""), (base,), {"metadata": about})()
     task.dataset, task.data_loaded = data, True
@@ -69,7 +69,7 @@ LURED = corpus_of({"good": "bees", "lure": "find the match"}, {"q": "bees"}, {"q
 
 
 def score(task, model, folder) -> float:
-    (row,) = evaluate.run_tasks(model, [task], folder, "x")
+    (row,) = mteb_runs.run_tasks(model, [task], folder, "x")
     return row["score"]
 
 
@@ -106,7 +106,7 @@ def test_msmarco_is_scored_on_dev(words, tmp_path):
     right = corpus_of({"a": "bees", "b": "ice"}, {"q": "bees"}, {"q": "a"})
     wrong = corpus_of({"a": "bees", "b": "ice"}, {"q": "bees"}, {"q": "b"})
     assert score(retrieval("MSMARCO", dev=right, test=wrong), words("paper"), tmp_path) == 100
-    rows = evaluate.run_tasks(words("paper"), [retrieval("Other", dev=right, test=wrong)], tmp_path, "x")
+    rows = mteb_runs.run_tasks(words("paper"), [retrieval("Other", dev=right, test=wrong)], tmp_path, "x")
     assert [(r["task"], r["score"]) for r in rows] == [("Other (dev)", 100), ("Other (test)", 0)]
 
 
@@ -142,10 +142,10 @@ def cqadupstack():
 
 
 def test_cqadupstack_is_one_number_the_mean_of_its_twelve(words, tmp_path, cqadupstack):
-    (row,) = evaluate.run_tasks(words("paper"), [cqadupstack], tmp_path, "x")
+    (row,) = mteb_runs.run_tasks(words("paper"), [cqadupstack], tmp_path, "x")
     assert row["task"] == "CQADupstackRetrieval" and row["category"] == "Retr." and row["score"] == 75
     assert len(list(tmp_path.glob("CQADupstack*Retrieval.json"))) == 13
-    assert evaluate.run_tasks(None, [cqadupstack], tmp_path, "x") == [row]  # no part runs again
+    assert mteb_runs.run_tasks(None, [cqadupstack], tmp_path, "x") == [row]  # no part runs again
     other = {**row, "task": "other", "score": 25.0}
     assert scores.averages([row, other])["Retr."] == 50
 
@@ -166,7 +166,7 @@ def test_tasks_without_an_instruction_of_their_own_take_their_types(llama):
 def test_mteb_default_is_what_mtebs_own_wrapper_does(llama, tmp_path):
     """Vectors of an exported model by mteb's wrapper, set up as its entry of the released model is."""
     from mteb.models.instruct_wrapper import InstructSentenceTransformerModel
-    from synthembed.export import export
+    from synthembed.model.export import export
     from torch.utils.data import DataLoader
 
     folder = export(llama, tmp_path / "model", "last", "natural", "", 512)
@@ -219,8 +219,8 @@ def test_a_part_of_a_benchmark_says_so_and_unknown_names_are_refused():
 
 
 def test_secondary_metrics_are_rows_of_their_own(words, tmp_path):
-    found = evaluate.run_benchmarks(
-        words("paper"), {"embedded": suites.embedded(["EmbeddedMultilingual"])}, tmp_path, "x"
+    found = mteb_runs.run_benchmarks(
+        words("paper"), {"embedded": embedded_tasks.embedded(["EmbeddedMultilingual"])}, tmp_path, "x"
     )
     assert len(found["rows"]) == 16 and {r["metric"] for r in found["rows"]} == {"ndcg_at_10"}
     recall = [r for r in found["more"] if r["metric"] == "recall_at_100"]
@@ -239,23 +239,23 @@ def sts(values: list[float], name="Pairs"):
 
 def test_data_filled_by_hand_is_used_kept_and_told_apart(words, tmp_path):
     first, second = sts([4.0, 2.0, 1.0, 3.0]), sts([1.0, 2.0, 4.0, 3.0])
-    one = evaluate.run_tasks(words("paper"), [first], tmp_path, "x")
-    assert first.data_loaded and evaluate.run_tasks(None, [first], tmp_path, "x") == one
+    one = mteb_runs.run_tasks(words("paper"), [first], tmp_path, "x")
+    assert first.data_loaded and mteb_runs.run_tasks(None, [first], tmp_path, "x") == one
     with pytest.raises(NotImplementedError):  # the same name and revision, other data: it would have to run
-        evaluate.run_tasks(None, [second], tmp_path, "x")
-    assert evaluate.run_tasks(words("paper"), [second], tmp_path, "x") != one
+        mteb_runs.run_tasks(None, [second], tmp_path, "x")
+    assert mteb_runs.run_tasks(words("paper"), [second], tmp_path, "x") != one
     fetched = sts([4.0, 2.0, 1.0, 3.0])
     fetched.dataset, fetched.data_loaded = None, False
-    with pytest.raises(evaluate.DataUnavailable, match="Pairs: data set 'synthembed/none' at revision"):
-        evaluate.run_tasks(words("paper"), [fetched], tmp_path, "x")
+    with pytest.raises(mteb_runs.DataUnavailable, match="Pairs: data set 'synthembed/none' at revision"):
+        mteb_runs.run_tasks(words("paper"), [fetched], tmp_path, "x")
 
 
 def test_a_result_of_fewer_languages_is_not_taken_for_all(words, tmp_path):
-    task = suites.embedded(["EmbeddedBitext"])[0]
+    task = embedded_tasks.embedded(["EmbeddedBitext"])[0]
     task.hf_subsets = ["de-en", "fr-en"]
-    assert len(evaluate.run_tasks(words("paper"), [task], tmp_path, "x")) == 2
+    assert len(mteb_runs.run_tasks(words("paper"), [task], tmp_path, "x")) == 2
     task.hf_subsets = ["de-en", "fr-en", "es-en"]
-    assert len(evaluate.run_tasks(words("paper"), [task], tmp_path, "x")) == 3
+    assert len(mteb_runs.run_tasks(words("paper"), [task], tmp_path, "x")) == 3
 
 
 def test_every_type_of_task_runs_with_data_filled_by_hand(words, tmp_path):
@@ -265,11 +265,11 @@ def test_every_type_of_task_runs_with_data_filled_by_hand(words, tmp_path):
     assert set(tasks) == set(scores.CATEGORIES)
     for kind, task in tasks.items():
         task.load_data()
-        found = evaluate.run_tasks(words("paper"), [task], tmp_path, "x")
+        found = mteb_runs.run_tasks(words("paper"), [task], tmp_path, "x")
         ours = np.mean([r["score"] for r in found])
         (result,) = mteb.evaluate(words("paper"), [task], cache=None, show_progress_bar=False).task_results
         assert ours == pytest.approx(100 * result.get_score(), abs=0.01, nan_ok=True), kind
-        assert evaluate.run_tasks(None, [task], tmp_path, "x") == found or np.isnan(ours)
+        assert mteb_runs.run_tasks(None, [task], tmp_path, "x") == found or np.isnan(ours)
 
 
 def test_static_embeddings_know_no_order(llama):
@@ -284,7 +284,8 @@ def test_static_embeddings_know_no_order(llama):
 
 def test_where_a_model_ends():
     from conftest import byte_tokenizer, tiny_model
-    from synthembed.backbone import Backbone, TokenContract
+    from synthembed.model.backbone import Backbone
+    from synthembed.model.tokens import TokenContract
 
     model = Backbone(tiny_model("mistral", window=64), TokenContract.of(byte_tokenizer("mistral")), {})
     assert protocol.reads_up_to(model) == 64

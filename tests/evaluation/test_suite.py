@@ -4,20 +4,21 @@ import json
 from collections import Counter
 
 import pytest
-from synthembed import contamination, generate, suites
-from synthembed.replies import reply_line
-from synthembed.suites import benchmarks
-from synthembed.taxonomy import SYMMETRIC_INSTRUCTIONS
+from synthembed.corpus import evaluation_texts
+from synthembed.evaluation.suites import benchmarks, embedded_tasks
+from synthembed.generation import two_steps
+from synthembed.generation.reply_store import reply_line
+from synthembed.profile.taxonomy import SYMMETRIC_INSTRUCTIONS
 
-DATA = suites.DATA
+DATA = embedded_tasks.DATA
 
 
 @pytest.fixture(scope="module")
 def corpus() -> tuple[list[str], list[str]]:
     """(instructions, texts) of everything recorded, and the instructions of the symmetric families."""
     instructions, texts = list(SYMMETRIC_INSTRUCTIONS.values()), []
-    for file in generate.RECORDINGS.glob("*.jsonl*"):
-        found = contamination.recorded(file)
+    for file in two_steps.RECORDINGS.glob("*.jsonl*"):
+        found = evaluation_texts.recorded(file)
         instructions += found[0]
         texts += found[1]
     assert len(instructions) > 350 and len(texts) > 2000 * 2
@@ -25,11 +26,11 @@ def corpus() -> tuple[list[str], list[str]]:
 
 
 def of_type(kind: str) -> dict[str, str]:
-    return {name: folder for name, type_, folder, *_ in suites.TASKS if type_ == kind}
+    return {name: folder for name, type_, folder, *_ in embedded_tasks.TASKS if type_ == kind}
 
 
 def retrieval(folder: str):
-    return (suites.rows(DATA / folder / f"{name}.jsonl") for name in ("corpus", "queries", "qrels"))
+    return (embedded_tasks.rows(DATA / folder / f"{name}.jsonl") for name in ("corpus", "queries", "qrels"))
 
 
 def test_three_retrieval_tasks_of_150_documents_and_60_queries_one_graded_one_on_code():
@@ -48,7 +49,7 @@ def test_three_retrieval_tasks_of_150_documents_and_60_queries_one_graded_one_on
 def test_a_quarter_of_the_retrieval_documents_and_more_are_distractors(folder):
     """The best answer to no query; their subjects are those of the answers."""
     folders = [folder] if (DATA / folder / "corpus.jsonl").exists() else [
-        f"{folder}/{code}" for code in suites.RETRIEVAL_LANGUAGES
+        f"{folder}/{code}" for code in embedded_tasks.RETRIEVAL_LANGUAGES
     ]  # fmt: skip
     for one in folders:
         documents, _, judgements = retrieval(one)
@@ -58,15 +59,15 @@ def test_a_quarter_of_the_retrieval_documents_and_more_are_distractors(folder):
 
 def test_multilingual_retrieval_has_30_documents_and_20_queries_in_each_language_of_table_6():
     folder = of_type("Retrieval")["EmbeddedMultilingual"]
-    assert sorted(suites.RETRIEVAL_LANGUAGES) == sorted(benchmarks.MIRACL_LANGUAGES)
-    for code in suites.RETRIEVAL_LANGUAGES:
+    assert sorted(embedded_tasks.RETRIEVAL_LANGUAGES) == sorted(benchmarks.MIRACL_LANGUAGES)
+    for code in embedded_tasks.RETRIEVAL_LANGUAGES:
         documents, queries, _ = retrieval(f"{folder}/{code}")
         assert len({d["text"] for d in documents}) >= 30 and len({q["text"] for q in queries}) >= 20
 
 
 def test_reranking_has_60_queries_of_8_candidates():
     (folder,) = of_type("Reranking").values()
-    found = suites.rows(DATA / folder / "data.jsonl")
+    found = embedded_tasks.rows(DATA / folder / "data.jsonl")
     assert len({r["query"] for r in found}) >= 60
     assert all(r["positive"] and len(r["positive"] + r["negative"]) >= 8 for r in found)
 
@@ -74,21 +75,21 @@ def test_reranking_has_60_queries_of_8_candidates():
 def test_sts_has_two_tasks_of_200_pairs_over_the_whole_range():
     assert len(of_type("STS")) == 2
     for folder in of_type("STS").values():
-        scores = [r["score"] for r in suites.rows(DATA / folder / "data.jsonl")]
+        scores = [r["score"] for r in embedded_tasks.rows(DATA / folder / "data.jsonl")]
         assert len(scores) >= 200 and min(scores) == 0 and max(scores) == 5
         assert min(Counter(min(int(s), 4) for s in scores).values()) >= 15  # each point of the scale
 
 
 def test_pair_classification_has_200_pairs_of_both_labels():
     (folder,) = of_type("PairClassification").values()
-    labels = Counter(r["label"] for r in suites.rows(DATA / folder / "data.jsonl"))
+    labels = Counter(r["label"] for r in embedded_tasks.rows(DATA / folder / "data.jsonl"))
     assert labels.total() >= 200 and min(labels[0], labels[1]) >= 80
 
 
 def test_classification_has_three_tasks_of_25_texts_a_class():
     classes = {}
     for name, folder in of_type("Classification").items():
-        parts = [suites.rows(DATA / folder / f"{split}.jsonl") for split in ("train", "test")]
+        parts = [embedded_tasks.rows(DATA / folder / f"{split}.jsonl") for split in ("train", "test")]
         texts = [{r["text"] for r in part} for part in parts]
         assert not texts[0] & texts[1]
         found = Counter(r["label"] for part in parts for r in part)
@@ -101,13 +102,13 @@ def test_classification_has_three_tasks_of_25_texts_a_class():
 def test_clustering_has_two_tasks_of_250_texts_in_8_clusters():
     assert len(of_type("Clustering")) == 2
     for folder in of_type("Clustering").values():
-        found = suites.rows(DATA / folder / "data.jsonl")
+        found = embedded_tasks.rows(DATA / folder / "data.jsonl")
         assert len({r["text"] for r in found}) >= 250 and len({r["label"] for r in found}) >= 8
 
 
 def test_summarisation_has_30_texts_of_4_rated_summaries():
     (folder,) = of_type("Summarization").values()
-    found = suites.rows(DATA / folder / "data.jsonl")
+    found = embedded_tasks.rows(DATA / folder / "data.jsonl")
     assert len({r["text"] for r in found}) >= 30
     for row in found:
         assert len(row["machine_summaries"]) == len(row["relevance"]) >= 4 and row["human_summaries"]
@@ -115,39 +116,39 @@ def test_summarisation_has_30_texts_of_4_rated_summaries():
 
 
 def test_bitext_has_50_pairs_in_each_of_16_languages():
-    assert len(suites.BITEXT_LANGUAGES) == 16
-    for code in suites.BITEXT_LANGUAGES:
-        found = suites.rows(DATA / f"bitext/{code}-en.jsonl")
+    assert len(embedded_tasks.BITEXT_LANGUAGES) == 16
+    for code in embedded_tasks.BITEXT_LANGUAGES:
+        found = embedded_tasks.rows(DATA / f"bitext/{code}-en.jsonl")
         assert all(len({r[side] for r in found}) >= 50 for side in ("sentence1", "sentence2")), code
 
 
 def test_no_text_of_the_suite_is_in_the_corpus_or_nearly(corpus):
-    texts = list(contamination.suite_texts())
+    texts = list(evaluation_texts.suite_texts())
     assert len(texts) > 7500
-    assert contamination.shared(texts, corpus[1]) == []
-    assert contamination.shared(corpus[1], texts) == []
+    assert evaluation_texts.shared(texts, corpus[1]) == []
+    assert evaluation_texts.shared(corpus[1], texts) == []
 
 
 def test_no_task_of_the_suite_is_in_the_corpus_or_nearly(corpus):
-    ours = contamination.suite_instructions()
-    assert len(ours) == len(suites.TASKS)
-    assert contamination.shared(ours, corpus[0], least=1) == []
-    assert contamination.shared(corpus[0], ours, least=1) == []
+    ours = evaluation_texts.suite_instructions()
+    assert len(ours) == len(embedded_tasks.TASKS)
+    assert evaluation_texts.shared(ours, corpus[0], least=1) == []
+    assert evaluation_texts.shared(corpus[0], ours, least=1) == []
 
 
 def test_a_text_that_slipped_into_the_corpus_is_found_in_both_directions(tmp_path):
     """The check can fail: one text copied, one changed by a word, one instruction of the paper's."""
-    texts = [t for t in contamination.suite_texts() if 12 <= len(t.split()) <= 40 and t.isascii()][:200]
+    texts = [t for t in evaluation_texts.suite_texts() if 12 <= len(t.split()) <= 40 and t.isascii()][:200]
     copied, changed = texts[0].upper() + "!", texts[1] + " indeed"
     content = json.dumps({"S1": copied, "S2": changed, "S3": "Nothing of the sort stands anywhere else"})
     tasks = json.dumps({"tasks": ["Retrieve translations of the given sentence"]})
     file = tmp_path / "recording.jsonl"
     bodies = [{"choices": [{"message": {"content": c}}]} for c in (content, tasks)]
     file.write_text("\n".join(json.dumps(reply_line(str(n), body)) for n, body in enumerate(bodies)))
-    instructions, found = contamination.recorded(file)
-    assert contamination.shared(found, texts) == [(copied, texts[0]), (changed, texts[1])]
-    assert contamination.shared(texts, found) == [(texts[0], copied), (texts[1], changed)]
-    assert contamination.shared(contamination.suite_instructions(), instructions, least=1)
+    instructions, found = evaluation_texts.recorded(file)
+    assert evaluation_texts.shared(found, texts) == [(copied, texts[0]), (changed, texts[1])]
+    assert evaluation_texts.shared(texts, found) == [(texts[0], copied), (texts[1], changed)]
+    assert evaluation_texts.shared(evaluation_texts.suite_instructions(), instructions, least=1)
 
 
 def test_bm25_stands_where_its_retrieval_puts_it():

@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
-from synthembed import scores, variance
+from synthembed.evaluation import intervals, scores
 
 TASKS = {"STS12": "STS", "SICK": "STS", "Quora": "Retr.", "NQ": "Retr.", "Dup": "PairClass.", "Summ": "Summ."}
 
@@ -44,20 +44,20 @@ def test_one_seed_has_no_deviation():
 
 
 def test_identical_systems_differ_by_nothing():
-    found = variance.interval(drawn("a") + drawn("b"), "a", "b")
+    found = intervals.interval(drawn("a") + drawn("b"), "a", "b")
     assert (found["delta"], found["low"], found["high"], found["within_noise"]) == (0, 0, 0, True)
 
 
 def test_a_constant_shift_on_the_same_pairs_has_no_width():
     """Scores vary by points between tasks and seeds; only exact pairing takes all of it away."""
-    found = variance.interval(drawn("a", shift=1.5) + drawn("b"), "a", "b")
+    found = intervals.interval(drawn("a", shift=1.5) + drawn("b"), "a", "b")
     assert found["low"] == pytest.approx(1.5) == found["high"] and not found["within_noise"]
 
 
 def test_the_delta_is_the_difference_of_the_averages():
     both = drawn("a", noise=1) + drawn("b", noise=2)
     means = scores.by_system(both)
-    found = variance.interval(both, "a", "b")
+    found = intervals.interval(both, "a", "b")
     assert found["delta"] == pytest.approx(means["a"]["Avg"] - means["b"]["Avg"], abs=1e-4)
     assert found["low"] < found["delta"] < found["high"]
     assert (found["tasks"], found["seeds"], found["unit"]) == (6, 2, "task and seed")
@@ -65,43 +65,43 @@ def test_the_delta_is_the_difference_of_the_averages():
 
 def test_the_order_of_rows_changes_nothing():
     both = drawn("a", noise=1) + drawn("b", noise=2) + rows("a", {("NQ", 1): 3.1}, "deu")
-    expected = variance.interval(both, "a", "b")
+    expected = intervals.interval(both, "a", "b")
     for seed in range(3):
         random.Random(seed).shuffle(both)
-        assert variance.interval(both, "a", "b") == expected
+        assert intervals.interval(both, "a", "b") == expected
 
 
 def test_bitext_and_tasks_of_one_side_take_no_part():
     both = drawn("a", noise=1) + drawn("b", noise=2)
     extra = [r | {"task": "BUCC", "category": "Bitext", "score": 99.0} for r in both[:1]]
     extra += [r | {"task": "Only", "score": 0.0} for r in both[:1]]
-    assert variance.interval(both + extra, "a", "b") == variance.interval(both, "a", "b")
+    assert intervals.interval(both + extra, "a", "b") == intervals.interval(both, "a", "b")
 
 
 def test_common_seeds_are_paired_and_without_any_the_means_are():
     first, other = drawn("a", seeds=(1, 2, 3), noise=1), drawn("b", seeds=(2, 3, 4), noise=2)
-    assert variance.interval(first + other, "a", "b")["seeds"] == 2
-    apart = variance.interval(first + drawn("b", seeds=(7, 8), noise=2), "a", "b")
+    assert intervals.interval(first + other, "a", "b")["seeds"] == 2
+    apart = intervals.interval(first + drawn("b", seeds=(7, 8), noise=2), "a", "b")
     assert (apart["seeds"], apart["unit"]) == (1, "task")
     means = scores.by_system(first + drawn("b", seeds=(7, 8), noise=2))
     assert apart["delta"] == pytest.approx(means["a"]["Avg"] - means["b"]["Avg"], abs=1e-4)
 
 
 def test_a_single_pair_cannot_be_judged():
-    found = variance.interval(rows("a", {("NQ", 1): 60.0}) + rows("b", {("NQ", 1): 50.0}), "a", "b")
+    found = intervals.interval(rows("a", {("NQ", 1): 60.0}) + rows("b", {("NQ", 1): 50.0}), "a", "b")
     assert found["delta"] == 10 and found["low"] is None and found["within_noise"] is True
 
 
 def test_nothing_in_common_is_an_error():
     with pytest.raises(ValueError, match="'a' and 'b' have no task in common"):
-        variance.interval(rows("a", {("NQ", 1): 1.0}) + rows("b", {("SICK", 1): 1.0}), "a", "b")
+        intervals.interval(rows("a", {("NQ", 1): 1.0}) + rows("b", {("SICK", 1): 1.0}), "a", "b")
 
 
 def test_no_stratum_is_a_single_task():
     """A category of one task would never vary: eight tasks of seven kinds would look certain."""
-    assert variance.strata_of(["STS", "STS", "Retr.", "Summ."]) == [[0, 1], [2, 3]]
-    assert variance.strata_of(["STS", "STS", "Retr.", "Retr.", "Retr.", "Summ."]) == [[2, 3, 4], [0, 1, 5]]
-    assert variance.strata_of(["Summ."]) == [[0]]
+    assert intervals.strata_of(["STS", "STS", "Retr.", "Summ."]) == [[0, 1], [2, 3]]
+    assert intervals.strata_of(["STS", "STS", "Retr.", "Retr.", "Retr.", "Summ."]) == [[2, 3, 4], [0, 1, 5]]
+    assert intervals.strata_of(["Summ."]) == [[0]]
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
@@ -111,7 +111,7 @@ def test_intervals_hold_the_true_difference_about_as_often_as_they_say(seeds):
     for _ in range(runs):
         values = 1.0 + rng.normal(0, 2, (8, 1)) + rng.normal(0, 1, (8, seeds))
         values += rng.normal(0, 0.7, (1, seeds)) if seeds > 1 else 0
-        low, high = variance.bounds(variance.resampled(values, strata, 1000, rng), 5)
+        low, high = intervals.bounds(intervals.resampled(values, strata, 1000, rng), 5)
         covered += low <= 1.0 <= high
     assert 0.90 < covered / runs < 0.99
 
@@ -119,6 +119,6 @@ def test_intervals_hold_the_true_difference_about_as_often_as_they_say(seeds):
 def test_the_spread_of_resampled_means_is_the_standard_error():
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, (6, 1))
-    drawn_means = variance.resampled(values, [list(range(6))], 40_000, rng)
+    drawn_means = intervals.resampled(values, [list(range(6))], 40_000, rng)
     assert drawn_means.std() == pytest.approx(values.std(ddof=1) / 6**0.5, rel=0.02)
     assert fmean(drawn_means) == pytest.approx(values.mean(), abs=0.02)

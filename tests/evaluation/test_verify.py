@@ -8,12 +8,15 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskSTS
-from synthembed import backbone, evaluate, paper, suites, verify
-from synthembed.backbone import BackboneError, TokenContract
-from synthembed.pipeline import app
-from synthembed.profile import Backbone as Settings
-from synthembed.profile import ProfileError
-from synthembed.suites import benchmarks
+from synthembed import paper
+from synthembed.evaluation import mteb_runs, released_weights
+from synthembed.evaluation.suites import benchmarks, embedded_tasks
+from synthembed.ground.embedded import BackboneError
+from synthembed.model import backbone
+from synthembed.model.tokens import TokenContract
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Backbone as Settings
+from synthembed.stages.command_line import app
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, MistralConfig, MistralModel
 from typer.testing import CliRunner
@@ -71,7 +74,7 @@ def published(monkeypatch):
     )
     texts = lambda: [" ".join(draw.choices(words, k=6)) for _ in range(60)]  # noqa: E731
     pairs = {"sentence1": texts(), "sentence2": texts(), "score": [draw.random() for _ in range(60)]}
-    about = suites.metadata("STS12", "none", "STS", "cosine_spearman", None, "made in a test")
+    about = embedded_tasks.metadata("STS12", "none", "STS", "cosine_spearman", None, "made in a test")
 
     class Tiny(AbsTaskSTS):
         metadata = about
@@ -79,9 +82,11 @@ def published(monkeypatch):
         def load_data(self, num_proc=None, **kwargs):
             self.dataset, self.data_loaded = DatasetDict(test=Dataset.from_dict(pairs)), True
 
-    monkeypatch.setitem(benchmarks.BENCHMARKS, verify.BENCHMARK, benchmarks.Benchmark("", lambda: [Tiny()]))
+    monkeypatch.setitem(
+        benchmarks.BENCHMARKS, released_weights.BENCHMARK, benchmarks.Benchmark("", lambda: [Tiny()])
+    )
     card = json.loads(json.dumps(paper.published()["released_model_mteb56"]))
-    monkeypatch.setattr(verify, "card", lambda: card["rows"])
+    monkeypatch.setattr(released_weights, "card", lambda: card["rows"])
 
     def set_score(score: float) -> None:
         card["rows"]["STS12"]["score"] = score
@@ -90,7 +95,7 @@ def published(monkeypatch):
 
 
 def check(release, folder) -> dict:
-    (found,) = verify.verify(str(release), ["STS12"], folder)
+    (found,) = released_weights.verify(str(release), ["STS12"], folder)
     return found
 
 
@@ -129,7 +134,7 @@ def test_the_verdict_follows_eos_and_weights(release, published, tmp_path, monke
 
 def test_our_vectors_of_the_release_are_transformers_own(release):
     """Padded, with eos put in by hand, against packed with the prefix cache."""
-    from synthembed.encoder import Encoder
+    from synthembed.model.encoder import Encoder
 
     loaded = backbone.load(Settings(model=str(release)))
     texts, tokenizer = ["the cat", "in a hat " * 30, "x"], AutoTokenizer.from_pretrained(release)
@@ -147,27 +152,29 @@ def test_our_vectors_of_the_release_are_transformers_own(release):
 def test_results_are_kept_and_a_set_that_cannot_be_had_is_not_run(release, published, tmp_path, monkeypatch):
     published(0.0)
     first = check(release, tmp_path)
-    monkeypatch.setattr(evaluate.mteb, "evaluate", None)  # nothing runs again
+    monkeypatch.setattr(mteb_runs.mteb, "evaluate", None)  # nothing runs again
     assert check(release, tmp_path) == first
-    monkeypatch.setitem(benchmarks.BENCHMARKS, verify.BENCHMARK,
+    monkeypatch.setitem(benchmarks.BENCHMARKS, released_weights.BENCHMARK,
                         benchmarks.Benchmark("", lambda: benchmarks._named("STS13")))  # fmt: skip
-    (missing,) = verify.verify(str(release), ["STS13"], tmp_path)
+    (missing,) = released_weights.verify(str(release), ["STS13"], tmp_path)
     assert missing["verdict"] == "not run" and missing["ours"] is None
     assert "STS13: data set 'mteb/sts13-sts' at revision" in missing["why"] and "HF_HOME" in missing["why"]
 
 
 def test_verdicts_say_why():
-    card = verify.card()
-    assert len(card) == 56 and set(verify.TASKS) <= set(card)
-    near = verify.entry("SciFact", card["SciFact"]["score"] + 0.2)
+    card = released_weights.card()
+    assert len(card) == 56 and set(released_weights.TASKS) <= set(card)
+    near = released_weights.entry("SciFact", card["SciFact"]["score"] + 0.2)
     assert near["verdict"] == "match" and near["why"] == ""
-    assert verify.entry("SciFact", card["SciFact"]["score"] - 0.9)["verdict"] == "close"
-    far = verify.entry("SciFact", 60.0)
+    assert released_weights.entry("SciFact", card["SciFact"]["score"] - 0.9)["verdict"] == "close"
+    far = released_weights.entry("SciFact", 60.0)
     assert far["verdict"] == "differs" and "others found 76.42 with mteb 1.12.75, not as here" in far["why"]
-    moved = verify.entry("Banking77Classification", 81.4)
+    moved = released_weights.entry("Banking77Classification", 81.4)
     assert moved["verdict"] == "not comparable" and "mteb 1.12.75, as here" in moved["why"]
-    assert verify.entry("SciFact", 60.0, "mteb-default")["verdict"] == "not comparable"
-    shown = verify.table([near, far, verify.entry("STS12", None, why="no data\nfetch it")])
+    assert released_weights.entry("SciFact", 60.0, "mteb-default")["verdict"] == "not comparable"
+    shown = released_weights.table(
+        [near, far, released_weights.entry("STS12", None, why="no data\nfetch it")]
+    )
     assert "differs" in shown and "fetch it" in shown and shown.count("\n") >= 5
 
 
@@ -185,4 +192,4 @@ def test_the_command(release, published, tmp_path):
     nowhere = CliRunner().invoke(app, ["verify", "--model", "nobody/nothing", "--tasks", "STS12", *out])
     assert nowhere.exit_code == 1 and "backbone.model 'nobody/nothing' could not be read" in nowhere.output
     with pytest.raises(ProfileError):
-        verify.verify(str(release), ["STS99"], tmp_path)
+        released_weights.verify(str(release), ["STS99"], tmp_path)

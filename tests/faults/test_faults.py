@@ -13,8 +13,11 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from synthembed import examples, generate, profile
-from synthembed.replies import GenerationStopped, ReplyStore, read_lines
+from synthembed import profile
+from synthembed.corpus import example, example_files
+from synthembed.generation import two_steps
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground.files import read_lines
 from test_generate import Endpoint, answer, error, live
 
 
@@ -36,7 +39,7 @@ def test_429_is_waited_out_by_the_sdk(tmp_path, header):
 
     server = Endpoint(script)
     p = live(server.url, "generate.max_retries=2", "generate.examples=4")
-    assert generate.generate(p, tmp_path)["failures"] == {}
+    assert two_steps.generate(p, tmp_path)["failures"] == {}
     assert set(stored(tmp_path)) == requested(tmp_path)
     assert set(server.asked.values()) == {2}
 
@@ -54,10 +57,10 @@ def reset(body, number):
 @pytest.mark.parametrize(("script", "reason"), [(hang, "timeout"), (reset, "connection")])
 def test_hangs_and_resets_are_counted_and_asked_again(tmp_path, script, reason):
     server = Endpoint(script)
-    first = generate.generate(live(server.url, "generate.timeout_s=1"), tmp_path)["failures"]
+    first = two_steps.generate(live(server.url, "generate.timeout_s=1"), tmp_path)["failures"]
     assert first[reason] >= 1 and set(first) <= {reason, "no brainstormed task"}
     server.script = lambda body, number: None
-    assert generate.generate(live(server.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(live(server.url), tmp_path)["failures"] == {}
     assert sorted(stored(tmp_path)) == sorted(requested(tmp_path))
 
 
@@ -85,10 +88,10 @@ def test_unusable_replies_are_paid_stored_once_and_counted_when_read(tmp_path, r
     server = Endpoint(script)
     p = live(server.url, "generate.families={sts: 1}")
     for _ in range(2):
-        assert generate.generate(p, tmp_path)["failures"] == {}
+        assert two_steps.generate(p, tmp_path)["failures"] == {}
     assert set(server.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
-    drops = examples.Drops()
-    kept = list(examples.from_replies(tmp_path / "replies.jsonl", generate.read_items(tmp_path), drops))
+    drops = example.Drops()
+    kept = list(example_files.from_replies(tmp_path / "replies.jsonl", two_steps.read_items(tmp_path), drops))
     odd = sum(seed % 2 for seed in server.asked)
     assert dict(drops.counts) == {reason: odd} and len(kept) == len(server.asked) - odd
 
@@ -96,11 +99,11 @@ def test_unusable_replies_are_paid_stored_once_and_counted_when_read(tmp_path, r
 def test_requests_that_no_endpoint_takes_stop_the_run_unless_few_are_left(tmp_path):
     server = Endpoint(lambda body, number: error(400, "x", "no such parameter"))
     with pytest.raises(GenerationStopped, match=r"first 10 requests were all refused with HTTP 400"):
-        generate.generate(live(server.url, "generate.families={sts: 1}", "generate.concurrency=1"), tmp_path)
+        two_steps.generate(live(server.url, "generate.families={sts: 1}", "generate.concurrency=1"), tmp_path)
     assert sum(server.asked.values()) == 10
     server.script = lambda body, number: error(400, "x") if body["seed"] % 2 else None
     for _ in range(2):  # the second time, all that is asked is refused
-        left = generate.generate(live(server.url, "generate.families={sts: 1}"), tmp_path)["failures"]
+        left = two_steps.generate(live(server.url, "generate.families={sts: 1}"), tmp_path)["failures"]
         assert left == {"HTTP 400": len(requested(tmp_path)) - len(stored(tmp_path))}
 
 
@@ -113,17 +116,17 @@ def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
     server = Endpoint(script)
     more = ["generate.models={gpt-4o: 1}", "generate.concurrency=2"]
     with pytest.raises(GenerationStopped, match=r"budget_usd = 12\.0 is used up"):
-        generate.generate(live(server.url, *more, "generate.budget_usd=12"), tmp_path)
+        two_steps.generate(live(server.url, *more, "generate.budget_usd=12"), tmp_path)
     spent = json.loads((tmp_path / "usage.json").read_text())["spent_usd"]
     assert 12 <= spent <= 14 and len(stored(tmp_path)) == spent
-    generate.generate(live(server.url, *more, "generate.budget_usd=1000"), tmp_path)
+    two_steps.generate(live(server.url, *more, "generate.budget_usd=1000"), tmp_path)
     assert set(server.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
 
 
 def test_a_budget_without_a_price_is_refused_before_anything_is_asked(tmp_path):
     server = Endpoint()
     with pytest.raises(ValueError, match="claude has no price: add it to"):
-        generate.generate(live(server.url, "generate.budget_usd=5"), tmp_path)
+        two_steps.generate(live(server.url, "generate.budget_usd=5"), tmp_path)
     assert not server.asked
 
 
@@ -131,7 +134,7 @@ def test_requests_per_minute_are_kept(tmp_path):
     """34 requests at 240 a minute: the first four at once, then four a second."""
     server, times = Endpoint(), []
     server.script = lambda body, number: times.append(time.monotonic())
-    generate.generate(live(server.url, "generate.requests_per_minute=240"), tmp_path)
+    two_steps.generate(live(server.url, "generate.requests_per_minute=240"), tmp_path)
     step_2 = sorted(times)[-25:]
     assert len(times) == sum(server.asked.values()) and step_2[-1] - step_2[0] >= 24 / 4 * 0.9 - 1
 
@@ -183,7 +186,7 @@ def test_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
     runs.stdin.close()
     assert runs.wait() == 0
     server.script = lambda body, number: None
-    generate.generate(live(server.url, "generate.examples=2000"), tmp_path)
+    two_steps.generate(live(server.url, "generate.examples=2000"), tmp_path)
     ids = stored(tmp_path)
     assert len(ids) == len(set(ids)) and set(ids) == requested(tmp_path)
 
@@ -311,14 +314,14 @@ def batched(url: str, *more: str) -> profile.Profile:
 
 def test_batches_are_submitted_by_model_and_collected_once(tmp_path):
     api = BatchApi()
-    usage = generate.generate(batched(api.url), tmp_path)
+    usage = two_steps.generate(batched(api.url), tmp_path)
     assert usage["failures"] == {} and set(stored(tmp_path)) == requested(tmp_path)
     assert set(api.asked.values()) == {1} and set(usage["models"]) == {"a", "b"}
     for batch in api.batches:
         lines = map(json.loads, api.files[batch["input_file_id"]].splitlines())
         assert len({x["body"]["model"] for x in lines}) == 1
     before = len(api.batches)
-    generate.generate(batched(api.url), tmp_path)
+    two_steps.generate(batched(api.url), tmp_path)
     assert len(api.batches) == before
 
 
@@ -327,7 +330,7 @@ def test_only_what_failed_is_submitted_again(tmp_path, fate):
     """A batch that is "completed" with only an error file, one that expired, one with strange ids."""
     api = BatchApi(lambda number, line: fate if api.asked[line["custom_id"]] == 1 else "ok")
     api.expire = set(range(0, 20, 2)) if fate == "dropped" else set()
-    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(batched(api.url), tmp_path)["failures"] == {}
     assert set(stored(tmp_path)) == requested(tmp_path)
     assert set(api.asked.values()) == {2}
 
@@ -344,7 +347,7 @@ def test_what_never_succeeds_is_counted_by_name_after_three_rounds(tmp_path):
         return "ok"
 
     api = BatchApi(fate)
-    usage = generate.generate(batched(api.url), tmp_path)
+    usage = two_steps.generate(batched(api.url), tmp_path)
     assert usage["failures"] == {"HTTP 500": 3}
     assert requested(tmp_path) - set(stored(tmp_path)) == bad
     assert all(api.asked[i] == (3 if i in bad else 1) for i in api.asked)
@@ -353,7 +356,7 @@ def test_what_never_succeeds_is_counted_by_name_after_three_rounds(tmp_path):
 def test_a_run_killed_while_waiting_submits_nothing_twice(tmp_path):
     api = BatchApi()
 
-    from synthembed import batch as batches
+    from synthembed.generation import openai_batch as batches
 
     original = batches._collect
     calls = []
@@ -367,14 +370,14 @@ def test_a_run_killed_while_waiting_submits_nothing_twice(tmp_path):
     batches._collect = collect
     try:
         with pytest.raises(KeyboardInterrupt):
-            generate.generate(batched(api.url), tmp_path)
+            two_steps.generate(batched(api.url), tmp_path)
     finally:
         batches._collect = original
     state = tmp_path / "batches" / "state.json"
     records = json.loads(state.read_text())
     records[-1]["batch"] = None  # as if killed between creating a batch and noting its id
     state.write_text(json.dumps(records))
-    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(batched(api.url), tmp_path)["failures"] == {}
     assert set(api.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
 
 
@@ -382,7 +385,7 @@ def test_a_full_queue_is_waited_out(tmp_path):
     """Step 2 makes two batches; the second is refused until the first is done."""
     api = BatchApi()
     api.full = {2}
-    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(batched(api.url), tmp_path)["failures"] == {}
     assert [b["status"] for b in api.batches] == ["completed", "completed", "failed", "completed"]
     assert set(stored(tmp_path)) == requested(tmp_path)
     assert set(api.asked.values()) == {1}
@@ -391,7 +394,7 @@ def test_a_full_queue_is_waited_out(tmp_path):
 def test_a_queue_that_stays_full_ends_with_a_named_count(tmp_path):
     api = BatchApi()
     api.full = set(range(100))
-    failures = generate.generate(batched(api.url), tmp_path)["failures"]
+    failures = two_steps.generate(batched(api.url), tmp_path)["failures"]
     name = "batch token_limit_exceeded without an answer"
     assert failures[name] == len(requested(tmp_path)) and stored(tmp_path) == []
 
@@ -400,35 +403,35 @@ def test_a_cancelled_batch_is_collected_and_nothing_is_submitted_in_its_place(tm
     api = BatchApi(lambda number, line: "ok" if line["body"]["seed"] % 2 else "dropped")
     api.cancel = {0}
     with pytest.raises(GenerationStopped, match="batch-0 was cancelled: run again to submit"):
-        generate.generate(batched(api.url, "generate.families={sts: 1}", "generate.models={a: 1}"), tmp_path)
+        two_steps.generate(batched(api.url, "generate.families={sts: 1}", "generate.models={a: 1}"), tmp_path)
     assert len(api.batches) == 1 and 0 < len(stored(tmp_path)) < len(requested(tmp_path))
 
 
 def test_a_file_that_is_still_read_is_waited_for(tmp_path):
     api = BatchApi()
     api.unready = 2  # as Azure: pending at first
-    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(batched(api.url), tmp_path)["failures"] == {}
     assert set(stored(tmp_path)) == requested(tmp_path)
 
 
 def test_a_download_that_breaks_off_is_made_again(tmp_path):
     api = BatchApi()
     api.cut = {"none yet"}
-    assert generate.generate(batched(api.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(batched(api.url), tmp_path)["failures"] == {}
     assert set(stored(tmp_path)) == requested(tmp_path) and set(api.asked.values()) == {1}
     assert len(api.cut) > 1
 
 
 def test_batches_of_another_endpoint_are_named(tmp_path):
     api = BatchApi()
-    generate.generate(batched(api.url), tmp_path)
+    two_steps.generate(batched(api.url), tmp_path)
     state = tmp_path / "batches" / "state.json"
     records = json.loads(state.read_text())
     records[0] |= {"batch": "batch-999", "collected": False}
     state.write_text(json.dumps(records))
     (tmp_path / "replies.jsonl").write_text("")
     with pytest.raises(GenerationStopped, match=r"knows no batch batch-999: set generate\.base_url"):
-        generate.generate(batched(api.url), tmp_path)
+        two_steps.generate(batched(api.url), tmp_path)
 
 
 def test_a_wrong_key_stops_batches_at_once(tmp_path):
@@ -443,12 +446,12 @@ def test_a_wrong_key_stops_batches_at_once(tmp_path):
 
     server.RequestHandlerClass = Refuses
     with pytest.raises(GenerationStopped, match="the endpoint refused the key"):
-        generate.generate(batched(server.url), tmp_path)
+        two_steps.generate(batched(server.url), tmp_path)
 
 
 def test_nothing_listens(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    usage = generate.generate(live(f"http://127.0.0.1:{port}/v1"), tmp_path)
+    usage = two_steps.generate(live(f"http://127.0.0.1:{port}/v1"), tmp_path)
     assert usage["failures"]["connection"] >= 1 and stored(tmp_path) == []

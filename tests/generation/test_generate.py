@@ -6,9 +6,12 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from synthembed import examples, generate, local, profile
-from synthembed.replies import GenerationStopped, ReplyStore, read_lines
-from synthembed.taxonomy import FAMILIES
+from synthembed import profile
+from synthembed.corpus import example
+from synthembed.generation import local_server, parsing, two_steps
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground.files import read_lines
+from synthembed.profile.taxonomy import FAMILIES
 
 SMALL = ["generate.examples=30", "generate.max_retries=0", "generate.timeout_s=2"]
 
@@ -80,14 +83,12 @@ def live(url: str, *more: str) -> profile.Profile:
 
 def test_recorded_replies_answer_the_laptop_profile(tmp_path):
     p = profile.load("laptop")
-    usage = generate.generate(p, tmp_path)
+    usage = two_steps.generate(p, tmp_path)
     assert usage["failures"].get("not recorded", 0) <= 0.05 * p.generate.examples
     lines = [json.loads(x) for x in open(tmp_path / "replies.jsonl", encoding="utf-8")]
-    items = generate.read_items(tmp_path)
+    items = two_steps.read_items(tmp_path)
     found = [
-        examples.example_of(x, items[x["custom_id"]])
-        for x in lines
-        if items[x["custom_id"]].step == "example"
+        example.example_of(x, items[x["custom_id"]]) for x in lines if items[x["custom_id"]].step == "example"
     ]
     assert len(found) >= 2000 and {e.family for e in found} == set(FAMILIES)
     assert len({e.language for e in found}) >= 30
@@ -95,19 +96,19 @@ def test_recorded_replies_answer_the_laptop_profile(tmp_path):
 
 def test_recorded_replies_for_other_requests_stop_with_a_remedy(tmp_path):
     with pytest.raises(GenerationStopped, match="differs from the recorded run's"):
-        generate.generate(profile.load("laptop", ["seed=7"]), tmp_path)
+        two_steps.generate(profile.load("laptop", ["seed=7"]), tmp_path)
 
 
 def test_live_asks_once_stores_once_and_resumes(tmp_path):
     server = Endpoint()
-    usage = generate.generate(live(server.url), tmp_path)
+    usage = two_steps.generate(live(server.url), tmp_path)
     assert usage["failures"] == {} and set(server.asked.values()) == {1}
     total = sum(server.asked.values())
     assert usage["models"]["claude"]["replies"] == total
     assert usage["models"]["claude"]["completion_tokens"] == 3 * total
     stored = (tmp_path / "replies.jsonl").read_bytes()
     (tmp_path / "replies.jsonl").write_bytes(stored[:-30])  # a crash tore the last line
-    again = generate.generate(live(server.url), tmp_path)
+    again = two_steps.generate(live(server.url), tmp_path)
     assert sum(server.asked.values()) == total + 1 and again["failures"] == {}
     ids = [json.loads(x)["custom_id"] for x in open(tmp_path / "replies.jsonl", encoding="utf-8")]
     assert len(ids) == len(set(ids)) == total
@@ -127,7 +128,7 @@ def error(status: int, code: str, message: str = "no"):
 def test_a_wrong_key_or_an_empty_quota_stops_at_once(tmp_path, script, said):
     server = Endpoint(script)
     with pytest.raises(GenerationStopped, match=said):
-        generate.generate(live(server.url, "generate.concurrency=2"), tmp_path)
+        two_steps.generate(live(server.url, "generate.concurrency=2"), tmp_path)
     assert sum(server.asked.values()) <= 14
 
 
@@ -147,22 +148,22 @@ def test_failures_are_counted_by_name_and_asked_again(tmp_path, reply, reason):
         return reply if broken and body["seed"] % 3 == 0 else None
 
     server = Endpoint(script)
-    first = generate.generate(live(server.url), tmp_path)["failures"]
+    first = two_steps.generate(live(server.url), tmp_path)["failures"]
     assert first[reason] >= 1 and set(first) <= {reason, "no brainstormed task"}
     broken = False
-    assert generate.generate(live(server.url), tmp_path)["failures"] == {}
+    assert two_steps.generate(live(server.url), tmp_path)["failures"] == {}
 
 
 def test_no_key_and_no_endpoint_is_said_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(GenerationStopped, match="OPENAI_API_KEY is not set"):
-        generate.generate(profile.load("laptop", [*SMALL, "generate.backend=live"]), tmp_path)
+        two_steps.generate(profile.load("laptop", [*SMALL, "generate.backend=live"]), tmp_path)
 
 
 def test_the_key_reaches_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-this-test")
-    generate.generate(live(Endpoint().url), tmp_path)
+    two_steps.generate(live(Endpoint().url), tmp_path)
     assert all(b"sk-secret" not in p.read_bytes() for p in tmp_path.iterdir())
 
 
@@ -181,21 +182,21 @@ def test_a_torn_last_line_is_cut_off(tmp_path, torn):
 def test_a_real_llm_server_answers_every_family(tmp_path):
     """llama.cpp's OpenAI-compatible server with the embedded model, schema-constrained."""
     shares = {family: 1 for family in FAMILIES}
-    with local.server() as url:
+    with local_server.server() as url:
         p = live(
             url, "generate.concurrency=4", "generate.timeout_s=300", "generate.examples=40",
             "generate.max_tokens=96", "generate.examples_per_task=0.5", f"generate.families={json.dumps(shares)}",
             "generate.languages=[en, fr]", "generate.tasks_per_list=3",
         )  # fmt: skip
-        usage = generate.generate(p, tmp_path)
-    items = generate.read_items(tmp_path)
+        usage = two_steps.generate(p, tmp_path)
+    items = two_steps.read_items(tmp_path)
     asked = Counter(item.family for item in items.values())
     outcomes = Counter()
     for line in read_lines(tmp_path / "replies.jsonl"):
         item = items[line["custom_id"]]
         try:
-            outcomes[type(examples.parse(line, item)).__name__] += 1
-        except examples.Rejected as reason:
+            outcomes[type(parsing.parse(line, item)).__name__] += 1
+        except parsing.Rejected as reason:
             outcomes[str(reason)] += 1
     assert all(asked[family] >= 4 for family in FAMILIES), asked
     assert sum(outcomes.values()) == len(items), "a request is neither stored nor counted"

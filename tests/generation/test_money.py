@@ -5,9 +5,11 @@ import time
 from collections import defaultdict
 
 import pytest
-from synthembed import cost, examples, generate, profile
-from synthembed.provenance import Stage
-from synthembed.replies import GenerationStopped, ReplyStore, read_lines, reply_line
+from synthembed import profile
+from synthembed.generation import cost, parsing, two_steps
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
+from synthembed.ground.files import read_lines
+from synthembed.stages.record import Stage
 from test_faults import BatchApi, batched, requested, stored
 from test_generate import Endpoint, Handler, answer, live
 
@@ -25,12 +27,12 @@ def test_the_budget_is_never_exceeded_and_almost_used(tmp_path):
     """16 requests at a time, each reply as long as the request allows."""
     server = Endpoint(as_long_as_it_may_be)
     with pytest.raises(GenerationStopped, match=r"budget_usd = 0\.4 is used up"):
-        generate.generate(live(server.url, *GPT_4O, "generate.budget_usd=0.4"), tmp_path)
+        two_steps.generate(live(server.url, *GPT_4O, "generate.budget_usd=0.4"), tmp_path)
     usage = json.loads((tmp_path / "usage.json").read_text())
     assert 0.36 < usage["spent_usd"] <= 0.4
     for group in ("models", "families", "languages"):
         assert sum(x["usd"] for x in usage[group].values()) == pytest.approx(usage["spent_usd"], abs=1e-3)
-    generate.generate(live(server.url, *GPT_4O, "generate.budget_usd=100"), tmp_path)
+    two_steps.generate(live(server.url, *GPT_4O, "generate.budget_usd=100"), tmp_path)
     assert set(server.asked.values()) == {1} and set(stored(tmp_path)) == requested(tmp_path)
 
 
@@ -40,7 +42,7 @@ def test_a_budget_needs_an_endpoint_that_reports_usage(tmp_path):
 
     server = Endpoint(without_usage)
     with pytest.raises(cost.BudgetError, match="the endpoint reports no usage"):
-        generate.generate(live(server.url, *GPT_4O, "generate.budget_usd=5"), tmp_path)
+        two_steps.generate(live(server.url, *GPT_4O, "generate.budget_usd=5"), tmp_path)
     assert len(stored(tmp_path)) == sum(server.asked.values()) <= 16  # what was in flight is stored
 
 
@@ -51,7 +53,7 @@ def test_requests_without_an_answer_count_against_the_budget(tmp_path):
     server = Endpoint(hang)
     with pytest.raises(GenerationStopped, match=r"0\.00 spent, 0\.\d\d for requests without an answer"):
         more = ["generate.budget_usd=0.15", "generate.timeout_s=0.2"]
-        generate.generate(live(server.url, *GPT_4O, *more), tmp_path)
+        two_steps.generate(live(server.url, *GPT_4O, *more), tmp_path)
     usage = json.loads((tmp_path / "usage.json").read_text())
     assert usage["spent_usd"] == 0 and 0.1 < usage["unconfirmed_usd"] <= 0.15
 
@@ -60,7 +62,7 @@ def test_batches_are_submitted_in_waves_that_the_budget_can_pay(tmp_path):
     """The budget reaches for a part at the longest replies; short ones leave money for the next part."""
     api = BatchApi()
     more = ["generate.models={gpt-4o: 1}", "generate.budget_usd=0.15"]
-    usage = generate.generate(batched(api.url, *more), tmp_path)
+    usage = two_steps.generate(batched(api.url, *more), tmp_path)
     assert set(stored(tmp_path)) == requested(tmp_path) and set(api.asked.values()) == {1}
     assert len(api.batches) > 2 and usage["spent_usd"] <= 0.15
 
@@ -69,7 +71,7 @@ def test_a_budget_too_small_for_a_batch_submits_nothing(tmp_path):
     api = BatchApi()
     more = ["generate.models={gpt-4o: 1}", "generate.budget_usd=0.001"]
     with pytest.raises(GenerationStopped, match=r"is used up .* \d+ requests are not submitted: raise it"):
-        generate.generate(batched(api.url, *more), tmp_path)
+        two_steps.generate(batched(api.url, *more), tmp_path)
     assert not api.batches and not api.files
 
 
@@ -84,7 +86,7 @@ def test_tokens_per_minute_count_what_replies_really_took(tmp_path):
         return 200, reply
 
     more = ["generate.tokens_per_minute=300000", "generate.families={sts: 1}", "generate.examples=10"]
-    generate.generate(live(Endpoint(greedy).url, *more, "generate.concurrency=1"), tmp_path)
+    two_steps.generate(live(Endpoint(greedy).url, *more, "generate.concurrency=1"), tmp_path)
     assert len(times) == 10 and times[-1] - times[0] > 2.5
 
 
@@ -93,7 +95,7 @@ def test_a_limit_smaller_than_one_request_waits_and_does_not_fail(tmp_path):
     server = Endpoint()
     more = ["generate.tokens_per_minute=60000", "generate.families={sts: 1}", "generate.examples=1"]
     start = time.monotonic()
-    usage = generate.generate(live(server.url, *more, "generate.max_tokens=30000"), tmp_path)
+    usage = two_steps.generate(live(server.url, *more, "generate.max_tokens=30000"), tmp_path)
     assert usage["failures"] == {} and len(stored(tmp_path)) == 1
     assert time.monotonic() - start > 1.2
 
@@ -110,7 +112,7 @@ def test_an_azure_deployment_is_asked_with_its_version_and_key(tmp_path, monkeyp
     server = Endpoint()
     server.RequestHandlerClass = Seen
     url = server.url.removesuffix("/v1") + "/openai/deployments/mine?api-version=2024-10-21"
-    generate.generate(live(url, "generate.examples=4"), tmp_path)
+    two_steps.generate(live(url, "generate.examples=4"), tmp_path)
     wanted = "/openai/deployments/mine/chat/completions?api-version=2024-10-21"
     assert set(seen) == {(wanted, "key-of-this-test")}
 
@@ -146,15 +148,15 @@ def test_the_estimate_of_the_paper_keeps_its_shares_and_limits():
 def test_the_estimate_is_near_the_recorded_english_replies(tmp_path):
     """Tokens by the estimate, against four characters a token of what was written."""
     p = profile.load("laptop")
-    generate.generate(p, tmp_path)
-    items = generate.read_items(tmp_path)
+    two_steps.generate(p, tmp_path)
+    items = two_steps.read_items(tmp_path)
     sums = defaultdict(lambda: [0.0, 0.0])
     for line in read_lines(tmp_path / "replies.jsonl"):
         item = items[line["custom_id"]]
         if item.language == "en":
             row = sums["brainstorm" if item.step == "brainstorm" else item.family]
             row[0] += cost.reply_words(item, p.generate.tasks_per_list) * cost.TOKENS_PER_WORD
-            row[1] += len(examples.content_of(line)) / cost.CHARACTERS_PER_TOKEN
+            row[1] += len(parsing.content_of(line)) / cost.CHARACTERS_PER_TOKEN
     assert len(sums) == 7
     for kind, (expected, written) in sums.items():
         assert expected == pytest.approx(written, rel=0.35), kind

@@ -8,13 +8,15 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed import profile, requests, taxonomy
-from synthembed.taxonomy import FAMILIES, LANGUAGES
+from synthembed import profile
+from synthembed.generation import items, request_bodies
+from synthembed.profile import taxonomy
+from synthembed.profile.taxonomy import FAMILIES, LANGUAGES
 
 LAPTOP = profile.load("laptop")
 TASKS = {
     (i.family, i.number): [f"task {i.family} {i.number} {n}" for n in range(20)]
-    for i, _ in requests.brainstorms(profile.load("laptop", ["generate.examples=4000"]))
+    for i, _ in request_bodies.brainstorms(profile.load("laptop", ["generate.examples=4000"]))
 }
 
 DIGEST = """
@@ -43,22 +45,24 @@ def test_the_same_in_every_interpreter():
 def test_an_item_depends_on_its_number_alone(number):
     small = profile.load("laptop", ["generate.examples=10"])
     large = profile.load("laptop", ["generate.examples=4000"])
-    assert requests.sampler(small).example(number, TASKS) == requests.sampler(large).example(number, TASKS)
+    assert request_bodies.sampler(small).example(number, TASKS) == request_bodies.sampler(large).example(
+        number, TASKS
+    )
 
 
 def test_custom_ids_are_hashes_of_bodies_and_differ():
-    lines = [line for _, line in requests.brainstorms(LAPTOP)]
-    lines += [line for _, line in requests.examples(LAPTOP, TASKS)]
+    lines = [line for _, line in request_bodies.brainstorms(LAPTOP)]
+    lines += [line for _, line in request_bodies.examples(LAPTOP, TASKS)]
     ids = [line["custom_id"] for line in lines]
     assert len(set(ids)) == len(ids)
     for line in lines[:50]:
-        assert line["custom_id"] == requests.custom_id(json.loads(json.dumps(line["body"])))
+        assert line["custom_id"] == request_bodies.custom_id(json.loads(json.dumps(line["body"])))
         assert set(line) == {"custom_id", "method", "url", "body"}
 
 
 def test_shares_follow_figure_2():
     many = profile.load("laptop", ["generate.examples=4000", "generate.languages=null"])
-    items = [i for i, _ in requests.examples(many, TASKS)]
+    items = [i for i, _ in request_bodies.examples(many, TASKS)]
     families = Counter(i.family for i in items)
     for family in FAMILIES:
         expected = taxonomy.PAPER_COUNTS[family] / sum(taxonomy.PAPER_COUNTS.values())
@@ -69,30 +73,30 @@ def test_shares_follow_figure_2():
 
 
 def test_language_shares_sum_to_the_papers():
-    shares = taxonomy.language_shares()
+    shares = items.language_shares()
     assert len(LANGUAGES) == 93 and sum(shares.values()) == pytest.approx(100, abs=0.1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_carry_every_placeholder(family):
-    items = [i for i, _ in requests.examples(LAPTOP, TASKS) if i.family == family][:20]
+    items = [i for i, _ in request_bodies.examples(LAPTOP, TASKS) if i.family == family][:20]
     for item in items:
-        text = taxonomy.render(item)
+        text = items.render(item)
         for _, value in item.placeholders:
             assert str(value) in text
         assert LANGUAGES[item.language] in text
-        keys = taxonomy.schema_of(item).model_fields
+        keys = items.schema_of(item).model_fields
         assert all(f'"{key}"' in text for key in keys)
 
 
 def test_a_missing_list_of_tasks_is_reported_not_invented():
-    pairs = list(requests.examples(LAPTOP, {}))
+    pairs = list(request_bodies.examples(LAPTOP, {}))
     assert len(pairs) == LAPTOP.generate.examples
     assert all(item is None or item.family in ("sts", "bitext") for item, _ in pairs)
 
 
 def test_speed_weights_shift_the_draw():
     weighted = profile.load("laptop", ["generate.placeholder_weights=speed"])
-    items = [i for i, _ in requests.examples(weighted, TASKS) if i.family == "short-long"]
+    items = [i for i, _ in request_bodies.examples(weighted, TASKS) if i.family == "short-long"]
     clear = sum(dict(i.placeholders)["clarity"] == "clear" for i in items) / len(items)
     assert clear == pytest.approx(0.6, abs=0.07)

@@ -7,13 +7,17 @@ import random
 import tracemalloc
 
 import pytest
-from synthembed import export, labelled, profile, public_sets, readers
-from synthembed.examples import Drops, Example
-from synthembed.filters import normalised
-from synthembed.installed import INSTALLED
-from synthembed.profile import SetName
-from synthembed.public_sets import PUBLIC
-from synthembed.readers import ReadError
+from synthembed import profile
+from synthembed.corpus.example import Drops, Example
+from synthembed.corpus.texts import normalised
+from synthembed.ground import files
+from synthembed.labelled import mixture, public_sets, readers
+from synthembed.labelled.installed_sets import INSTALLED
+from synthembed.labelled.public_sets import PUBLIC
+from synthembed.labelled.readers import ReadError
+from synthembed.model import export
+from synthembed.profile import reading
+from synthembed.profile.settings import SetName
 
 BY_NAME = {s.name: s for s in PUBLIC}
 SYNTHETIC = [
@@ -24,7 +28,7 @@ SYNTHETIC = [
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    labelled._read_set.cache_clear()
+    mixture._read_set.cache_clear()
 
 
 def query(part, n):
@@ -130,7 +134,7 @@ def read(setting="labelled", sets=None, **more):
     """A mixture of the sets named, all others left out."""
     known = {name: {"ratio": 0} for name in BY_NAME} | (sets or {})
     changes = {"data.setting": setting, "data.sets": known, "data.negatives.encoder": "bm25"}
-    return labelled.mixture(profile.Profile(name="test").with_overrides(changes | more), SYNTHETIC)
+    return mixture.mixture(profile.Profile(name="test").with_overrides(changes | more), SYNTHETIC)
 
 
 @pytest.mark.parametrize("entry", PUBLIC, ids=lambda s: s.name)
@@ -198,7 +202,7 @@ def test_the_paper_ratios_are_the_defaults(tmp_path):
 def test_the_expected_total_is_the_papers(capsys):
     total = public_sets.SYNTHETIC + sum(s.expected for s in PUBLIC)
     assert abs(total / public_sets.PAPER_TOTAL - 1) < 0.05
-    assert public_sets.table() in (profile.ROOT / "docs/labelled-data.md").read_text(encoding="utf-8")
+    assert public_sets.table() in (files.ROOT / "docs/labelled-data.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -351,16 +355,16 @@ def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):
 
 def test_the_doctor_asks_for_what_the_hub_does_not_have(tmp_path):
     paper = profile.load("paper")
-    assert len(labelled.missing(paper.data)) == 1 and "msmarco-docs.tsv.gz" in labelled.missing(paper.data)[0]
+    assert len(mixture.missing(paper.data)) == 1 and "msmarco-docs.tsv.gz" in mixture.missing(paper.data)[0]
     here = paper.with_overrides({"data.sets": {"msmarco-document": {"source": str(tmp_path)}}})
     left_out = paper.with_overrides({"data.sets": {"msmarco-document": {"ratio": 0}}})
-    assert labelled.missing(here.data) == labelled.missing(left_out.data) == []
-    assert labelled.missing(profile.load("laptop", ["data.setting=full"]).data) == []
+    assert mixture.missing(here.data) == mixture.missing(left_out.data) == []
+    assert mixture.missing(profile.load("laptop", ["data.setting=full"]).data) == []
 
 
 def test_names_in_the_profile_are_those_of_the_tables():
     assert set(SetName.__args__) == {s.name for s in (*PUBLIC, *INSTALLED)}
-    with pytest.raises(profile.ProfileError, match=r"data\.sets"):
+    with pytest.raises(reading.ProfileError, match=r"data\.sets"):
         read(sets={"hotpot": {"ratio": 1}})
 
 
@@ -371,10 +375,10 @@ def test_a_set_comes_from_the_hub_with_its_revision(tmp_path):
     data = (tmp_path / "files" / "nli_for_simcse.csv").read_bytes()
     hub = Hub({"princeton-nlp/datasets-for-simcse": {"nli_for_simcse.csv": data, "wiki1m.txt": b"no"}})
     code = (
-        "import json; from synthembed import labelled, profile\n"
-        "sets = {n: {'ratio': 0} for n in profile.SetName.__args__ if n != 'nli'}\n"
+        "import json; from synthembed import profile; from synthembed.labelled import mixture\n"
+        "sets = {n: {'ratio': 0} for n in profile.settings.SetName.__args__ if n != 'nli'}\n"
         "p = profile.Profile(name='t').with_overrides({'data.setting': 'labelled', 'data.sets': sets})\n"
-        "mixed = labelled.mixture(p, [])\n"
+        "mixed = mixture.mixture(p, [])\n"
         "print(json.dumps([mixed.about['sets']['nli'], [e.query for e in mixed.examples]]))"
     )
     facts, queries = json.loads(elsewhere(code, hub, tmp_path / "home").splitlines()[-1])
@@ -388,7 +392,7 @@ def test_a_set_comes_from_the_hub_with_its_revision(tmp_path):
 def test_every_setting_exists_without_a_hub():
     """The stand-ins: real texts of this installation, the same in each call, each with a negative."""
     p = profile.load("laptop", ["data.setting=labelled"])
-    mixed = labelled.mixture(p, [])
+    mixed = mixture.mixture(p, [])
     counts = {name: facts["examples"] for name, facts in mixed.about["sets"].items()}
     assert list(counts) == [s.name for s in INSTALLED]
     assert (
@@ -403,23 +407,23 @@ def test_every_setting_exists_without_a_hub():
     )
     for entry in INSTALLED[1:]:
         assert list(entry.read(1, Drops())) == list(entry.read(1, Drops()))
-    search = labelled.mixture(profile.load("laptop", ["data.setting=synthetic+msmarco"]), SYNTHETIC)
+    search = mixture.mixture(profile.load("laptop", ["data.setting=synthetic+msmarco"]), SYNTHETIC)
     assert search.examples == SYNTHETIC + mixed.examples[: counts["docstrings"]]
 
 
 def test_an_installed_set_takes_no_source():
     p = profile.load("laptop", ["data.setting=labelled", "data.sets={docstrings: {source: x}}"])
     with pytest.raises(ReadError, match=r"data.sets.docstrings: it is read from the installation"):
-        labelled.mixture(p, [])
+        mixture.mixture(p, [])
 
 
 def test_what_was_trained_on_is_told_to_mteb_and_in_the_card():
     data = profile.Profile(name="t").with_overrides({"data.setting": "synthetic+msmarco"})
-    assert labelled.mteb_tasks(data.data) == ["MSMARCO"]
-    full = labelled.mteb_tasks(data.with_overrides({"data.setting": "full"}).data)
+    assert mixture.mteb_tasks(data.data) == ["MSMARCO"]
+    full = mixture.mteb_tasks(data.with_overrides({"data.setting": "full"}).data)
     assert {"NQ", "FEVER", "T2Retrieval"} < set(full) and full == sorted(set(full))
     for p in (profile.Profile(name="t"), profile.load("laptop", ["data.setting=full"])):
-        assert labelled.mteb_tasks(p.data) == []
+        assert mixture.mteb_tasks(p.data) == []
     about = {"examples": 30, "sets": {"synthetic": {"examples": 20}, "msmarco-passage": {"examples": 10}}}
     card = export.model_card(data, about, 5)
     assert "30 examples, data setting `synthetic+msmarco`: synthetic 20, msmarco-passage 10." in card

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_model
-from synthembed import mining
-from synthembed.filters import words
-from synthembed.mining import NOTHING, Asked, merge, unpack
-from synthembed.profile import Negatives
+from synthembed.corpus.texts import words
+from synthembed.labelled import mining
+from synthembed.labelled.mining import NOTHING, Asked, merge, unpack
+from synthembed.profile.settings import Negatives
 
 TEXTS = [f"{a} {b} by the {c}" for a in ("red", "blue", "old") for b in ("boat", "house", "road", "tree") for c in ("sea", "hill", "town")]  # fmt: skip
 CORPUS = [(f"d{n}", text) for n, text in enumerate(TEXTS)]

@@ -5,9 +5,11 @@ import json
 
 import pytest
 import torch
-from synthembed import installed, pairs, profile, train
-from synthembed.examples import Drops
-from synthembed.profile import Pretrain
+from synthembed.corpus.example import Drops
+from synthembed.labelled import installed_sets, weak_pairs
+from synthembed.profile import reading
+from synthembed.profile.settings import Pretrain
+from synthembed.training import train
 from test_training import CORPUS, tiny
 
 ROWS = [{"title": f"title {n}", "body": f"the body of number {n}"} for n in range(5)]
@@ -38,17 +40,17 @@ def as_folder(folder):
 
 @pytest.mark.parametrize("made", [as_jsonl, as_gzip, as_parquet, as_folder])
 def test_pairs_come_from_files_of_any_kind(tmp_path, made):
-    found = pairs.pairs(Pretrain(source=str(made(tmp_path))))
+    found = weak_pairs.pairs(Pretrain(source=str(made(tmp_path))))
     assert [(e.query, e.positive, e.negative) for e in found] == [(r["title"], r["body"], None) for r in ROWS]
     assert len({e.id for e in found}) == 5 and all("/" in e.id for e in found)
-    assert len(pairs.pairs(Pretrain(source=str(made(tmp_path)), limit=3))) == 3
+    assert len(weak_pairs.pairs(Pretrain(source=str(made(tmp_path)), limit=3))) == 3
 
 
 def test_empty_and_repeated_pairs_are_left_out_and_counted(tmp_path, capsys):
     extra = [{"title": "title 1", "body": "other"}, {"title": "new", "body": ROWS[0]["body"]}, {"title": " ", "body": "b"}]  # fmt: skip
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in ROWS + extra))
-    assert len(pairs.pairs(Pretrain(source=str(path)))) == 5
+    assert len(weak_pairs.pairs(Pretrain(source=str(path)))) == 5
     assert "2 title or body seen before, 1 empty title or body" in capsys.readouterr().out
 
 
@@ -65,27 +67,27 @@ def test_empty_and_repeated_pairs_are_left_out_and_counted(tmp_path, capsys):
 def test_a_bad_file_names_line_and_remedy(tmp_path, text, message):
     path = tmp_path / "p.jsonl"
     path.write_text(text)
-    with pytest.raises(pairs.PairsError, match=message):
-        pairs.pairs(Pretrain(source=str(path)))
+    with pytest.raises(weak_pairs.PairsError, match=message):
+        weak_pairs.pairs(Pretrain(source=str(path)))
 
 
 def test_a_source_that_is_nowhere_is_an_error(tmp_path):
-    with pytest.raises(pairs.PairsError, match=r"no \.jsonl"):
-        pairs.pairs(Pretrain(source=str(tmp_path / "none.jsonl")))
-    with pytest.raises(pairs.PairsError, match="give a file, a folder, a hub id"):
-        pairs.pairs(Pretrain(source="nobody/nothing"))
+    with pytest.raises(weak_pairs.PairsError, match=r"no \.jsonl"):
+        weak_pairs.pairs(Pretrain(source=str(tmp_path / "none.jsonl")))
+    with pytest.raises(weak_pairs.PairsError, match="give a file, a folder, a hub id"):
+        weak_pairs.pairs(Pretrain(source="nobody/nothing"))
 
 
 def test_docstrings_are_read_without_importing(capsys):
     """Of packages that are pinned and installed; the order is drawn from the seed."""
     one, again, other = (
-        list(installed.docstrings(["pydantic", "papermill", "not-installed"], seed, Drops()))
+        list(installed_sets.docstrings(["pydantic", "papermill", "not-installed"], seed, Drops()))
         for seed in (1, 1, 2)
     )
     assert one == again and one != other and sorted(one) == sorted(other)
     assert len(one) > 100 and {name.split("/")[0] for name, _, _ in one} == {"pydantic", "papermill"}
     assert all(title and len(body.split()) >= 12 for _, title, body in one)
-    assert "pydantic" in installed.pinned() and len(installed.pinned()) > 100
+    assert "pydantic" in installed_sets.pinned() and len(installed_sets.pinned()) > 100
 
 
 @pytest.mark.parametrize(
@@ -98,13 +100,13 @@ def test_docstrings_are_read_without_importing(capsys):
     ],
 )
 def test_a_docstring_is_a_summary_and_a_body(text, expected):
-    found = installed.split_docstring(text)
+    found = installed_sets.split_docstring(text)
     assert (found and (found[0], found[1].strip())) == expected
 
 
 def test_pretraining_is_where_fine_tuning_starts(llama, tmp_path):
     from conftest import tiny_model
-    from synthembed.backbone import Backbone
+    from synthembed.model.backbone import Backbone
 
     path = as_jsonl(tmp_path)
     # Fine-tuning that takes almost no step, so that what moved the weights is the pre-training.
@@ -124,5 +126,5 @@ def test_pretraining_is_where_fine_tuning_starts(llama, tmp_path):
 
 
 def test_pretraining_settings_are_checked_with_the_profile():
-    with pytest.raises(profile.ProfileError, match=r"pretrain.set: .*unknown key train.batch_sizes"):
+    with pytest.raises(reading.ProfileError, match=r"pretrain.set: .*unknown key train.batch_sizes"):
         tiny(**{"pretrain": {"set": {"train.batch_sizes": 4}}})

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import byte_tokenizer
-from synthembed import backbone as backbones
-from synthembed import export, packed, profile, runs, train
-from synthembed.encoder import Encoder, row_vectors
-from synthembed.labelled import Mixture
+from synthembed import profile
+from synthembed.ground import embedded
+from synthembed.labelled.mixture import Mixture
+from synthembed.model import adapter, export, packed_rows
+from synthembed.model import backbone as backbones
+from synthembed.model.encoder import Encoder, row_vectors
+from synthembed.training import seed_runs, train
 from test_training import CORPUS, tiny
 from transformers import AutoModel, BertConfig, XLMRobertaConfig
 
@@ -60,7 +63,7 @@ def test_rows_are_cls_text_sep(base):
 
 def test_every_token_sees_every_other(base):
     """Run as a decoder, without padding, the first token would not see the second."""
-    assert not packed.supports(base.model) and base.model.pooler is None
+    assert not packed_rows.supports(base.model) and base.model.pooler is None
     first, other = (base.contract.ids([t], 64)[0] for t in ("a b", "a c"))
     states = [base.model(torch.tensor([ids])).last_hidden_state[0, 0] for ids in (first, other)]
     assert not torch.allclose(*states, atol=1e-4)
@@ -79,9 +82,9 @@ def test_a_vector_does_not_depend_on_its_batch(base, pooling):
 
 
 def test_more_tokens_than_learned_positions_is_an_error(base, folder, tmp_path):
-    with pytest.raises(backbones.BackboneError, match=r"max_length = 81, but .* has positions for 80 tokens"):
+    with pytest.raises(embedded.BackboneError, match=r"max_length = 81, but .* has positions for 80 tokens"):
         Encoder(base, max_length=81)
-    with pytest.raises(backbones.BackboneError, match=r"lower train\.max_length"):
+    with pytest.raises(embedded.BackboneError, match=r"lower train\.max_length"):
         train.train(settings(folder, **{"train.max_length": 100}), base, CORPUS, tmp_path / "run")
 
 
@@ -100,7 +103,7 @@ def test_training_falls_moves_the_weights_and_ends_where_it_was_resumed(base, fo
 
 def test_chunks_change_nothing_in_the_gradients(base, folder):
     """Padding differs from chunk to chunk; dropout is off, as its draws differ as well."""
-    from synthembed.batches import Batch
+    from synthembed.training.batches import Batch
 
     gradients = []
     for chunk in (2048, 70):
@@ -128,7 +131,7 @@ def test_lora_fits_where_its_targets_are_named(base, folder, tmp_path):
     chosen = settings(
         folder, **{"train.method": "lora", "lora.targets": ["query", "value"], "train.max_steps": 2}
     )
-    merged = backbones.merge_lora(train.train(chosen, base, CORPUS, tmp_path))
+    merged = adapter.merge_lora(train.train(chosen, base, CORPUS, tmp_path))
     assert merged.model.config.model_type == base.config.model_type
 
 
@@ -144,8 +147,8 @@ def test_the_exported_folder_gives_our_vectors(folder, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     chosen = settings(folder, **{"train.max_steps": 1})
-    merged = runs.train_all(
-        runs.plan(chosen, CORPUS, tmp_path), Mixture(CORPUS, {"examples": len(CORPUS), "sets": {}})
+    merged = seed_runs.train_all(
+        seed_runs.plan(chosen, CORPUS, tmp_path), Mixture(CORPUS, {"examples": len(CORPUS), "sets": {}})
     )
     ours = Encoder(merged, "mean", 80).encode(TEXTS)
     model = SentenceTransformer(str(tmp_path / "model"), device="cpu")

@@ -6,9 +6,11 @@ import torch
 from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed import packed
-from synthembed.backbone import Backbone, TokenContract
-from synthembed.encoder import Encoder, EncodingError, budget_batches, pool, take, with_instruction
+from synthembed.model import packed_rows
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import Encoder, EncodingError, budget_batches, pool, take
+from synthembed.model.instructions import with_instruction
+from synthembed.model.tokens import TokenContract
 
 POOLINGS = ["last", "mean", "weighted-mean"]
 
@@ -91,14 +93,14 @@ def test_models_that_cannot_run_packed_are_padded(llama, monkeypatch):
 
 def test_a_decoder_with_another_last_layer_is_run_whole(llama, monkeypatch):
     """The shortcut at the last token is for layers that are known part by part."""
-    monkeypatch.setattr(packed, "KNOWN_LAYERS", set())
+    monkeypatch.setattr(packed_rows, "KNOWN_LAYERS", set())
     assert_same(Encoder(llama), TEXTS, "Find what answers the query")
     assert "forward" not in vars(llama.model.layers[-1])
 
 
 def test_prefixes_are_computed_once_bounded_and_never_stale(llama, monkeypatch):
-    made, compute = [], packed.prefix_of
-    monkeypatch.setattr(packed, "prefix_of", lambda model, ids: made.append(ids) or compute(model, ids))
+    made, compute = [], packed_rows.prefix_of
+    monkeypatch.setattr(packed_rows, "prefix_of", lambda model, ids: made.append(ids) or compute(model, ids))
     encoder = Encoder(llama)
     for _ in range(3):
         encoder.encode(["one text", "another"], "the task at hand")

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from conftest import tiny_model
-from synthembed import backbone as backbones
-from synthembed import lean
-from synthembed.backbone import Backbone
-from synthembed.profile import Lora
+from synthembed.model import adapter
+from synthembed.model.backbone import Backbone
+from synthembed.model.cpu import lean_layers
+from synthembed.profile.settings import Lora
 from torch import nn
 
 IDS = torch.arange(40, 63)[None]
@@ -16,7 +16,7 @@ IDS = torch.arange(40, 63)[None]
 
 def adapted(model: nn.Module, dropout: float) -> nn.Module:
     """A model with an adapter that is not the identity, in float64, in training."""
-    model = backbones.add_lora(Backbone(model, None, {}), Lora(rank=4, alpha=8, dropout=dropout), 0).model
+    model = adapter.add_lora(Backbone(model, None, {}), Lora(rank=4, alpha=8, dropout=dropout), 0).model
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -49,7 +49,7 @@ def bytes_kept(model: nn.Module) -> int:
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_are_those_of_the_models_own_mlp(style, dropout, checkpointing):
     stock, ours = tiny_model(style), tiny_model(style)
-    lean.use_in_mlps(ours)
+    lean_layers.use_in_mlps(ours)
     assert sum("forward" in vars(m) for m in ours.modules()) == len(ours.layers)
     stock, ours = adapted(stock, dropout), adapted(ours, dropout)
     if checkpointing:
@@ -65,14 +65,14 @@ def test_gradients_are_those_of_the_models_own_mlp(style, dropout, checkpointing
 def test_a_dropped_product_is_dropout_and_a_product(wide):
     torch.manual_seed(0)
     plain = nn.Linear(5, 9 if wide else 3, bias=False).double()
-    layer = lean.DroppedLinear.of(copy.deepcopy(plain), 0.4)
+    layer = lean_layers.DroppedLinear.of(copy.deepcopy(plain), 0.4)
     x = torch.randn(2, 7, 5, dtype=torch.float64, requires_grad=True)
     eye = nn.Linear(5, 5, bias=False).double()
     eye.weight.data.copy_(torch.eye(5))
     torch.manual_seed(3)
     y = layer(x)
     torch.manual_seed(3)  # the mask that was drawn: the same numbers, through a layer that shows them
-    mask = lean.DroppedLinear.of(eye, 0.4)(torch.ones_like(x)).detach()
+    mask = lean_layers.DroppedLinear.of(eye, 0.4)(torch.ones_like(x)).detach()
     expected = plain(x * mask)
     assert 0 < (mask == 0).sum() < mask.numel()
     torch.testing.assert_close(y, expected)
@@ -88,7 +88,7 @@ def test_a_dropped_product_is_dropout_and_a_product(wide):
 def test_less_is_kept():
     """A third less at least, with the model's own MLP and torch's dropout as the measure."""
     lean_one, stock = tiny_model("llama"), tiny_model("llama")
-    lean.use_in_mlps(lean_one)
+    lean_layers.use_in_mlps(lean_one)
     lean_one, stock = adapted(lean_one, 0.1), adapted(stock, 0.1)
     for module in stock.modules():
         for name in getattr(module, "lora_dropout", {}):
@@ -99,7 +99,7 @@ def test_less_is_kept():
 
 def test_encoding_is_unchanged_and_a_copy_is_its_own():
     stock, ours = tiny_model("llama").eval(), tiny_model("llama").eval()
-    lean.use_in_mlps(ours)
+    lean_layers.use_in_mlps(ours)
     with torch.no_grad():
         expected = stock(input_ids=IDS).last_hidden_state
         assert torch.equal(ours(input_ids=IDS).last_hidden_state, expected)

@@ -3,27 +3,27 @@
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_model
-from synthembed import backbone as backbones
-from synthembed import packed
-from synthembed.backbone import Backbone, TokenContract
-from synthembed.encoder import row_vectors
-from synthembed.profile import Lora
+from synthembed.model import adapter, packed_rows
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import row_vectors
+from synthembed.model.tokens import TokenContract
+from synthembed.profile.settings import Lora
 
 ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
 
 
-@pytest.mark.parametrize("queries", [packed.QUERIES, 4])
+@pytest.mark.parametrize("queries", [packed_rows.QUERIES, 4])
 @pytest.mark.parametrize("prefix", [[], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39]])
 def test_states_are_those_of_each_row_alone(style, prefix, queries, monkeypatch):
-    monkeypatch.setattr(packed, "QUERIES", queries)
+    monkeypatch.setattr(packed_rows, "QUERIES", queries)
     model = tiny_model(style).double()
     with torch.inference_mode():
         alone = [
             model(input_ids=torch.tensor([prefix + r])).last_hidden_state[0, len(prefix) :] for r in ROWS
         ]
-        made = packed.prefix_of(model, prefix) if prefix else None
-        states = packed.forward(model, ROWS, made)
-        ends = packed.forward(model, ROWS, made, ends=True)
+        made = packed_rows.prefix_of(model, prefix) if prefix else None
+        states = packed_rows.forward(model, ROWS, made)
+        ends = packed_rows.forward(model, ROWS, made, ends=True)
     assert (states - torch.cat(alone)).abs().max() < 1e-12
     assert (ends - torch.stack([a[-1] for a in alone])).abs().max() < 1e-12
 
@@ -34,7 +34,7 @@ def test_lora_gradients_are_those_of_padded_rows(style, pooling, checkpointing):
     found = {}
     for padding in (None, "right"):
         base = Backbone(tiny_model(style).double(), TokenContract.of(byte_tokenizer(style)), {})
-        model = backbones.add_lora(base, Lora(rank=4, alpha=8, dropout=0), 0)
+        model = adapter.add_lora(base, Lora(rank=4, alpha=8, dropout=0), 0)
         for name, p in model.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(p, std=0.05, generator=torch.Generator().manual_seed(1))
@@ -56,25 +56,25 @@ def test_calls_that_are_not_packed_are_as_before(style):
     mask[1, 18:] = 0
     with torch.inference_mode():
         before = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        packed.forward(model, ROWS, ends=True)
+        packed_rows.forward(model, ROWS, ends=True)
         after = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert torch.equal(before[0], after[0]) and torch.equal(before[1, :18], after[1, :18])
 
 
 def test_attention_that_was_asked_for_is_kept(llama):
     llama.model.config._attn_implementation = "eager"
-    assert not packed.supports(llama.model)
+    assert not packed_rows.supports(llama.model)
 
 
 def test_rope_that_depends_on_the_batch_is_not_packed(llama):
-    assert packed.supports(llama.model)
+    assert packed_rows.supports(llama.model)
     llama.model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
-    assert not packed.supports(llama.model)
+    assert not packed_rows.supports(llama.model)
 
 
 def test_a_kernel_that_cannot_run_is_not_used(capsys):
     """The probe that decides on a GPU; on a CPU the varlen kernel does not run."""
-    assert packed._varlen_agrees(torch.device("cpu"), torch.bfloat16, 4, 2, 8) is False
+    assert packed_rows._varlen_agrees(torch.device("cpu"), torch.bfloat16, 4, 2, 8) is False
     assert "it is not used" in capsys.readouterr().out
 
 
@@ -96,16 +96,16 @@ def test_the_varlen_kernel_gets_the_rows_windows_and_prefix(monkeypatch):
         return out
 
     monkeypatch.setattr(varlen, "varlen_attn", reference)
-    monkeypatch.setattr(packed, "uses_varlen", lambda model: True)
+    monkeypatch.setattr(packed_rows, "uses_varlen", lambda model: True)
     for style in ("llama", "mistral"):
         model, prefix = tiny_model(style).double(), [1, *range(30, 40)]
         with torch.inference_mode():
-            made = packed.prefix_of(model, prefix)
+            made = packed_rows.prefix_of(model, prefix)
             for ends in (False, True):
-                found = packed.forward(model, ROWS, made, ends)
-                monkeypatch.setattr(packed, "uses_varlen", lambda model: False)
-                expected = packed.forward(model, ROWS, made, ends)
-                monkeypatch.setattr(packed, "uses_varlen", lambda model: True)
+                found = packed_rows.forward(model, ROWS, made, ends)
+                monkeypatch.setattr(packed_rows, "uses_varlen", lambda model: False)
+                expected = packed_rows.forward(model, ROWS, made, ends)
+                monkeypatch.setattr(packed_rows, "uses_varlen", lambda model: True)
                 assert (found - expected).abs().max() < 1e-12
 
 
@@ -114,14 +114,17 @@ def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, 
     """Where oneDNN serves: states, the last ones and gradients without the filling row."""
     rows = [[1, *range(20, 20 + n), 2] for n in (30, 30, 9, 2)]  # 79 tokens: 80 by five binary digits
     model, found, lengths = tiny_model(style).double(), {}, []
-    original = packed._run
+    original = packed_rows._run
     monkeypatch.setattr(
-        packed, "_run", lambda m, r, layout: (lengths.append(layout.lengths), original(m, r, layout))[1]
+        packed_rows, "_run", lambda m, r, layout: (lengths.append(layout.lengths), original(m, r, layout))[1]
     )
     for filled in (False, True):
-        monkeypatch.setattr(packed.products, "use_onednn", lambda filled=filled: filled)
-        made = packed.prefix_of(model, prefix) if prefix else None
-        states, ends = packed.forward(model, rows, made), packed.forward(model, rows, made, ends=True)
+        monkeypatch.setattr(packed_rows.products, "use_onednn", lambda filled=filled: filled)
+        made = packed_rows.prefix_of(model, prefix) if prefix else None
+        states, ends = (
+            packed_rows.forward(model, rows, made),
+            packed_rows.forward(model, rows, made, ends=True),
+        )
         assert lengths[-1] == [32, 32, 11, 4, *([1] if filled else [])]
         model.zero_grad()
         (states.square().sum() + ends.sum()).backward()
@@ -132,9 +135,9 @@ def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 79, 1000, 1025, 2047, 4097])
 def test_a_filling_row_is_short(llama, tokens, monkeypatch):
-    monkeypatch.setattr(packed.products, "use_onednn", lambda: True)
-    total = tokens + sum(map(len, packed._filling(llama.model, tokens, 7)))
+    monkeypatch.setattr(packed_rows.products, "use_onednn", lambda: True)
+    total = tokens + sum(map(len, packed_rows._filling(llama.model, tokens, 7)))
     assert tokens <= total <= tokens * 1.0625 and bin(total).rstrip("0").count("1") <= 5
     assert len(bin(total).removeprefix("0b").rstrip("0")) <= 5
-    monkeypatch.setattr(packed.products, "use_onednn", lambda: False)
-    assert packed._filling(llama.model, tokens, 7) == []
+    monkeypatch.setattr(packed_rows.products, "use_onednn", lambda: False)
+    assert packed_rows._filling(llama.model, tokens, 7) == []

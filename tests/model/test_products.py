@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed import backbone, lean, products
-from synthembed.profile import Lora
+from synthembed.model import adapter
+from synthembed.model.cpu import lean_layers, onednn_linear
+from synthembed.profile.settings import Lora
 from torch import nn
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
@@ -34,7 +35,7 @@ def test_values_and_gradients_are_those_of_float64(shape, inner, outer, bias, fr
     b = torch.randn(outer, requires_grad=True) if bias else None
     gradient = torch.randn(*shape, outer)
     leaves = [t for t in (x, weight, b) if t is not None and t.requires_grad]
-    ours = products._Product.apply(x, weight, b)
+    ours = onednn_linear._Product.apply(x, weight, b)
     exact = nn.functional.linear(*(None if t is None else t.double() for t in (x, weight, b)))
     torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=1e-4)
     found = torch.autograd.grad(ours, leaves, gradient)
@@ -48,33 +49,36 @@ def test_values_and_gradients_are_those_of_float64(shape, inner, outer, bias, fr
 def test_a_transposed_weight_and_an_inference_tensor_serve():
     x, weight = torch.randn(6, 5), torch.randn(5, 9)
     with torch.inference_mode():
-        torch.testing.assert_close(products._onednn(x, weight.T), x @ weight, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(onednn_linear._onednn(x, weight.T), x @ weight, atol=1e-5, rtol=1e-5)
 
 
 def test_other_dtypes_and_no_rows_go_to_torch():
     weight = torch.randn(3, 4, dtype=torch.float64)
     x = torch.randn(2, 4, dtype=torch.float64)
-    assert torch.equal(products.linear(x, weight), nn.functional.linear(x, weight))
-    assert products.linear(torch.empty(0, 4), weight.float()).shape == (0, 3)
+    assert torch.equal(onednn_linear.linear(x, weight), nn.functional.linear(x, weight))
+    assert onednn_linear.linear(torch.empty(0, 4), weight.float()).shape == (0, 3)
 
 
 def test_plain_linear_layers_alone_change_and_lora_with_them(llama, monkeypatch):
-    monkeypatch.setattr(products, "use_onednn", lambda: True)
+    monkeypatch.setattr(onednn_linear, "use_onednn", lambda: True)
     base = copy.deepcopy(llama)
-    products.use_in(base.model)
+    onednn_linear.use_in(base.model)
     kinds = {type(m) for m in base.model.modules() if isinstance(m, nn.Linear)}
-    assert kinds == {products.FastLinear}
-    wrapped = backbone.add_lora(base, Lora(rank=2), 0)
+    assert kinds == {onednn_linear.FastLinear}
+    wrapped = adapter.add_lora(base, Lora(rank=2), 0)
     lora = [m for n, m in wrapped.model.named_modules() if "lora_A.default" in n or "lora_B.default" in n]
-    assert {type(m) for m in lora} == {products.FastLinear, lean.DroppedLinear}  # both of products.linear
+    assert {type(m) for m in lora} == {
+        onednn_linear.FastLinear,
+        lean_layers.DroppedLinear,
+    }  # both of products.linear
 
 
 def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
     def told(text):
         (tmp_path / "cpuinfo").write_text(text)
-        monkeypatch.setattr(products, "Path", lambda _: tmp_path / "cpuinfo")
-        products.use_onednn.cache_clear()
-        return products.use_onednn()
+        monkeypatch.setattr(onednn_linear, "Path", lambda _: tmp_path / "cpuinfo")
+        onednn_linear.use_onednn.cache_clear()
+        return onednn_linear.use_onednn()
 
     try:
         assert not told("vendor_id : GenuineIntel\nflags : avx512f")
@@ -82,7 +86,7 @@ def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
         assert told("vendor_id : AuthenticAMD\nflags : avx2 avx512f") == torch.backends.mkldnn.is_available()
     finally:
         monkeypatch.undo()
-        products.use_onednn.cache_clear()
+        onednn_linear.use_onednn.cache_clear()
 
 
 GROWTH = """

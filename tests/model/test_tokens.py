@@ -4,7 +4,9 @@ import pytest
 from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed.backbone import Backbone, BackboneError, TokenContract
+from synthembed.ground.embedded import BackboneError
+from synthembed.model.backbone import Backbone
+from synthembed.model.tokens import TokenContract
 
 GOLDEN = {
     "llama": [1, 259, 3, 2],

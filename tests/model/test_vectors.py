@@ -9,21 +9,21 @@ import time
 
 import numpy as np
 import pytest
-from synthembed import vectors
-from synthembed.encoder import Encoder
+from synthembed.model import vector_files
+from synthembed.model.encoder import Encoder
 
 TEXTS = [f"text {n % 37} " + "word " * (n % 11) for n in range(200)]
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(vectors, "BLOCK", 32)
+    monkeypatch.setattr(vector_files, "BLOCK", 32)
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-6), ("float16", 1e-3)])
 def test_the_file_holds_the_vectors_in_order(llama, tmp_path, dtype, near):
     path, encoder = tmp_path / "v.npy", Encoder(llama)
-    assert vectors.encode_to(encoder, iter(TEXTS), path, "the task", dtype=dtype) == len(TEXTS)
+    assert vector_files.encode_to(encoder, iter(TEXTS), path, "the task", dtype=dtype) == len(TEXTS)
     found = np.load(path, mmap_mode="r")
     assert found.dtype == dtype and found.shape == (200, encoder.dim)
     assert np.allclose(found, encoder.encode(TEXTS, "the task"), atol=near)
@@ -31,7 +31,7 @@ def test_the_file_holds_the_vectors_in_order(llama, tmp_path, dtype, near):
 
 
 def test_no_text_gives_an_empty_array(llama, tmp_path):
-    assert vectors.encode_to(Encoder(llama), [], tmp_path / "v.npy") == 0
+    assert vector_files.encode_to(Encoder(llama), [], tmp_path / "v.npy") == 0
     assert np.load(tmp_path / "v.npy").shape == (0, 32)
 
 
@@ -44,7 +44,7 @@ def interrupted(llama, tmp_path, after: int):
 
     path = tmp_path / "v.npy"
     with pytest.raises(KeyboardInterrupt):
-        vectors.encode_to(Encoder(llama), breaking(), path, dtype="float32", identity="m")
+        vector_files.encode_to(Encoder(llama), breaking(), path, dtype="float32", identity="m")
     with open(path, "ab") as file:
         file.write(b"torn")
     return path
@@ -54,7 +54,7 @@ def test_an_interrupted_run_goes_on(llama, tmp_path, capsys):
     path = interrupted(llama, tmp_path, 150)
     rows = json.loads((tmp_path / "v.npy.state.json").read_text())["rows"]
     assert 0 < rows <= 150
-    vectors.encode_to(Encoder(llama), TEXTS, path, dtype="float32", identity="m")
+    vector_files.encode_to(Encoder(llama), TEXTS, path, dtype="float32", identity="m")
     assert f"going on after {rows:,} vectors" in capsys.readouterr().out
     assert np.allclose(np.load(path), Encoder(llama).encode(TEXTS), atol=1e-6)
 
@@ -62,15 +62,15 @@ def test_an_interrupted_run_goes_on(llama, tmp_path, capsys):
 def test_other_texts_settings_or_files_are_never_mixed(llama, tmp_path):
     path = interrupted(llama, tmp_path, 150)
     go_on = {"dtype": "float32", "identity": "m"}
-    with pytest.raises(vectors.VectorsError, match="vectors of other texts"):
-        vectors.encode_to(Encoder(llama), ["another", *TEXTS[1:]], path, **go_on)
-    with pytest.raises(vectors.VectorsError, match=r"vectors of other texts .* 5 were read"):
-        vectors.encode_to(Encoder(llama), TEXTS[:5], path, **go_on)
-    with pytest.raises(vectors.VectorsError, match="begun with other settings"):
-        vectors.encode_to(Encoder(llama), TEXTS, path, **go_on | {"identity": "n"})
-    vectors.encode_to(Encoder(llama), TEXTS, path, **go_on)
-    with pytest.raises(vectors.VectorsError, match="is there already"):
-        vectors.encode_to(Encoder(llama), TEXTS, path, **go_on)
+    with pytest.raises(vector_files.VectorsError, match="vectors of other texts"):
+        vector_files.encode_to(Encoder(llama), ["another", *TEXTS[1:]], path, **go_on)
+    with pytest.raises(vector_files.VectorsError, match=r"vectors of other texts .* 5 were read"):
+        vector_files.encode_to(Encoder(llama), TEXTS[:5], path, **go_on)
+    with pytest.raises(vector_files.VectorsError, match="begun with other settings"):
+        vector_files.encode_to(Encoder(llama), TEXTS, path, **go_on | {"identity": "n"})
+    vector_files.encode_to(Encoder(llama), TEXTS, path, **go_on)
+    with pytest.raises(vector_files.VectorsError, match="is there already"):
+        vector_files.encode_to(Encoder(llama), TEXTS, path, **go_on)
 
 
 RUN = """
@@ -102,9 +102,9 @@ def test_killed_runs_end_with_the_same_file(llama, tmp_path):
 
 def test_texts_are_read_from_lines_and_fields(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo\n", encoding="utf-8")
-    assert list(vectors.read_texts(tmp_path / "a.txt")) == ["one", "", "two"]
+    assert list(vector_files.read_texts(tmp_path / "a.txt")) == ["one", "", "two"]
     (tmp_path / "b.jsonl").write_text('{"text": "one", "title": "T"}\n{"text": "two"}\n{"text": \n')
-    lines = vectors.read_texts(tmp_path / "b.jsonl")
+    lines = vector_files.read_texts(tmp_path / "b.jsonl")
     assert [next(lines), next(lines)] == ["T one", "two"]
-    with pytest.raises(vectors.VectorsError, match=r"b\.jsonl, line 3: no text under 'text'"):
+    with pytest.raises(vector_files.VectorsError, match=r"b\.jsonl, line 3: no text under 'text'"):
         next(lines)

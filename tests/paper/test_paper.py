@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 from synthembed import paper
-from synthembed.profile import ROOT
+from synthembed.ground.files import ROOT
 
 COUNTS = {
     "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,
@@ -82,7 +82,7 @@ def test_ways_name_tasks_languages_and_metrics_as_mteb_does():
 
 def test_mtebs_own_benchmark_is_table_17():
     import mteb
-    from synthembed.scores import category
+    from synthembed.evaluation.scores import category
 
     found = [t.metadata for t in mteb.get_benchmark("MTEB(eng, v1)").tasks]
     tasks = {m.name: category(m.type, {x for langs in m.hf_subsets_to_langscripts.values() for x in langs}) for m in found}  # fmt: skip
@@ -127,7 +127,8 @@ def test_the_sets_that_newer_mteb_moves_are_those_whose_rerun_left_the_card():
 
 def test_prompt_tables_are_the_taxonomy():
     """Tables 8-13: the library's families have the paper's placeholders, values and reply keys."""
-    from synthembed import taxonomy
+    from synthembed.generation import items
+    from synthembed.profile import taxonomy
 
     families = ["short-long", "long-short", "short-short", "long-long", "sts", "bitext"]
     for number, family in enumerate(families, 8):
@@ -137,7 +138,7 @@ def test_prompt_tables_are_the_taxonomy():
             listed["num_words"] = ["300"]  # fixed in Table 11's words
         ours = {k: [str(x) for x in v] for k, v in taxonomy.PLACEHOLDERS[family].items()}
         assert ours == listed, family
-        assert list(taxonomy.SCHEMAS[family].model_fields) == data["output_keys"], family
+        assert list(items.SCHEMAS[family].model_fields) == data["output_keys"], family
 
 
 def test_published_json_holds_numbers_and_no_wordings():

@@ -2,7 +2,7 @@
 
 import pytest
 from synthembed import profile
-from synthembed.profile import ProfileError
+from synthembed.profile.reading import ProfileError
 
 
 @pytest.mark.parametrize("name", ["smoke", "laptop", "gpu", "paper"])

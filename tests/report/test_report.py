@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthembed import claims, figures, measured, paper, report, scores, tables, verdicts
-from synthembed.claims import FAILS, HOLDS, OPEN, Evidence
-from synthembed.measured import Results
-from synthembed.provenance import write_json
+from synthembed import paper
+from synthembed.evaluation import intervals
+from synthembed.ground.files import write_json
+from synthembed.report import cells, claims, figures, page, rendering, tables, verdicts
+from synthembed.report.claims import FAILS, HOLDS, OPEN, Evidence
+from synthembed.report.results import Results
 
 METRIC = {
     "Class.": "accuracy", "Clust.": "v_measure", "PairClass.": "max_ap", "Rerank": "map_at_1000",
@@ -280,7 +282,7 @@ def test_of_several_runs_the_best_evidence_counts(full, small):
 # --- tables --------------------------------------------------------------------------------------
 
 
-def block(table: tables.Table, start: str) -> tables.Block:
+def block(table: rendering.Table, start: str) -> rendering.Block:
     return next(b for b in table.blocks if start in b.heading)
 
 
@@ -308,7 +310,7 @@ def test_tables_have_the_papers_rows_and_a_block_of_ours(small):
     assert values["all-MiniLM-L6-v2"]["Avg"].mean == pytest.approx(75.5)
     assert values["BM25"]["Avg"] is None and values["BM25"]["Retr."].mean == 70.5  # fewer tasks: no average
     assert any("peer" in note for note in table.notes) and any("3 seeds" in note for note in table.notes)
-    assert "61.8 ± 1.5" in tables.markdown(table)
+    assert "61.8 ± 1.5" in rendering.markdown(table)
 
 
 def test_every_table_is_rendered_without_any_result(tmp_path):
@@ -341,19 +343,19 @@ def test_a_delta_within_noise_is_printed_as_such(full):
     data = json.loads(path.read_text())
     data["intervals"] = {"mean": {"delta": -0.4, "low": -1.1, "high": 0.2, "within_noise": True}}
     write_json(path, data)
-    text = tables.markdown(tables.build("table5", [Results(full)]))
+    text = rendering.markdown(tables.build("table5", [Results(full)]))
     assert "-0.4 [-1.1, +0.2], within noise" in text
     data["intervals"]["mean"] |= {"low": -0.6, "high": -0.2, "within_noise": False}
     write_json(path, data)
-    assert "within noise" not in tables.markdown(tables.build("table5", [Results(full)]))
-    assert "1 lie within noise" not in report.variance([Results(full)])
+    assert "within noise" not in rendering.markdown(tables.build("table5", [Results(full)]))
+    assert "1 lie within noise" not in page.variance([Results(full)])
 
 
 def test_files_of_a_table_agree(small, tmp_path):
     import pandas as pd
 
     table = tables.build("table1", [Results(small)])
-    tables.write(table, tmp_path / "out", "table1")
+    rendering.write(table, tmp_path / "out", "table1")
     frame = pd.read_csv(tmp_path / "out" / "table1.csv")
     mine = frame[frame["row"] == "trained on synthetic data only"].iloc[0]
     assert mine["Avg"] == pytest.approx(61.83, abs=0.01) and mine["Avg std"] == pytest.approx(1.53, abs=0.01)
@@ -480,8 +482,8 @@ def test_the_ledger_follows_the_run(small, full):
 
 
 def test_variance_is_spoken_of_with_our_spread_if_there_is_one(small, tmp_path):
-    assert "1.5 points" in report.variance([Results(small)])
-    assert "no spread of its own" in report.variance([Results(tmp_path)])
+    assert "1.5 points" in page.variance([Results(small)])
+    assert "no spread of its own" in page.variance([Results(tmp_path)])
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -490,8 +492,8 @@ def test_variance_is_spoken_of_with_our_spread_if_there_is_one(small, tmp_path):
 def test_the_report_is_built_from_several_runs_without_models(full, small, tmp_path):
     """In a process of its own, which must not have loaded what only models need."""
     code = (
-        "import sys; from pathlib import Path; from synthembed import pipeline, report; "
-        f"report.build([Path({str(small)!r}), Path({str(full)!r})], Path({str(tmp_path / 'out')!r})); "
+        "import sys; from pathlib import Path; from synthembed.report import page; from synthembed.stages import command_line; "
+        f"page.build([Path({str(small)!r}), Path({str(full)!r})], Path({str(tmp_path / 'out')!r})); "
         "print([m for m in ('torch', 'transformers', 'mteb', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
@@ -508,7 +510,7 @@ def test_the_report_is_built_from_several_runs_without_models(full, small, tmp_p
 
 def test_the_command_names_runs_that_are_not_there():
     done = subprocess.run(
-        [sys.executable, "-m", "synthembed.pipeline", "report", "--run", "laptop", "--run", "no-such-run"],
+        [sys.executable, "-m", "synthembed", "report", "--run", "laptop", "--run", "no-such-run"],
         capture_output=True, text=True, env={"COLUMNS": "200", **__import__("os").environ},
     )  # fmt: skip
     assert done.returncode == 2 and "no folder results/no-such-run" in done.stderr
@@ -540,7 +542,7 @@ def test_figures_draw_what_they_are_given():
 
 
 def test_wilson_intervals_hold_the_share_and_narrow_with_queries():
-    low, high = scores.wilson(50, 50)
+    low, high = intervals.wilson(50, 50)
     assert low == pytest.approx(36.6, abs=0.1) and high == pytest.approx(63.4, abs=0.1)
-    assert scores.wilson(100, 20)[0] < scores.wilson(100, 200)[0] < 100
-    assert measured.passkey_row({"paper_row": None}) is None
+    assert intervals.wilson(100, 20)[0] < intervals.wilson(100, 200)[0] < 100
+    assert cells.passkey_row({"paper_row": None}) is None

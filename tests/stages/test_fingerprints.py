@@ -1,8 +1,8 @@
 """A stage's code: every module of ours that its notebook reaches, at any depth, and the data they read."""
 
 import pytest
-from synthembed import provenance
-from synthembed.provenance import PACKAGE, _data_of, _reached
+from synthembed.stages import fingerprints
+from synthembed.stages.fingerprints import PACKAGE, _data_of, _reached
 
 # A package with modules at three depths, that import one another in every way that Python knows.
 MODULES = {
@@ -50,7 +50,7 @@ def test_code_reaches_modules_at_every_depth(house, source):
 )
 def test_a_module_edited_at_any_depth_is_changed_code(house, name):
     def code():
-        return provenance._hash_of("", "from house import top", house)
+        return fingerprints._hash_of("", "from house import top", house)
 
     before, path = code(), house / name
     path.write_text(path.read_text() + "changed = True\n")

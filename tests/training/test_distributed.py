@@ -8,9 +8,10 @@ from itertools import chain
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_model
-from synthembed import backbone as backbones
-from synthembed import batches, distributed, memory, train
-from synthembed.backbone import Backbone, TokenContract
+from synthembed.model import backbone as backbones
+from synthembed.model.backbone import Backbone
+from synthembed.model.tokens import TokenContract
+from synthembed.training import batches, memory_budget, train, workers
 from test_training import CORPUS, assert_equal, tiny, with_adapter
 
 CASES = {  # settings, dropout, sharded
@@ -33,13 +34,13 @@ def gradients_of(case: str) -> tuple[float, dict]:
     chosen = tiny(**changes)
     base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
     model = with_adapter(base, dropout)
-    memory.set_checkpointing(model, chosen.train.gradient_checkpointing)
-    if sharded and distributed.world() > 1:
-        distributed.shard(model.model, memory.layers_of(model.model))
-    batch = batches.Batch(CORPUS[:12], model, chosen.train, 7, distributed.world())
+    memory_budget.set_checkpointing(model, chosen.train.gradient_checkpointing)
+    if sharded and workers.world() > 1:
+        workers.shard(model.model, memory_budget.layers_of(model.model))
+    batch = batches.Batch(CORPUS[:12], model, chosen.train, 7, workers.world())
     trainable = {n: p for n, p in model.model.named_parameters() if p.requires_grad}
     loss, _ = train.gradients(chosen, model, batch, chosen.train, trainable)
-    return loss, {n: distributed.whole(p.grad) for n, p in trainable.items()}
+    return loss, {n: workers.whole(p.grad) for n, p in trainable.items()}
 
 
 def in_workers(workers: int, *arguments: str) -> None:
@@ -70,9 +71,9 @@ def test_gradients_of_several_workers_are_those_of_one(tmp_path, workers):
 def test_all_workers_get_their_share_and_every_text_once(llama):
     chosen = tiny(**{"train.chunk_tokens": 100}).train
     alone = batches.Batch(CORPUS, llama, chosen, 7)
-    for workers in (2, 3, 4):
-        batch = batches.Batch(CORPUS, llama, chosen, 7, workers)
-        parts = [batch.chunks[batch.share(w)] for w in range(workers)]
+    for count in (2, 3, 4):
+        batch = batches.Batch(CORPUS, llama, chosen, 7, count)
+        parts = [batch.chunks[batch.share(w)] for w in range(count)]
         assert len({len(p) for p in parts}) == 1 and list(chain(*parts)) == batch.chunks
         assert sum(batch.sizes()) == sum(map(len, batch.chunks))
         rows, single = list(chain(*batch.chunks)), list(chain(*alone.chunks))
@@ -87,14 +88,14 @@ def test_a_sharded_run_of_two_workers_is_the_run_of_one(tiny_folder, tmp_path):
     """Started by torchrun from here, with checkpoints of the shards put together."""
     changes = {"backbone.model": str(tiny_folder), "train.epochs": 1, "lora.dropout": 0}
     losses, models = [], []
-    for workers in (1, 2):
-        chosen = tiny(**changes, **{"train.workers": workers, "train.sharded": True})
+    for count in (1, 2):
+        chosen = tiny(**changes, **{"train.workers": count, "train.sharded": True})
         base = backbones.load(chosen.backbone, chosen.seed)
-        trained = train.train(chosen, base, CORPUS, tmp_path / str(workers))
-        log = (tmp_path / str(workers) / "log.jsonl").read_text().splitlines()
+        trained = train.train(chosen, base, CORPUS, tmp_path / str(count))
+        log = (tmp_path / str(count) / "log.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in log])
         models.append({n: p for n, p in trained.model.named_parameters() if p.requires_grad})
-        assert not list((tmp_path / str(workers)).glob("job*"))
+        assert not list((tmp_path / str(count)).glob("job*"))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for name, one in models[0].items():
         assert torch.allclose(models[1][name], one, atol=2e-3), name
@@ -104,18 +105,18 @@ def test_a_worker_that_fails_says_why(tmp_path):
     with pytest.raises(
         RuntimeError, match=r"2 workers failed; workers.log has all of it:\n(.*\n)*.*No module"
     ):
-        distributed.launch("synthembed.nothing", [], 2, tmp_path / "workers.log")
+        workers.launch("synthembed.nothing", [], 2, tmp_path / "workers.log")
 
 
 def _worker(folder: str) -> None:
     torch.set_num_threads(1)
-    distributed.join()
+    workers.join()
     found = {}
     for case in CASES:
         loss, gradients = gradients_of(case)
         found[case] = {"loss": loss, "gradients": gradients}
-    torch.save(found, f"{folder}/{distributed.rank()}.pt")
-    distributed.leave()
+    torch.save(found, f"{folder}/{workers.rank()}.pt")
+    workers.leave()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import time
 import pytest
 import torch
 from safetensors.torch import save_file
-from synthembed import backbone as backbones
-from synthembed import batches, checkpoints, memory, train
-from synthembed.backbone import Backbone, TokenContract
+from synthembed.model import adapter
+from synthembed.model.backbone import Backbone
+from synthembed.model.tokens import TokenContract
+from synthembed.training import batches, checkpoints, memory_budget, train
 from test_training import CORPUS, example, fresh, one_thread, tiny  # noqa: F401
 
 
@@ -29,7 +30,9 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     """Killed with SIGKILL at drawn moments, in a step or while a checkpoint is written."""
 
     starter = multiprocessing.get_context("forkserver")
-    starter.set_forkserver_preload(["synthembed.train", "peft", "transformers.models.llama.modeling_llama"])
+    starter.set_forkserver_preload(
+        ["synthembed.training.train", "peft", "transformers.models.llama.modeling_llama"]
+    )
 
     def start(folder):
         process = starter.Process(target=run_and_save, args=(folder,))
@@ -131,7 +134,7 @@ def test_checkpoints_of_another_run_are_not_resumed(llama, tmp_path, capsys):
 
 def test_budgets_shrink_until_the_heaviest_batch_fits(llama, monkeypatch, tmp_path, capsys):
     """A stand-in for the allocator: chunks of more than 130 tokens do not fit, and no kept graphs."""
-    real, sizes = memory._try, []
+    real, sizes = memory_budget._try, []
 
     def limited(model, batch, settings, run):
         largest = max(sum(map(len, c)) for c in batch.chunks)
@@ -140,7 +143,7 @@ def test_budgets_shrink_until_the_heaviest_batch_fits(llama, monkeypatch, tmp_pa
             raise torch.OutOfMemoryError("full")
         real(model, batch, settings, run)
 
-    monkeypatch.setattr(memory, "_try", limited)
+    monkeypatch.setattr(memory_budget, "_try", limited)
     chosen = tiny(
         **{"train.chunk_tokens": 1000, "train.graph_tokens": 600, "train.gradient_checkpointing": "auto"}
     )
@@ -166,19 +169,21 @@ def test_checkpointing_comes_on_only_if_one_text_does_not_fit(llama, monkeypatch
             raise torch.OutOfMemoryError("full")
         assert settings.chunk_tokens == 96 and not settings.graph_tokens
 
-    monkeypatch.setattr(memory, "_try", limited)
+    monkeypatch.setattr(memory_budget, "_try", limited)
     chosen = tiny(**{"train.gradient_checkpointing": "auto", "train.max_steps": 1})
-    found = memory.fit(chosen, backbones.add_lora(llama, chosen.lora, 0), CORPUS, None, {})
+    found = memory_budget.fit(chosen, adapter.add_lora(llama, chosen.lora, 0), CORPUS, None, {})
     assert found.gradient_checkpointing is True and found.chunk_tokens == 96  # as asked for, again
-    assert all(m.gradient_checkpointing for m in memory.layers_of(llama.model))
-    monkeypatch.setattr(memory, "_try", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
-    with pytest.raises(train.TrainingError, match=r"one text of \d+ tokens does not fit"):
-        memory.fit(chosen, Backbone(llama.model, llama.contract, {}), CORPUS, None, {})
+    assert all(m.gradient_checkpointing for m in memory_budget.layers_of(llama.model))
+    monkeypatch.setattr(
+        memory_budget, "_try", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))
+    )
+    with pytest.raises(batches.TrainingError, match=r"one text of \d+ tokens does not fit"):
+        memory_budget.fit(chosen, Backbone(llama.model, llama.contract, {}), CORPUS, None, {})
 
 
 def test_the_heaviest_batch_has_the_longest_texts():
     long = example(99, positive="word " * 40)
     corpus = [*CORPUS[:23], long]
     chosen = tiny().train
-    step = memory.heaviest(chosen, corpus, 3)
+    step = memory_budget.heaviest(chosen, corpus, 3)
     assert long in batches.schedule(chosen, corpus, 3)(step)

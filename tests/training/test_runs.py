@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from synthembed import backbone as backbones
-from synthembed import profile, runs
-from synthembed.encoder import Encoder
-from synthembed.labelled import Mixture
-from synthembed.profile import ProfileError
-from synthembed.provenance import seed_folders
+from synthembed import profile
+from synthembed.labelled.mixture import Mixture
+from synthembed.model import backbone as backbones
+from synthembed.model.encoder import Encoder
+from synthembed.profile.reading import ProfileError
+from synthembed.training import seed_runs
+from synthembed.training.seed_runs import seed_folders
 from test_training import CORPUS, tiny
 
 MIXED = Mixture(CORPUS, {"setting": "synthetic", "examples": len(CORPUS), "sets": {}})
@@ -27,9 +28,9 @@ def settings(tiny_folder):
 
 def make_all(plan, folder, code="") -> list[int]:
     """Seeds that were trained now."""
-    listed = runs.plan(plan, CORPUS, folder, code)
+    listed = seed_runs.plan(plan, CORPUS, folder, code)
     unfinished = [r.profile.seed for r in listed if not r.finished]
-    runs.train_all(listed, MIXED, code)
+    seed_runs.train_all(listed, MIXED, code)
     return unfinished
 
 
@@ -74,7 +75,7 @@ def test_a_changed_list_of_seeds_runs_only_what_is_missing(settings, tmp_path):
 
 def test_other_settings_and_other_code_run_again(settings, tmp_path):
     make_all(settings([0, 1]), tmp_path)
-    runs.plan(settings([0, 1], **{"train.learning_rate": 0.5}), CORPUS, tmp_path)
+    seed_runs.plan(settings([0, 1], **{"train.learning_rate": 0.5}), CORPUS, tmp_path)
     assert not (tmp_path / "model").exists() and not (tmp_path / "seeds" / "1" / "model").exists()
     make_all(settings([0]), tmp_path)
     assert make_all(settings([0]), tmp_path, code="changed") == [0]
@@ -89,8 +90,8 @@ def test_a_damaged_run_is_not_taken_for_a_finished_one(settings, tmp_path, name)
 
 
 def test_a_finished_run_is_read_as_it_was_trained(settings, tmp_path):
-    plan = runs.plan(settings([0]), CORPUS, tmp_path)
-    made, read = (runs.train_all(plan, MIXED) for _ in range(2))
+    plan = seed_runs.plan(settings([0]), CORPUS, tmp_path)
+    made, read = (seed_runs.train_all(plan, MIXED) for _ in range(2))
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 2
     first, again = made.model.state_dict(), read.model.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)

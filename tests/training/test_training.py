@@ -9,11 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed import backbone as backbones
-from synthembed import batches, contrastive, memory, profile, trackers, train
-from synthembed.backbone import Backbone
-from synthembed.examples import Example
-from synthembed.lean import DroppedLinear
+from synthembed import profile
+from synthembed.corpus.example import Example
+from synthembed.ground import embedded
+from synthembed.model import adapter, instructions, tokens
+from synthembed.model import backbone as backbones
+from synthembed.model.backbone import Backbone
+from synthembed.model.cpu.lean_layers import DroppedLinear
+from synthembed.training import batches, contrastive, memory_budget, trackers, train
 from torch.nn import functional as F
 
 contrastive_backward = train.backward
@@ -75,7 +78,7 @@ def test_masking_takes_out_known_positives_and_nothing_else():
 
 def with_adapter(base: Backbone, dropout: float) -> Backbone:
     """In float64, with an adapter that is not the identity."""
-    model = backbones.add_lora(base, profile.Lora(rank=4, alpha=8, dropout=dropout), 0)
+    model = adapter.add_lora(base, profile.Lora(rank=4, alpha=8, dropout=dropout), 0)
     torch.manual_seed(1)
     for name, p in model.model.named_parameters():
         if "lora_B" in name:
@@ -129,7 +132,7 @@ def test_cached_gradients_are_those_of_plain_backward(
     """Texts of mixed length, some examples without a negative, dropout drawn again from its seed."""
     from conftest import byte_tokenizer, tiny_model
 
-    base = Backbone(tiny_model("llama"), backbones.TokenContract.of(byte_tokenizer("llama")), {})
+    base = Backbone(tiny_model("llama"), tokens.TokenContract.of(byte_tokenizer("llama")), {})
     model = with_adapter(base, dropout)
     chosen = tiny(
         **{"train.chunk_tokens": chunk, "train.graph_tokens": graphs, "train.temperature": temperature,
@@ -137,7 +140,7 @@ def test_cached_gradients_are_those_of_plain_backward(
     ).train  # fmt: skip
     batch = batches.Batch(CORPUS[:8], model, chosen, seed=7)
     loss, expected = plain(model, batch, chosen)
-    memory.set_checkpointing(model, checkpointing)
+    memory_budget.set_checkpointing(model, checkpointing)
     again, found = cached(model, batch, chosen)
     assert again == pytest.approx(loss, rel=1e-12)
     assert_equal(found, expected)
@@ -173,13 +176,13 @@ def test_loss_and_gradients_are_those_of_sentence_transformers(llama, tmp_path, 
     """Its cached loss on the exported model, the same texts and temperature, in float64."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
-    from synthembed import export
+    from synthembed.model import export
 
     chosen = tiny(**{"train.method": "full", "train.mask_known_positives": False})
     corpus = [example(n) for n in range(8)]
     theirs = SentenceTransformer(str(export.export(llama, tmp_path, "last", "natural", "")), device="cpu")
     theirs.double().train()
-    texts = [[train.query_text(e, "natural") for e in corpus], [e.positive for e in corpus]]
+    texts = [[instructions.query_text(e, "natural") for e in corpus], [e.positive for e in corpus]]
     texts.append([e.negative for e in corpus])
     loss = CachedMultipleNegativesRankingLoss(theirs, scale=1 / chosen.train.temperature, **size)
     value = loss([theirs.preprocess(t) for t in texts], torch.empty(0))
@@ -346,7 +349,7 @@ def test_only_queries_carry_the_instruction(llama):
     ],
 )
 def test_query_styles_of_table_5(style, family, expected):
-    assert train.query_text(example(1, family=family), style) == expected
+    assert instructions.query_text(example(1, family=family), style) == expected
 
 
 def test_schedule_warms_up_and_decays():
@@ -379,7 +382,7 @@ def test_training_lowers_the_loss_and_moves_the_adapter(llama, tmp_path):
 
 def test_an_adapter_that_did_not_move_is_an_error(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
-    with pytest.raises(train.TrainingError, match="every lora_B is still zero"):
+    with pytest.raises(batches.TrainingError, match="every lora_B is still zero"):
         train.train(tiny(**{"train.max_steps": 1}), llama, CORPUS, tmp_path)
 
 
@@ -394,7 +397,7 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
     for broken, says in ((lambda *a: (math.nan, real(*a)[1]), "the loss is nan"), (_infinite, "norm inf")):
         monkeypatch.setattr(train, "backward", broken)
         with pytest.raises(
-            train.TrainingError, match=rf"step 1: .*{says}.*; examples of the batch: (e\d+ ?){{8}}$"
+            batches.TrainingError, match=rf"step 1: .*{says}.*; examples of the batch: (e\d+ ?){{8}}$"
         ):
             train.train(tiny(), fresh(llama), CORPUS, tmp_path)
 
@@ -432,14 +435,14 @@ def test_same_task_batches_hold_one_task_each():
     drawn = [batch_of(step) for step in range(9)]
     assert all(len({e.family for e in batch}) == 1 and len(batch) == 4 for batch in drawn)
     assert len({e.id for batch in drawn for e in batch}) == 36
-    with pytest.raises(train.TrainingError, match=r"no task has train\.batch_size = 4"):
+    with pytest.raises(batches.TrainingError, match=r"no task has train\.batch_size = 4"):
         batches.batches_an_epoch(chosen, corpus[-3:])
 
 
 def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
     before = {n: p.clone() for n, p in llama.model.named_parameters()}
     trained = train.train(tiny(**{"train.method": "full", "train.max_steps": 3}), llama, CORPUS, tmp_path)
-    assert backbones.merge_lora(trained) is trained
+    assert adapter.merge_lora(trained) is trained
     now = dict(trained.model.named_parameters())
     assert all(not torch.equal(now[n], p) for n, p in before.items() if p.ndim == 2)
 
@@ -459,7 +462,7 @@ def test_qlora_trains_on_four_bits_and_ends_on_the_base_as_it_was(tmp_path):
     trained = train.train(chosen, base, CORPUS, tmp_path / "run")
     small = [m for m in base.model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
     assert len(small) == 2 * 7
-    merged = dict(backbones.merge_lora(trained).model.named_parameters())
+    merged = dict(adapter.merge_lora(trained).model.named_parameters())
     for name, weight in plain_base.model.named_parameters():
         assert merged[name].dtype == torch.float32
         assert torch.equal(merged[name], weight) != ("proj" in name), name
@@ -470,7 +473,7 @@ def test_a_missing_package_is_named_before_anything_runs(llama, tmp_path, monkey
         monkeypatch.setitem(sys.modules, name, None)
         changes = {"train.method": "qlora"} if name == "bitsandbytes" else {"train.trackers": [name]}
         with pytest.raises(
-            (trackers.TrackerError, backbones.BackboneError), match=rf"not installed: pip install {name}"
+            (trackers.TrackerError, embedded.BackboneError), match=rf"not installed: pip install {name}"
         ):
             train.train(tiny(**changes), llama, CORPUS, tmp_path)
         assert not (tmp_path / "log.jsonl").exists()

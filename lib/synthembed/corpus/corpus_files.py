@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .examples import Example
-from .filters import detected_language
-from .readers import parquet_rows
-from .replies import read_lines
-from .taxonomy import Family
+from synthembed.corpus.example import Example
+from synthembed.corpus.languages import detected_language
+from synthembed.ground.files import parquet_rows, read_lines
+from synthembed.profile.taxonomy import Family
 
 
 def publish(examples: list[Example], statistics: dict, folder: Path) -> Path:

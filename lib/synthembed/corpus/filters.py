@@ -8,180 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
 
 import numpy as np
-import regex
 
-from .examples import Drops, Example
-from .profile import Analyze
-from .taxonomy import LANGUAGES, Item
-
-_NO_LETTER = regex.compile(r"[^\p{L}\p{N}\p{M}]+")
-
-
-def normalised(text: str) -> str:
-    """Lower case, one form of each character, no punctuation or spacing: for equality of texts."""
-    return _NO_LETTER.sub("", unicodedata.normalize("NFKC", text).casefold())
-
-
-# Letters with their marks (vowel signs of Indic scripts are marks), or digits; one character at a time
-# in scripts that do not separate words.
-_UNSPACED = r"[\u0E00-\u0EFF\u3040-\u30FF\u4E00-\u9FFF]"
-_WORD = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
-
-
-def words(text: str) -> list[str]:
-    """Words, or single characters in scripts that do not separate words."""
-    return _WORD.findall(text.casefold())
-
-
-def longest_copied_run(query: str, document: str) -> float:
-    """Longest run of the query's words that stands in the document, as a share of the query's words."""
-    ours, theirs = words(query), words(document)
-    best, previous = 0, [0] * (len(theirs) + 1)
-    for word in ours:
-        row = [0] * (len(theirs) + 1)
-        for j, other in enumerate(theirs):
-            if word == other:
-                row[j + 1] = previous[j] + 1
-        best, previous = max(best, max(row)), row
-    return best / len(ours) if ours else 0.0
-
-
-MIN_LANGUAGE_CHARACTERS = 40  # shorter texts do not tell their language reliably
-TRIGRAMS_SUFFICE = 120  # characters from which on lingua itself reads trigrams only
-SAMPLE = 100  # characters of the beginning and of the end that are looked at first
-
-# Language pairs that lingua mistakes for each other too often to drop an example for it.
-_ALIKE = ({"bs", "hr", "sr"}, {"id", "ms"})
-
-
-def _code(language) -> str:
-    code = language.iso_code_639_1.name.lower()
-    return {"nb": "no", "nn": "no"}.get(code, code)
-
-
-@cache
-def _detectors():
-    """(quick, careful) detectors of those of our languages that lingua knows.
-
-    The quick one reads trigrams only and takes 80 MB; the careful one takes 1.1 GB, loaded when a
-    short text first needs it.
-    """
-    from lingua import Language, LanguageDetectorBuilder
-
-    def builder():
-        return LanguageDetectorBuilder.from_languages(*(x for x in Language.all() if _code(x) in LANGUAGES))
-
-    return builder().with_low_accuracy_mode().build(), builder().build()
-
-
-def detected_language(text: str) -> str | None:
-    """ISO 639-1 code of a text, or None if it is too short to tell."""
-    letters = len(normalised(text))
-    if letters < MIN_LANGUAGE_CHARACTERS:
-        return None
-    found = _detectors()[letters < TRIGRAMS_SUFFICE].detect_language_of(text)
-    return _code(found) if found else None
-
-
-@cache
-def detectable_languages() -> frozenset[str]:
-    from lingua import Language
-
-    return frozenset(map(_code, Language.all())) & frozenset(LANGUAGES)
-
-
-def in_language(text: str, wanted: str) -> bool:
-    """Whether a text is in the language, as far as can be told: short texts and languages that the
-    detector does not know pass.
-
-    Most texts are settled by their beginning and end; only where these look like another language
-    is the whole text judged.
-    """
-    if wanted not in detectable_languages() or len(normalised(text)) < MIN_LANGUAGE_CHARACTERS:
-        return True
-    sample = text if len(text) <= 2 * SAMPLE else f"{text[:SAMPLE]} {text[-SAMPLE:]}"
-    allowed = next((group for group in _ALIKE if wanted in group), {wanted})
-    found = _detectors()[0].detect_language_of(sample)
-    return (found and _code(found) in allowed) or detected_language(text) in (*allowed, None)
-
-
-LEAST_WORDS = 5  # shorter texts repeat without meaning anything; of them, equality alone is judged
-
-
-class NearDuplicates:
-    """MinHash over word 3-shingles: a text too close to an earlier one (Jaccard over a threshold).
-
-    Signatures and the choice of bands are datasketch's; the buckets are one dictionary of ours, as
-    datasketch's take three times the memory.
-    """
-
-    def __init__(self, threshold: float, permutations: int = 64):
-        from datasketch import MinHashLSH
-
-        self.threshold, self.permutations = threshold, permutations
-        self.bands = MinHashLSH(threshold=threshold, num_perm=permutations).hashranges
-        self.keys: list[str] = []
-        self.signatures: list[np.ndarray] = []
-        self.buckets: dict[int, tuple[int, ...]] = {}
-
-    def find(self, text: str) -> str | None:
-        """Key of an earlier near-duplicate of ``text``, if there is one."""
-        return self._near(_signature(text, self.permutations)) if len(words(text)) >= LEAST_WORDS else None
-
-    def _buckets_of(self, signature: np.ndarray) -> list[int]:
-        return [hash64(bytes([n]) + signature[a:b].tobytes()) for n, (a, b) in enumerate(self.bands)]
-
-    def _near(self, signature: np.ndarray) -> str | None:
-        candidates = {row for bucket in self._buckets_of(signature) for row in self.buckets.get(bucket, ())}
-        for row in sorted(candidates):
-            if np.count_nonzero(self.signatures[row] == signature) > self.threshold * self.permutations:
-                return self.keys[row]
-        return None
-
-    def seen(self, key: str, text: str) -> bool:
-        """Whether ``text`` is near an earlier one; if not, it is remembered under ``key``."""
-        if len(words(text)) < LEAST_WORDS:
-            return False
-        signature = _signature(text, self.permutations)
-        if self._near(signature):
-            return True
-        row = len(self.keys)
-        self.keys.append(key)
-        self.signatures.append(signature)
-        for bucket in self._buckets_of(signature):
-            self.buckets[bucket] = (*self.buckets.get(bucket, ()), row)
-        return False
-
-
-@lru_cache(64)  # the filters look at the same texts one after the other
-def _signature(text: str, permutations: int) -> np.ndarray:
-    tokens = words(text)
-    shingles = {" ".join(tokens[i : i + 3]) for i in range(max(1, len(tokens) - 2))}
-    found = _empty(permutations).copy()
-    found.update_batch([s.encode() for s in shingles])
-    return found.hashvalues
-
-
-@cache  # drawing the permutations costs as much as hashing a text
-def _empty(permutations: int):
-    from datasketch import MinHash
-
-    return MinHash(num_perm=permutations, hashfunc=_hash32)
-
-
-def _hash32(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=4).digest(), "big")
-
-
-def hash64(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-
+from synthembed.corpus.example import Drops, Example
+from synthembed.corpus.languages import in_language
+from synthembed.corpus.texts import (
+    LEAST_WORDS,
+    NearDuplicates,
+    hash64,
+    longest_copied_run,
+    normalised,
+    word_count,
+    words,
+)
+from synthembed.generation.items import Item
+from synthembed.profile.settings import Analyze
 
 # How a refusal begins, in the language that assistants mostly refuse in.
 _REFUSAL = re.compile(
@@ -197,14 +41,6 @@ def is_refusal(text: str) -> bool:
 # What a placeholder asks for, as (least, most) words; a sixth more or less is within the range, as
 # writers (and word counters) differ. None: no bound.
 _QUERY_LENGTH = {"less than 5 words": (1, 5), "5 to 15 words": (4, 18), "at least 10 words": (9, None)}
-CHARACTERS_PER_WORD = 1.6  # of scripts that do not separate words
-
-
-def word_count(text: str) -> float:
-    """Words; in scripts that do not separate them, characters over CHARACTERS_PER_WORD."""
-    tokens = words(text)
-    unspaced = sum(bool(re.match(_UNSPACED, t)) for t in tokens)
-    return len(tokens) - unspaced + unspaced / CHARACTERS_PER_WORD
 
 
 def length_in_range(example: Example, item: Item) -> bool:

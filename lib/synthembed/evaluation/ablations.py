@@ -14,14 +14,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import backbone as backbones
-from . import evaluate, labelled, paper, train, variance
-from .examples import Example
-from .labelled import Mixture
-from .profile import Ablation, Profile, ProfileError
-from .progress import Progress
-from .provenance import code_of, read_json, seed_folders, write_json
-from .scores import averages
+from synthembed import paper
+from synthembed.corpus.example import Example
+from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation.scores import averages
+from synthembed.ground.console import Progress
+from synthembed.ground.files import read_json, write_json
+from synthembed.labelled import mixture
+from synthembed.labelled.mixture import Mixture
+from synthembed.model import adapter
+from synthembed.model import backbone as backbones
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Ablation, Profile
+from synthembed.training import checkpoints, train
+from synthembed.training.seed_runs import seed_folders
 
 SECTIONS = ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate")
 
@@ -39,7 +45,7 @@ class Job:
     @property
     def key(self) -> str:
         """What the run is made from."""
-        trained = train.run_key(self.profile, self.mixed.examples, self.code)
+        trained = checkpoints.run_key(self.profile, self.mixed.examples, self.code)
         return hashlib.sha256(f"{self.profile.hash(*SECTIONS)}/{trained}".encode()).hexdigest()[:16]
 
     def finished(self) -> dict[str, list[dict]] | None:
@@ -64,16 +70,17 @@ def check(profile: Profile) -> None:
                 )
 
 
-def plan(profile: Profile, corpus: list[Example], folder: Path) -> list[Job]:
+def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[Job]:
     """The runs of all rows, seed by seed; ``corpus`` is the synthetic data, which each row's
-    ``data.setting`` mixes with labelled sets, once for all rows with the same data."""
+    ``data.setting`` mixes with labelled sets, once for all rows with the same data; ``code`` is the hash
+    of the code that trains and evaluates."""
     check(profile)
-    code, jobs, mixtures = code_of("train", "evaluate"), [], {}
+    jobs, mixtures = [], {}
     for row in profile.ablations.rows:
         settings = profile.with_overrides(profile.ablations.set | row.set)
         data = settings.hash("data", "analyze")  # labelled texts are filtered as the synthetic ones are
         if data not in mixtures:
-            mixtures[data] = labelled.mixture(settings, corpus)
+            mixtures[data] = mixture.mixture(settings, corpus)
         places = seed_folders(settings, folder / row.id).values()
         jobs += [
             Job(row, of_seed, mixtures[data], place, code)
@@ -109,10 +116,10 @@ def one(job: Job) -> dict[str, list[dict]]:
         write_json(folder / "stage.json", begin)
     started = time.time()
     base = backbones.load(profile.backbone, profile.seed)
-    model = backbones.merge_lora(train.train(profile, base, job.mixed.examples, folder, job.code))
-    subject = evaluate.subject(profile, model, f"synthembed/{job.row.id}", job.key)
-    tasks = evaluate.tasks_of(profile.evaluate)
-    scored = evaluate.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
+    model = adapter.merge_lora(train.train(profile, base, job.mixed.examples, folder, job.code))
+    subject = systems.subject(profile, model, f"synthembed/{job.row.id}", job.key)
+    tasks = mteb_runs.tasks_of(profile.evaluate)
+    scored = mteb_runs.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
     scored = {kind: [row | {"seed": profile.seed} for row in rows] for kind, rows in scored.items()}
     job.mixed.write(folder)
     made = {
@@ -120,8 +127,8 @@ def one(job: Job) -> dict[str, list[dict]]:
         "code": job.code, "wall_s": round(time.time() - started, 1), **scored,
     }  # fmt: skip
     write_json(folder / "stage.json", begin | {"status": "done"} | made)
-    for checkpoints in (folder / "checkpoints", folder / "pretraining" / "checkpoints"):
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    for left in (folder / "checkpoints", folder / "pretraining" / "checkpoints"):
+        shutil.rmtree(left, ignore_errors=True)
     return scored
 
 
@@ -145,7 +152,7 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dic
     for system, against in pairs.items():
         if system != against:
             try:
-                intervals[system] = variance.interval(rows, system, against)
+                intervals[system] = intervals.interval(rows, system, against)
             except ValueError as error:
                 print(f"no interval: {error}")
     return {

@@ -17,7 +17,7 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import norm, t
 
-from .scores import TABLE1
+from synthembed.evaluation.scores import TABLE1
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -125,3 +125,11 @@ def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
         return np.ones((resamples, 1))
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     return 1 + (counts - 1) * np.sqrt(n / (n - 1))
+
+
+def wilson(accuracy: float, queries: int) -> tuple[float, float]:
+    """The 95 % interval of a share in per cent that was seen in ``queries`` trials (Wilson, 1927)."""
+    z, share = 1.96, accuracy / 100
+    middle = (share + z**2 / (2 * queries)) / (1 + z**2 / queries)
+    half = z / (1 + z**2 / queries) * (share * (1 - share) / queries + z**2 / (4 * queries**2)) ** 0.5
+    return 100 * (middle - half), 100 * (middle + half)

@@ -1,4 +1,4 @@
-"""Evaluation by mteb under a protocol (Sec. 4.2): tasks, kept results, rows of scores.json, systems.
+"""Evaluation by mteb under a protocol (Sec. 4.2): tasks, kept results, rows of scores.json.
 
 Which text gets which instruction is in protocol.py, which tasks a benchmark has in suites/benchmarks.py.
 """
@@ -16,17 +16,13 @@ import mteb
 import numpy as np
 from mteb.results import TaskResult
 
-from . import backbone as backbones
-from . import labelled
-from .encoder import Encoder, Static
-from .profile import Evaluate as Settings
-from .profile import Profile
-from .progress import Progress
-from .protocol import PROTOCOLS, SPLITS, MtebEncoder
-from .provenance import read_json, seed_folders, write_json
-from .scores import category
-from .suites import benchmarks
-from .suites.benchmarks import MORE
+from synthembed.evaluation.protocol import SPLITS, MtebEncoder
+from synthembed.evaluation.scores import category
+from synthembed.evaluation.suites import benchmarks
+from synthembed.evaluation.suites.benchmarks import MORE
+from synthembed.ground.console import Progress
+from synthembed.ground.files import write_json
+from synthembed.profile.settings import Evaluate as Settings
 
 
 class DataUnavailable(RuntimeError):
@@ -189,85 +185,3 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
                 }
             )
     return rows
-
-
-# --- systems -------------------------------------------------------------------------------------
-
-
-def peer(name: str) -> tuple[object, Callable[[object], bool]]:
-    """A system that is not ours, and which tasks it can do.
-
-    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel; anything else
-    is a hub id or local folder for sentence-transformers.
-    """
-    if name == "bm25":
-        model = mteb.get_model("mteb/baseline-bm25s")
-        return model, lambda task: task.metadata.type in ("Retrieval", "Reranking")
-    from sentence_transformers import SentenceTransformer
-
-    folder = backbones.fetch("embedded:minilm-l6") if name == "minilm" else name
-    return SentenceTransformer(str(folder)), lambda task: True
-
-
-def subject(
-    profile: Profile, model: backbones.Backbone, name: str, revision: str, static: bool = False, **about
-) -> MtebEncoder:
-    """A backbone as mteb sees it under a profile: pooling, lengths, way of reading queries, protocol."""
-    settings = profile.evaluate
-    made = Static if static else Encoder
-    encoder = made(model, profile.backbone.pooling, settings.max_length, settings.batch_tokens)
-    style = "none" if static else profile.train.instruction
-    return MtebEncoder(encoder, name, revision, style, protocol=PROTOCOLS[settings.protocol], **about)
-
-
-def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dict]]:
-    """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it.
-
-    "base", "trained", and "static" (the mean of the base's token embeddings) are ours, others peers.
-    """
-    profile = stage.profile
-    if system == "trained":
-        found = {"rows": [], "more": []}
-        for seed, folder in seed_folders(profile, stage.of("03_train")).items():
-            of_seed = _own(stage, system, tasks, folder, seed)
-            for kind in found:
-                found[kind] += [row | {"seed": seed} for row in of_seed[kind]]
-        return found
-    if system in ("base", "static"):
-        return _own(stage, system, tasks)
-    scored, can = peer(system)
-    revision = _revision(stage, {"peer": system})
-    return run_benchmarks(scored, tasks, _folder(stage, system, revision), system, can)
-
-
-def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
-    """Rows of a system of ours; of a trained one, the run of a ``seed`` in ``folder``."""
-    profile, about = stage.profile, stage.profile.evaluate.submission
-    name, source, identity = f"{about.name.partition('/')[0]}/{system}", profile.backbone, {}
-    if folder:
-        source = backbones.exported(source, folder)
-        seen = {*about.training_datasets, *labelled.mteb_tasks(profile.data)}
-        about = about.model_copy(update={"training_datasets": sorted(seen)})
-        name = about.name + (f"-seed-{seed}" if folder != stage.of("03_train") else "")
-        here = (folder / "model").relative_to(stage.folder.parent).as_posix() + "/"
-        identity = {path: digest for path, digest in stage.inputs.items() if path.startswith(here)}
-    model = backbones.load(source, profile.seed)
-    if not folder:
-        identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
-    revision = _revision(stage, identity)
-    made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
-    described = {"about": about, "date": made, "base": profile.backbone.model}
-    scored = subject(profile, model, name, revision, system == "static", **described)
-    return run_benchmarks(scored, tasks, _folder(stage, name, revision), system)
-
-
-def _folder(stage, name: str, revision: str) -> Path:
-    return stage.folder / "mteb" / "results" / name.replace("/", "__") / revision
-
-
-def _revision(stage, identity: dict) -> str:
-    """12 hex digits over what moves a system's scores: its weights' identity, the protocol, our code."""
-    p = stage.profile
-    read = [p.evaluate.max_length, p.evaluate.protocol, p.backbone.pooling, p.train.instruction]
-    parts = [identity, *read, stage.code]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

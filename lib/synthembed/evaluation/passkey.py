@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import packed
-from .backbone import Backbone, BackboneError
-from .encoder import Encoder
-from .profile import LongContext, RopeVariant
-from .progress import Progress
-from .replies import read_lines
-from .scores import wilson
-from .taxonomy import seed_of
+from synthembed.evaluation.intervals import wilson
+from synthembed.ground.console import Progress
+from synthembed.ground.embedded import BackboneError
+from synthembed.ground.files import read_lines
+from synthembed.ground.seeding import seed_of
+from synthembed.model import packed_rows
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import Encoder
+from synthembed.profile.settings import LongContext, RopeVariant
 
 WORDS_PER_TOKEN = 0.75  # as LongEmbed counts
 # Our own filler and names; the paper repeats one block of plain sentences as well.
@@ -185,7 +186,7 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
     if variant.rope_theta is not None:
         config.rope_parameters = {**config.rope_parameters, "rope_theta": variant.rope_theta}
     if variant.sliding_window is not None:
-        if not packed.supports(backbone.model):
+        if not packed_rows.supports(backbone.model):
             raise BackboneError(
                 f"long_context.variants {variant.id!r}: a {config.model_type} model does not run without "
                 "padding here, where a window is laid; leave sliding_window out"

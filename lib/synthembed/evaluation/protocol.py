@@ -14,10 +14,12 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
-from . import backbone as backbones
-from .encoder import Encoder
-from .profile import Submission
-from .progress import Progress
+from synthembed.ground import embedded
+from synthembed.ground.console import Progress
+from synthembed.model import backbone as backbones
+from synthembed.model.encoder import Encoder
+from synthembed.model.instructions import task_type_prefix
+from synthembed.profile.settings import Submission
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,7 @@ class MtebEncoder(AbsEncoder):
         if self.style == "none" or not self._instructed(task, prompt_type):
             return ""
         if self.style == "task-type":
-            symmetric = task.type in ("STS", "BitextMining", "PairClassification", "Summarization")
-            return "classify: " if task.type == "Classification" else "" if symmetric else "query: "
+            return task_type_prefix(task.type)
         if task.prompt is None and task.name in INSTRUCTION_OF:
             task = mteb.get_task(INSTRUCTION_OF[task.name]).metadata
         side = PromptType.query if isinstance(task.prompt, dict) else prompt_type
@@ -140,5 +141,5 @@ def model_meta(
         similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=style != "none",
         training_datasets=set(about.training_datasets),
-        adapted_from=base and backbones.original(base),
+        adapted_from=base and embedded.original(base),
     )

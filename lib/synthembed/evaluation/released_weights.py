@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 
-from . import backbone as backbones
-from . import evaluate, paper
-from .profile import Profile, ProfileError
-from .provenance import code_of, write_json
-from .suites import benchmarks
+from synthembed import paper
+from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation.suites import benchmarks
+from synthembed.ground.files import write_json
+from synthembed.model import backbone as backbones
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Profile
 
 MODEL = "intfloat/e5-mistral-7b-instruct"
 TASKS = ["STSBenchmark", "SICK-R", "STS12", "Banking77Classification", "SciFact"]  # minutes on one GPU
@@ -38,12 +40,13 @@ def verify(
     revision: str | None = None,
     protocol: str = "paper",
     batch_tokens: int = 16_384,
+    code: str = "",
 ) -> list[dict]:
     """One entry per task, also in ``folder``/verdicts.json, written anew after each task.
 
     ``model`` is a hub id or a folder in the release's layout. Results are mteb's TaskResult JSON in
-    ``folder``, kept for these very weights and this code: a run that was stopped goes on. A task whose data cannot be
-    had is "not run", with the reason. Raises ProfileError for a task that the card does not have, and
+    ``folder``, kept for these very weights and this ``code`` (a hash): a run that was stopped goes on. A task
+    whose data cannot be had is "not run", with the reason. Raises ProfileError for a task that the card does not have, and
     BackboneError for a model that cannot be read.
     """
     names = names or TASKS
@@ -57,15 +60,15 @@ def verify(
     loaded = backbones.load(settings.backbone)
     weights = backbones.fingerprint(loaded)
     owner, _, name = model.rstrip("/").rpartition("/")
-    subject = evaluate.subject(settings, loaded, f"{Path(owner).name or 'local'}/{name}", weights)
-    kept = folder / "results" / f"{protocol}-{weights}-{code_of('verify')[:8]}"
+    subject = systems.subject(settings, loaded, f"{Path(owner).name or 'local'}/{name}", weights)
+    kept = folder / "results" / f"{protocol}-{weights}-{code[:8]}"
     (tasks,) = benchmarks.load([BENCHMARK], names).values()
     entries = []
     for task in sorted(tasks, key=lambda t: names.index(t.metadata.name)):
         try:
-            (row,) = evaluate.run_tasks(subject, [task], kept, name, BENCHMARK)
+            (row,) = mteb_runs.run_tasks(subject, [task], kept, name, BENCHMARK)
             entries.append(entry(task.metadata.name, row["score"], protocol))
-        except evaluate.DataUnavailable as error:
+        except mteb_runs.DataUnavailable as error:
             entries.append(entry(task.metadata.name, None, protocol, str(error)))
         record = {"model": model, "weights": weights, "revision": loaded.source["revision"],
                   "dtype": settings.backbone.dtype, "device": loaded.device.type, "entries": entries}  # fmt: skip

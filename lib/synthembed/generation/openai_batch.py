@@ -17,12 +17,12 @@ from pathlib import Path
 
 import openai
 
-from .cost import Meter
-from .live import _said, client_options
-from .profile import Generate
-from .progress import Progress
-from .provenance import write_json
-from .replies import GenerationStopped, ReplyStore, read_lines
+from synthembed.generation.cost import Meter
+from synthembed.generation.live import _said, client_options
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground.console import Progress
+from synthembed.ground.files import read_lines, write_json
+from synthembed.profile.settings import Generate
 
 MAX_REQUESTS = 50_000  # the API's limits for one input file
 MAX_BYTES = 200_000_000

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from synthembed.ground.files import read_lines
+
 
 class GenerationStopped(RuntimeError):
     """Generation cannot go on (wrong key, no quota, no recording); what is stored stays stored."""
@@ -22,18 +24,6 @@ def reply_line(custom_id: str, body: dict) -> dict:
         "response": {"status_code": 200, "request_id": body.get("id", ""), "body": body},
         "error": None,
     }
-
-
-def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a JSON lines file; streams. Raises ValueError naming file and line of a bad one."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path.name}, line {number}: not JSON ({error}): delete the line and run again"
-                ) from None
 
 
 SYNC_S = 1.0  # a power cut, unlike a killed process, can lose the replies of the last second

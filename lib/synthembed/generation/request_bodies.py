@@ -11,9 +11,11 @@ import json
 import random
 from collections.abc import Iterator
 
-from . import taxonomy
-from .profile import Generate, Profile
-from .taxonomy import Family, Item, Sampler
+from synthembed.generation import items
+from synthembed.generation.items import Item, Sampler
+from synthembed.ground import seeding
+from synthembed.profile.settings import Generate, Profile
+from synthembed.profile.taxonomy import Family
 
 URL = "/v1/chat/completions"
 
@@ -35,12 +37,12 @@ def custom_id(body: dict) -> str:
 def body_of(item: Item, settings: Generate, seed: int) -> dict:
     """The chat completion request of one item; ``seed`` is the profile's."""
     name = f"brainstorm/{item.family}" if item.step == "brainstorm" else "example"
-    item_seed = taxonomy.seed_of(seed, name, item.number)
+    item_seed = seeding.seed_of(seed, name, item.number)
     models = settings.models
     model = random.Random(item_seed).choices(list(models), weights=list(models.values()))[0]
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": taxonomy.render(item, settings.tasks_per_list)}],
+        "messages": [{"role": "user", "content": items.render(item, settings.tasks_per_list)}],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_completion_tokens": settings.max_tokens,
@@ -57,11 +59,11 @@ def _response_format(item: Item, kind: str) -> dict:
     name = "brainstorm" if item.step == "brainstorm" else item.family.replace("-", "_")
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "strict": True, "schema": _schema(name, taxonomy.schema_of(item))},
+        "json_schema": {"name": name, "strict": True, "schema": _schema(name, items.schema_of(item))},
     }
 
 
-def _schema(name: str, model: type[taxonomy.Reply]) -> dict:
+def _schema(name: str, model: type[items.Reply]) -> dict:
     """The strict subset of JSON Schema: no titles, no length limits, every key required."""
     properties = {}
     for key, field in model.model_fields.items():

@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from . import requests
-from .cost import Meter
-from .examples import Rejected, parse, tasks_of
-from .profile import Profile
-from .provenance import write_json
-from .replies import GenerationStopped, ReplyStore, read_lines
-from .taxonomy import Family, Item
+from synthembed.generation import request_bodies
+from synthembed.generation.cost import Meter
+from synthembed.generation.items import Item
+from synthembed.generation.parsing import Rejected, parse, tasks_of
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground.files import PACKAGE, read_lines, write_json
+from synthembed.profile.settings import Profile
+from synthembed.profile.taxonomy import Family
 
-PACKAGE_DATA = ("recordings/*",)  # read here, and so part of the code's fingerprint
+PACKAGE_DATA = ("../recordings/*",)  # read here, and so part of the code's fingerprint
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = PACKAGE / "recordings"
 
 # Reasons among the failures that count no request of ours, and so leave none without an answer.
 NO_REQUEST = ("no brainstormed task", "unknown custom_id", "output line is not JSON")
@@ -42,12 +43,12 @@ def generate(profile: Profile, folder: Path) -> dict:
     for line in store.lines():
         meter.add(line)
     failures: Counter = Counter()
-    first = list(requests.brainstorms(profile))
+    first = list(request_bodies.brainstorms(profile))
     try:
         _write(folder, "w", first)
         ask(folder / "requests.jsonl", profile, store, meter)  # what fails is asked for again below
         tasks = brainstormed(first, store)
-        failures["no brainstormed task"] += _write(folder, "a", requests.examples(profile, tasks))
+        failures["no brainstormed task"] += _write(folder, "a", request_bodies.examples(profile, tasks))
         failures += ask(folder / "requests.jsonl", profile, store, meter)
     finally:
         store.close()
@@ -86,12 +87,12 @@ def ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter) -> Counte
     if settings.backend == "recorded":
         return recorded(path, store)
     if settings.backend == "live":
-        from . import live
+        from synthembed.generation import live
 
         return live.ask(store.missing(path), missing, settings, store, meter)
-    from . import batch
+    from synthembed.generation import openai_batch
 
-    return batch.ask(path, settings, store, meter)
+    return openai_batch.ask(path, settings, store, meter)
 
 
 def recorded(path: Path, store: ReplyStore) -> Counter:

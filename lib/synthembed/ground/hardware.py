@@ -1,33 +1,10 @@
-"""What this machine can do: the matrix-product rate that bounds a model, and memory that was used."""
+"""What this machine computes on, and how much of its memory was used."""
 
 from __future__ import annotations
 
-import ctypes
-import time
-from functools import cache
+import os
 
 import torch
-
-from . import products
-
-
-def matrix_rate(
-    on: torch.device, seconds: float = 0.3, dtype: torch.dtype | None = None, fastest: bool = True
-) -> float:
-    """Multiply-add operations per second of a large matrix product: the bound for MFU.
-
-    In ``dtype``, or in bfloat16 on a GPU and float32 elsewhere, by the library that our layers use
-    (products.py), or by torch's own product if not ``fastest``.
-    """
-    size = 4096 if on.type == "cuda" else 1024
-    kind = dtype or (torch.bfloat16 if on.type == "cuda" else torch.float32)
-    a = torch.randn(size, size, device=on, dtype=kind)
-    product = products.linear if fastest and products.use_onednn() else torch.matmul
-    count, start = 0, time.monotonic()
-    while time.monotonic() - start < seconds:
-        product(a, a)[0, 0].item()
-        count += 1
-    return 2 * size**3 * count / (time.monotonic() - start)
 
 
 def peak_memory(on: torch.device) -> float:
@@ -39,25 +16,24 @@ def peak_memory(on: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-@cache
-def keep_freed_memory() -> bool:
-    """Let this process keep large blocks that it frees; True if the C library can.
-
-    glibc gives them back to the system at once and asks for them again at the next layer, and a new
-    page is cleared before it is used: on CPU that took a tenth and more of an encoding pass
-    (docs/decisions.md).
-    """
-    mmap_threshold, trim_threshold = -3, -1  # names of mallopt(3)
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library
-        return False
-    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
-
-
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out: of a GPU, or of this process, whose allocator only says it."""
     told = ("not enough memory", "allocate memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(part in str(error) for part in told)
     )
+
+
+def device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def dtype_of(name: str, on: torch.device) -> torch.dtype:
+    """ "auto": bfloat16 where a GPU has it, float16 on older GPUs (the paper's V100), float32 on CPU."""
+    if name != "auto":
+        return getattr(torch, name)
+    if on.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -19,10 +19,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .examples import Drops
-from .loading import ROOT
-from .readers import Record
-from .taxonomy import PAPER_LANGUAGE_SHARES, Family, seed_of
+from synthembed.corpus.example import Drops
+from synthembed.ground.files import ROOT
+from synthembed.ground.seeding import seed_of
+from synthembed.labelled.readers import Record
+from synthembed.profile.taxonomy import PAPER_LANGUAGE_SHARES, Family
 
 LOCK = ROOT / "requirements.lock"
 SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "site-packages"}

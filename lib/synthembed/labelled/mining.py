@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import backbone as backbones
-from .filters import normalised, words
-from .profile import Backbone, Negatives
-from .progress import Progress
-from .taxonomy import seed_of
+from synthembed.corpus.texts import normalised, words
+from synthembed.ground import embedded, hardware
+from synthembed.ground.console import Progress
+from synthembed.ground.seeding import seed_of
+from synthembed.profile.settings import Negatives
 
 BLOCK = 16_384  # documents encoded, stored and searched at a time
 CHUNK = 1_024  # queries searched at a time
@@ -164,8 +164,8 @@ class Dense:
         from sentence_transformers import SentenceTransformer
 
         try:
-            where = backbones.folder_of(Backbone(model=settings.encoder))
-            self.model = SentenceTransformer(where, device=str(backbones.device()))
+            where = embedded.folder_of(settings.encoder)
+            self.model = SentenceTransformer(where, device=str(hardware.device()))
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise MiningError(

@@ -3,7 +3,7 @@
 Sampling ratios are the paper's; sets without a ratio are taken whole, which is an inference. Which
 version of a set was meant follows from the paper's citations: NQ, SQuAD and TriviaQA as DPR has them,
 NLI as SimCSE has it. The instructions are this project's own wording of what each set asks for.
-``python -m synthembed.public_sets`` prints the table of docs/labelled-data.md.
+``python -m synthembed.labelled.public_sets`` prints the table of docs/labelled-data.md.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .profile import Source
-from .provenance import sha256
-from .readers import ReadError, text_id
-from .taxonomy import Family
+from synthembed.ground.files import sha256
+from synthembed.labelled.readers import ReadError, text_id
+from synthembed.profile.settings import Source
+from synthembed.profile.taxonomy import Family
 
 # How a set's files are read (readers.py).
 Form = Literal["passages", "triplets", "pairs", "duplicates", "collection"]

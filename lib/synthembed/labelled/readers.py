@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthembed.ground.files import parquet_rows
+
 csv.field_size_limit(2**31 - 1)
 
 ID_KEYS = ("query_id", "_id", "id", "question_id", "qid")
@@ -124,16 +126,6 @@ def rows(file: Path) -> Iterator[tuple[str, dict]]:
 
 def _open(file: Path):
     return (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="")
-
-
-def parquet_rows(file: Path, columns: Iterable[str] = ()) -> Iterator[dict]:
-    """The rows of a Parquet file, of which ``columns`` alone are read where it has any of them."""
-    import pyarrow.parquet
-
-    source = pyarrow.parquet.ParquetFile(file)
-    wanted = [name for name in columns if name in source.schema_arrow.names]
-    for batch in source.iter_batches(4096, columns=wanted or None):
-        yield from batch.to_pylist()
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, dict]]:

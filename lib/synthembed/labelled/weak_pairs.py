@@ -12,10 +12,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .examples import Drops, Example
-from .installed import docstrings, pinned
-from .profile import Pretrain
-from .readers import LONGEST, parquet_rows
+from synthembed.corpus.example import Drops, Example
+from synthembed.ground.files import parquet_rows
+from synthembed.labelled.installed_sets import docstrings, pinned
+from synthembed.labelled.readers import LONGEST
+from synthembed.profile.settings import Pretrain
 
 INSTRUCTION = "Given a title, retrieve the text that it stands above"
 

@@ -17,20 +17,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from . import packed
-from .backbone import Backbone
-from .machine import is_out_of_memory
+from synthembed.ground.hardware import is_out_of_memory
+from synthembed.model import packed_rows
+from synthembed.model.backbone import Backbone
+from synthembed.model.instructions import with_instruction
 
-TEMPLATE = "Instruct: {instruction}\nQuery: {text}"  # Sec. 3.2; no space after the line break
 MIN_PREFIX = 4  # shared tokens below which caching is not worth its copies
 MAX_PREFIXES = 8  # instructions whose keys and values are kept; the oldest goes first
 BRANCH = 32  # rows that leave a common beginning within so many tokens of each other share a batch
 BLOCK = 32_768  # texts that are tokenised and sorted together; bounds memory on large corpora
-
-
-def with_instruction(instruction: str, text: str) -> str:
-    """A query as the model reads it; documents go in as they are."""
-    return TEMPLATE.format(instruction=instruction, text=text) if instruction else text
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -118,7 +113,7 @@ class Encoder:
 
     def __post_init__(self):
         self.backbone.check_length(self.max_length)
-        if self.padding is None and not packed.supports(self.backbone.model):
+        if self.padding is None and not packed_rows.supports(self.backbone.model):
             self.padding = "right"
 
     @property
@@ -230,7 +225,7 @@ class Encoder:
         shared = min(limit, _common(low, high))
         return shared if shared >= MIN_PREFIX else 0
 
-    def _prefix(self, ids: list[int]) -> packed.Prefix:
+    def _prefix(self, ids: list[int]) -> packed_rows.Prefix:
         """Keys and values of a shared prefix, computed once for these weights, or cut from a longer one."""
         version = sum(p._version for p in self.backbone.model.parameters() if not p.is_inference())
         wanted = tuple(ids)
@@ -241,12 +236,12 @@ class Encoder:
         for key in list(self.prefixes):  # the new one serves in the place of its own beginnings
             if wanted[: len(key[0])] == key[0]:
                 del self.prefixes[key]
-        made = self.prefixes[wanted, version] = packed.prefix_of(self.backbone.model, ids)
+        made = self.prefixes[wanted, version] = packed_rows.prefix_of(self.backbone.model, ids)
         while len(self.prefixes) > MAX_PREFIXES:
             self.prefixes.popitem(last=False)
         return made
 
-    def _forward(self, rows: list[list[int]], prefix: packed.Prefix | None) -> torch.Tensor:
+    def _forward(self, rows: list[list[int]], prefix: packed_rows.Prefix | None) -> torch.Tensor:
         return row_vectors(self.backbone, rows, self.pooling, prefix, self.padding)
 
 
@@ -265,7 +260,7 @@ def row_vectors(
     backbone: Backbone,
     rows: list[list[int]],
     pooling: str,
-    prefix: packed.Prefix | None = None,
+    prefix: packed_rows.Prefix | None = None,
     padding: str | None = None,
 ) -> torch.Tensor:
     """Vectors (rows, dim) of rows of ids, in one forward pass; differentiable, so training uses it too.
@@ -281,12 +276,12 @@ def row_vectors(
         hidden = model(input_ids=ids, attention_mask=mask, use_cache=False, **places)
         return pool(hidden.last_hidden_state, mask, pooling)
     if pooling == "last":
-        return packed.forward(model, rows, prefix, ends=True)
-    return pool_packed(packed.forward(model, rows, prefix), rows, pooling, prefix)
+        return packed_rows.forward(model, rows, prefix, ends=True)
+    return pool_packed(packed_rows.forward(model, rows, prefix), rows, pooling, prefix)
 
 
 def pool_packed(
-    hidden: torch.Tensor, rows: list[list[int]], pooling: str, prefix: packed.Prefix | None = None
+    hidden: torch.Tensor, rows: list[list[int]], pooling: str, prefix: packed_rows.Prefix | None = None
 ) -> torch.Tensor:
     """Pool packed hidden states (tokens, dim) to vectors (rows, dim); the prefix's tokens count too."""
     vectors, start = [], 0

@@ -9,19 +9,19 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import json
-import shutil
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 from tokenizers.processors import TemplateProcessing
 
-from .backbone import Backbone, TokenContract, original
-from .encoder import TEMPLATE
-from .profile import Profile
-from .provenance import read_json, write_json
-from .scores import averages
+from synthembed.ground.embedded import original
+from synthembed.ground.files import write_json
+from synthembed.model.backbone import Backbone
+from synthembed.model.instructions import TEMPLATE
+from synthembed.model.tokens import TokenContract
+from synthembed.profile.settings import Profile
 
-PACKAGE_DATA = ("templates/model_card.md.jinja",)  # read here, and so part of the code's fingerprint
+PACKAGE_DATA = ("model_card.md.jinja",)  # read here, and so part of the code's fingerprint
 
 POOLING = {
     "last": "pooling_mode_lasttoken",
@@ -137,47 +137,23 @@ def export_adapter(trained: Backbone, folder: Path) -> Path:
     return folder
 
 
-def publish(run: Path, folder: Path) -> Path:
-    """The trained model of a run with its adapter and a card that has its measured scores.
-
-    Reads what stages 02 to 04 wrote under ``run``; raises FileNotFoundError naming what is missing.
-    """
-    needed = (
-        "02_analyze/statistics.json",
-        "03_train/stage.json",
-        "03_train/model",
-        "04_evaluate/scores.json",
-    )
-    for name in needed:
-        if not (run / name).exists():
-            raise FileNotFoundError(f"{run.name}/{name} is missing: run that stage first")
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
-    shutil.copytree(run / "03_train" / "model", folder, dirs_exist_ok=True)
-    if (run / "03_train" / "adapter").exists():
-        shutil.copytree(run / "03_train" / "adapter", folder / "adapter")
-    record = read_json(run / "03_train" / "stage.json")
-    rows = [r for r in read_json(run / "04_evaluate" / "scores.json")["rows"] if r["system"] == "trained"]
-    statistics = read_json(run / "02_analyze" / "statistics.json")
-    evaluated = read_json(run / "04_evaluate" / "stage.json")["settings"]["evaluate"]
-    profile = Profile(name=record["profile"], **record["settings"], evaluate=evaluated)
-    card = model_card(profile, record["data"], record["steps"], statistics, rows)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return folder
-
-
 def model_card(
-    profile: Profile, data: dict, steps: int, statistics: dict | None = None, rows: list[dict] = ()
+    profile: Profile,
+    data: dict,
+    steps: int,
+    statistics: dict | None = None,
+    rows: list[dict] = (),
+    averages: dict[str, float] | None = None,
 ) -> str:
     """The README of the exported model: what it is, from what, how to use it, its scores and limits.
 
     ``data`` is data.json's account of the training data, ``statistics`` are those of its synthetic part,
-    ``rows`` the model's own rows of scores.json.
+    ``rows`` the model's own rows of scores.json and ``averages`` their means by category.
     """
-    template = Environment(loader=PackageLoader("synthembed", "templates"), trim_blocks=True)
+    template = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
     base = original(profile.backbone.model)
     return template.get_template("model_card.md.jinja").render(
         profile=profile, hash=profile.hash("seed", "data", "backbone", "lora", "train"), base=base, examples=data["examples"],
-        sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages(list(rows)) if rows else {},
+        sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages or {},
         max_length=MAX_LENGTH, version=importlib.metadata.version("mteb"),
     )  # fmt: skip

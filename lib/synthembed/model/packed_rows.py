@@ -28,7 +28,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from . import products
+from synthembed.model.cpu import onednn_linear
 
 NAME = "packed_rows"
 # Layers whose parts the last-token shortcut knows; RoPE scalings that depend on the longest row of a
@@ -121,7 +121,7 @@ def _filling(model: nn.Module, tokens: int, token: int) -> list[list[int]]:
     """
     short = -tokens % (1 << max(0, tokens.bit_length() - 5))
     parameter = next(model.parameters())
-    if not short or parameter.device.type != "cpu" or not products.use_onednn():
+    if not short or parameter.device.type != "cpu" or not onednn_linear.use_onednn():
         return []
     return [[token] * short]
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .encoder import Encoder
-from .machine import matrix_rate
-from .progress import Progress
-from .provenance import write_json
+from synthembed.ground.console import Progress
+from synthembed.ground.files import write_json
+from synthembed.model.encoder import Encoder
+from synthembed.model.rate import matrix_rate
 
 HEADER = 128  # bytes of a .npy header, padded so that the count of rows can be written at the end
 BLOCK = 16_384  # texts between two notes of progress on disk; sorted by length within

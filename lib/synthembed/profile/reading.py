@@ -12,14 +12,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from synthembed.ground.files import ROOT, shown
 
-def _checkout() -> Path:
-    """The folder that this library was installed from, known by its profiles and notebooks."""
-    places = Path(__file__).resolve().parents
-    return next((p for p in places if (p / "profiles").is_dir() and (p / "notebooks").is_dir()), Path.cwd())
-
-
-ROOT = _checkout()
 PROFILES = ROOT / "profiles"
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -45,9 +39,9 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list[str] 
         data = yaml.safe_load(text) or {}
         lines = dict(_lines(yaml.compose(text)))
     except yaml.YAMLError as error:
-        raise ProfileError(f"{_show(path)}: not valid YAML: {error}") from None
+        raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
-        raise ProfileError(f"{_show(path)}: expected keys and values, got {type(data).__name__}")
+        raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
     data.setdefault("name", path.stem)
     for override in overrides.split() if isinstance(overrides, str) else overrides:
         key, equals, value = override.partition("=")
@@ -58,7 +52,7 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list[str] 
         except yaml.YAMLError:
             raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
         lines[tuple(key.split("."))] = f"override {override!r}"
-    return validate(model, data, _show(path), lines)
+    return validate(model, data, shown(path), lines)
 
 
 def assign(data: dict, key: str, value: Any) -> None:
@@ -120,8 +114,3 @@ def _lines(node, path=()):
         for number, value in enumerate(node.value):
             yield (*path, str(number)), value.start_mark.line + 1
             yield from _lines(value, (*path, str(number)))
-
-
-def _show(path: Path) -> str:
-    path = path.resolve()
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

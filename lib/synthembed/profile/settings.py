@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from . import loading, taxonomy
-from .loading import PROFILES, ROOT, ProfileError
-from .taxonomy import LANGUAGES, PLACEHOLDERS, Family
+from synthembed.ground.files import ROOT
+from synthembed.profile import reading, taxonomy
+from synthembed.profile.reading import PROFILES, ProfileError
+from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
 __all__ = ["PROFILES", "ROOT", "Profile", "ProfileError", "load"]
 
@@ -385,8 +386,8 @@ class Profile(Section):
         if "seed" in changes:
             data["seeds"] = []
         for key, value in changes.items():
-            loading.assign(data, key, value)
-        return loading.validate(Profile, data, source="overrides", lines={})
+            reading.assign(data, key, value)
+        return reading.validate(Profile, data, source="overrides", lines={})
 
     def hash(self, *sections: str) -> str:
         """SHA-256 (16 hex digits) over the named sections, or over the whole profile."""
@@ -399,4 +400,4 @@ def load(profile: str | Path = "laptop", overrides: str | list[str] = ()) -> Pro
 
     Raises ProfileError naming file, line, key, value and remedy.
     """
-    return loading.load(Profile, profile, overrides)
+    return reading.load(Profile, profile, overrides)

@@ -1,4 +1,4 @@
-"""The claims ledger: what the paper says (paper/claims.yaml) against what a run measured.
+"""The claims ledger: what the paper says (claims.yaml) against what a run measured.
 
 Reads results only. A claim holds, does not, or cannot be judged from this run; the sentence beside the
 verdict has the numbers that decided it.
@@ -11,15 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
+from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
 import yaml
 
-from . import measured, paper, variance
-from .measured import ABLATIONS, EVALUATION, Number, Results
+from synthembed import paper
+from synthembed.evaluation import intervals
+from synthembed.report import cells
+from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results
 
-PACKAGE_DATA = ("paper/claims.yaml",)  # read here, and so part of the code's fingerprint
+PACKAGE_DATA = ("claims.yaml",)  # read here, and so part of the code's fingerprint
 
 HOLDS, FAILS, OPEN = "holds", "does not", "cannot be judged here"
 
@@ -44,7 +47,7 @@ Find = Callable[[str], Evidence | None]
 
 @cache
 def load() -> list[dict]:
-    return yaml.safe_load((paper.FOLDER / "claims.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
 
 
 def ledger(results: Results) -> list[dict]:
@@ -122,7 +125,7 @@ def _noise(left: Evidence, right: Evidence) -> float:
     paired = left.interval
     if not (paired and right.system and paired.get("against") == right.system):
         both = left.rows is not None and left.rows is right.rows and left.system != right.system
-        paired = variance.interval(left.rows, left.system, right.system) if both else None
+        paired = intervals.interval(left.rows, left.system, right.system) if both else None
     if paired and paired["low"] is not None:
         return (paired["high"] - paired["low"]) / 2
     return sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
@@ -189,7 +192,7 @@ def evidence_of(results: Results) -> Find:
         kind, _, name = quantity.partition(" ")
         if kind in ("cell", "row"):
             stages = [ABLATIONS, EVALUATION] if kind == "row" else None
-            return _of_number(results, measured.of_cell(results, cells[name], stages))
+            return _of_number(results, cells.of_cell(results, cells[name], stages))
         if kind == "system":
             return _system(results, *name.rsplit("/", 2))
         if kind == "delta":
@@ -200,7 +203,7 @@ def evidence_of(results: Results) -> Find:
             return _passkey(results, name)
         if quantity == "training steps":
             return Evidence(results.log[-1]["step"]) if results.log else None
-        raise ValueError(f"paper/claims.yaml: unknown quantity {quantity!r}")
+        raise ValueError(f"report/claims.yaml: unknown quantity {quantity!r}")
 
     return find
 
@@ -225,7 +228,7 @@ def _system(results: Results, system: str, artefact: str, column: str) -> Eviden
     scores = results.scores[EVALUATION]
     peers = [s for s in scores.systems if s not in ("base", "trained")]
     for benchmark, conditions in ways.items():
-        everyone = {s: measured.lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
+        everyone = {s: results.lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
         most = max((n.tasks for n in everyone.values() if n), default=0)
         whole = {s: n for s, n in everyone.items() if n and n.tasks == most}
         wanted = peers if system == "best peer" else [system]
@@ -236,7 +239,7 @@ def _system(results: Results, system: str, artefact: str, column: str) -> Eviden
 
 def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
     """A change of Table 5, with half the width of its bootstrap interval."""
-    number = measured.of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
+    number = cells.of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
     if number is None:
         return None
     interval = results.scores[ABLATIONS].intervals.get(number.system)
@@ -255,10 +258,10 @@ def _data(results: Results, key: str) -> Evidence | None:
 
 def _passkey(results: Results, row: str) -> Evidence | None:
     """Mean over lengths, with half the width of its 95 % interval."""
-    points = [p for p in results.passkey if measured.passkey_row(p) == row]
+    points = [p for p in results.passkey if cells.passkey_row(p) == row]
     if not points:
         return None
     spread = sum(p["accuracy"] * (100 - p["accuracy"]) / p["queries"] for p in points)
-    comparable = all(measured.passkey_why(p) is None for p in points)
+    comparable = all(cells.passkey_why(p) is None for p in points)
     mean, noise = fmean(p["accuracy"] for p in points), 1.96 * sqrt(spread) / len(points)
-    return Evidence(mean, noise, measured.passkey_benchmark(points[0]), comparable)
+    return Evidence(mean, noise, cells.passkey_benchmark(points[0]), comparable)

@@ -8,6 +8,8 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
+from synthembed import paper
+
 # A notebook's backend turns interactive when it is loaded. Loaded inside rc_context it would be set back
 # at the context's end, and only the first figure of a notebook would be shown.
 plt.switch_backend(matplotlib.get_backend())
@@ -31,7 +33,7 @@ def save(figure, folder: Path, name: str) -> None:
 
 def figure2(statistics: dict):
     """Figure 2: task types and languages, the paper beside ours, in per cent of examples."""
-    from . import paper
+    pass  # no import left
 
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), width_ratios=[1, 1.4])
@@ -180,7 +182,6 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
     ``ours`` is model → kind → column → score with the paper's names of models and kinds, ``names`` what
     our stand-ins for its models are called.
     """
-    from . import paper
 
     published = {
         model: {kind: bars[kind] for kind in bars if kind != "delta"}
@@ -237,8 +238,8 @@ def figure5(rows: list[dict], published: dict | None = None):
         name += f", {rows[0]['queries']} queries × {same}{rows[0]['candidates']} candidates"
     series = [(curves, name)]
     if published:
-        paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
-        series.insert(0, (paper, "paper (read off the chart)"))
+        series_of_paper = {k: (published["x_context_length"], v) for k, v in published["series"].items()}
+        series.insert(0, (series_of_paper, "paper (read off the chart)"))
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(series), figsize=(4.5 * len(series), 3.6), sharey=True, squeeze=False

@@ -10,14 +10,17 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 
-from . import claims, paper, tables
-from .measured import ABLATIONS, Results, Scores, lookup, of_cell
-from .provenance import write_json
-from .scores import APART, COLUMNS, TABLE1, by_system
-from .tables import label, latex, markdown, to_html
-from .verdicts import best, summary, verdicts
+from synthembed import paper
+from synthembed.evaluation.scores import APART, COLUMNS, TABLE1, by_system
+from synthembed.ground.files import write_json
+from synthembed.report import claims, rendering, tables
+from synthembed.report.cells import of_cell
+from synthembed.report.rendering import latex, markdown, to_html
+from synthembed.report.results import ABLATIONS, Results, Scores, lookup
+from synthembed.report.tables import label
+from synthembed.report.verdicts import best, summary, verdicts
 
 PACKAGE_DATA = ("templates/report.html.jinja",)  # read here, and so part of the code's fingerprint
 
@@ -33,11 +36,11 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
     made = {name: tables.build(name, runs) for name in paper.artefacts("table")}
     made |= {"verdicts": summary(entries), "claims": claims.frame(runs)}
     for name, table in made.items():
-        tables.write(table, out / "tables", name)
+        rendering.write(table, out / "tables", name)
     drawn = _draw(runs, out / "figures")
     write_json(out / "verdicts.json", entries)
     write_json(out / "claims.json", [{"run": r.name, **c} for r in runs for c in claims.ledger(r)])
-    page = Environment(loader=PackageLoader("synthembed", "templates"), autoescape=True)
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
     text = page.get_template("report.html.jinja").render(
         runs=runs,
         artefacts=paper.artefacts(),
@@ -52,7 +55,7 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
 
 def _draw(runs: list[Results], folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Draw every figure that the runs have results for; name → (run, SVG text) for each run."""
-    from . import figures
+    from synthembed.report import figures
 
     drawn: dict[str, list[tuple[str, str]]] = {}
     for results in runs:

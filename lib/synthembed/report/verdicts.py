@@ -9,8 +9,9 @@ from collections import Counter
 
 import pandas as pd
 
-from . import measured, paper
-from .measured import Number, Results
+from synthembed import paper
+from synthembed.report import cells
+from synthembed.report.results import Number, Results
 
 KINDS = ["match", "close", "differs", "not comparable", "not run"]
 
@@ -22,7 +23,7 @@ def verdicts(results: Results) -> list[dict]:
         if about["kind"] == "method":
             entries.append(_method(results, artefact, about))
         for cell in paper.cells(artefact):
-            entries.append(_entry(results, cell, measured.of_cell(results, cell)))
+            entries.append(_entry(results, cell, cells.of_cell(results, cell)))
     return entries
 
 

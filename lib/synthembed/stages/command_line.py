@@ -1,23 +1,19 @@
-"""Stages in order through papermill, and the ``synthembed`` command."""
+"""Stages in order through papermill, and what can be done with their results."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
 import sys
-import time
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import profile as profiles
-from . import progress
-from .profile import ROOT, Profile, ProfileError
-from .provenance import STAGES, stale, write_json
+from synthembed import profile as profiles
+from synthembed.ground.files import ROOT, shown
+from synthembed.stages.doctor import problems_of
+from synthembed.stages.fingerprints import code_of
+from synthembed.stages.record import STAGES
+from synthembed.stages.runner import run_stages
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -26,119 +22,6 @@ ProfileOption = Annotated[
 ]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
 RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
-
-
-class StageFailed(RuntimeError):
-    """A notebook raised; the message is the error's last lines."""
-
-
-def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Path) -> None:
-    """Run one notebook with papermill; its executed copy lies beside stage.json."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    out = folder / stage / f"{stage}.ipynb"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    errors = out.with_suffix(".stderr")
-    where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
-    parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
-    try:
-        with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
-            papermill.execute_notebook(
-                ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
-                cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
-            )  # fmt: skip
-    except PapermillExecutionError as error:
-        log = f"\nThe executed notebook: {_show(out)}"
-        raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
-    errors.unlink()
-    _forget_paths(out)
-    record_path = folder / stage / "stage.json"
-    record = json.loads(record_path.read_text(encoding="utf-8"))
-    write_json(record_path, record | {"notebook": out.name})
-
-
-@contextlib.contextmanager
-def _kernel_errors_to(file):
-    """A kernel inherits file descriptor 2: send its warnings to ``file`` instead of the terminal."""
-    saved = os.dup(2)
-    os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def _forget_paths(notebook: Path) -> None:
-    """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
-    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
-    our own progress."""
-    data = json.loads(notebook.read_text(encoding="utf-8"))
-    for key in ("input_path", "output_path"):
-        data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
-    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
-    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
-    if not ours:
-        data["metadata"].pop("widgets", None)
-    for cell in data["cells"]:
-        if "outputs" in cell:
-            cell["outputs"] = _joined([
-                o for o in cell["outputs"]
-                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
-            ])  # fmt: skip
-    text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
-    notebook.write_text(text + "\n", encoding="utf-8")
-
-
-def _joined(outputs: list[dict]) -> list[dict]:
-    """Printed text that follows on printed text as one output, of progress the last line."""
-    joined = []
-    for printed, group in groupby(outputs, lambda o: o.get("name") == "stdout"):
-        found = list(group)
-        if printed:
-            text = progress.last_only("".join("".join(o["text"]) for o in found))
-            found = [found[0] | {"text": text.splitlines(keepends=True)}]
-        joined += found
-    return joined
-
-
-def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:
-    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder."""
-    loaded = profiles.load(profile, overrides)
-    folder = results / (run or loaded.name)
-    if any(stale(stage, loaded, folder) for stage in stages):
-        _check_names(loaded)
-    started = time.monotonic()
-    for number, stage in enumerate(stages, 1):
-        reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
-        clock = f"[{int(time.monotonic() - started) // 60:02d}:{int(time.monotonic() - started) % 60:02d}]"
-        if reason is None:
-            print(f"{clock} {number}/{len(stages)} {stage}: finished before, skipped", flush=True)
-            continue
-        print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
-        execute(stage, profile, overrides, run, folder)
-    return folder
-
-
-def _check_names(profile: Profile) -> None:
-    """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
-    from . import ablations, evaluate
-
-    ablations.check(profile)
-    rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
-    for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
-        try:
-            evaluate.tasks_of(settings)
-        except ValueError as error:
-            raise ProfileError(str(error)) from None
-
-
-def _notebook_missing(stage: str, folder: Path) -> str | None:
-    record = json.loads((folder / stage / "stage.json").read_text(encoding="utf-8"))
-    if "notebook" in record and not (folder / stage / record["notebook"]).exists():
-        return f"{stage}/{record['notebook']} is missing"
-    return None
 
 
 @app.command()
@@ -170,7 +53,7 @@ class _plain_errors:
         return self
 
     def __exit__(self, kind, error, trace):
-        ours = kind and kind.__module__.startswith(("synthembed.", __name__))
+        ours = kind and kind.__module__.startswith("synthembed.")
         if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
             print(error, file=sys.stderr)
             raise typer.Exit(1)
@@ -181,7 +64,7 @@ def show(folder: Path) -> None:
     verdicts = folder / "07_report" / "tables" / "verdicts.md"
     if verdicts.exists():
         print(
-            f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {_show(folder / '07_report' / 'report.html')}"
+            f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {shown(folder / '07_report' / 'report.html')}"
         )
 
 
@@ -191,7 +74,8 @@ def report(
     readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
 ) -> None:
     """Render the report of a run again, from its results; several runs side by side in results/A+B."""
-    from . import report as reports
+    from synthembed.report import page as reports
+    from synthembed.report import results
 
     folders = [ROOT / "results" / name for name in run or ["laptop"]]
     for folder in folders:
@@ -204,7 +88,7 @@ def report(
     out = top / "07_report"
     reports.build(folders, out)
     if readme:
-        reports.write_readme(reports.Results(folders[0]), ROOT / "README.md")
+        reports.write_readme(results.Results(folders[0]), ROOT / "README.md")
     show(top)
 
 
@@ -225,10 +109,10 @@ def encode(
     int8: Annotated[bool, typer.Option("--int8", help="int8 weights: faster on CPU, not exact.")] = False,
 ) -> None:
     """Turn a file of any size into vectors; a run that was killed goes on where it was."""
-    from . import backbone as backbones
-    from . import vectors
-    from .encoder import Encoder
-    from .int8 import to_int8
+    from synthembed.model import backbone as backbones
+    from synthembed.model import vector_files
+    from synthembed.model.cpu.int8_linear import to_int8
+    from synthembed.model.encoder import Encoder
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
@@ -239,8 +123,8 @@ def encode(
             loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
         total = sum(1 for _ in open(texts, "rb"))
-        count = vectors.encode_to(
-            encoder, vectors.read_texts(texts), out, instruction, normalize, dtype, total, identity
+        count = vector_files.encode_to(
+            encoder, vector_files.read_texts(texts), out, instruction, normalize, dtype, total, identity
         )
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
 
@@ -261,13 +145,14 @@ def verify(
     / "verify",
 ) -> None:
     """The published scores of released weights, met here or not; by default five sets that take minutes."""
-    from . import verify as checks
+    from synthembed.evaluation import released_weights as checks
 
     names = [name for given in tasks for name in given.replace(",", " ").split()]
     with _plain_errors():
         folder = out / model.strip("/").replace("/", "__")
-        entries = checks.verify(model, names, folder, revision or None, protocol, batch_tokens)
-    print(f"{checks.table(entries)}\n{_show(folder / 'verdicts.json')}")
+        code = code_of("evaluation.released_weights")
+        entries = checks.verify(model, names, folder, revision or None, protocol, batch_tokens, code)
+    print(f"{checks.table(entries)}\n{shown(folder / 'verdicts.json')}")
     raise typer.Exit(any(e["verdict"] in ("differs", "not run") for e in entries))
 
 
@@ -277,17 +162,17 @@ def export(
     run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
 ) -> None:
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from . import export as exports
+    from synthembed.report import publishing
 
     with _plain_errors():
-        exports.publish(ROOT / "results" / run, out)
+        publishing.publish(ROOT / "results" / run, out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 
 @app.command()
 def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  # noqa: B006
     """Requests and tokens of a profile's generation, before anything is spent."""
-    from . import cost
+    from synthembed.generation import cost
 
     with _plain_errors():
         loaded = profiles.load(profile, set_)
@@ -299,42 +184,11 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     """Check that this machine can run a profile: profile, disk, memory, device, base model, key."""
     with _plain_errors():
         loaded = profiles.load(profile, set_)
-    problems = list(_problems(loaded))
+    problems = list(problems_of(loaded))
     for problem in problems:
         print(f"problem: {problem}")
     print("ready" if not problems else f"{len(problems)} problem(s)")
     raise typer.Exit(bool(problems))
-
-
-def _problems(profile: Profile):
-    import torch
-
-    from . import backbone, labelled
-
-    print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {backbone.device()}")
-    free = shutil.disk_usage(ROOT).free / 1e9
-    if free < 5:
-        yield f"{free:.1f} GB of disk are free; a run wants 5"
-    if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
-        yield f"Python {sys.version.split()[0]}: use 3.11 to 3.13"
-    if (
-        profile.generate.backend != "recorded"
-        and not profile.generate.base_url
-        and not os.environ.get("OPENAI_API_KEY")
-    ):
-        yield "OPENAI_API_KEY is not set and generate.base_url is empty: generation cannot start"
-    yield from labelled.missing(profile.data)
-    try:
-        source = backbone.folder_of(profile.backbone)
-        from transformers import AutoConfig
-
-        AutoConfig.from_pretrained(source)
-    except (backbone.BackboneError, OSError) as error:
-        yield f"backbone.model {profile.backbone.model!r}: {str(error).splitlines()[0]}"
-
-
-def _show(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 if __name__ == "__main__":

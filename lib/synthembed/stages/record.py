@@ -10,20 +10,17 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import profile as profiles
-from .profile import ROOT, Profile, ProfileError
-
-PACKAGE = Path(__file__).parent
+from synthembed import profile as profiles
+from synthembed.ground.files import ROOT, sha256, shown, write_json
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Profile
+from synthembed.stages.fingerprints import code_hash, commit, machine, versions
 
 
 @dataclass(frozen=True)
@@ -76,104 +73,6 @@ class MissingInput(RuntimeError):
     """An earlier stage has not written what this one reads."""
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_json(path: Path, default=None):
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
-
-
-def write_json(path: Path, data) -> None:
-    """Atomically: a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def code_hash(stage: str) -> str:
-    """Hash of the stage's notebook and of every module of ours that it reaches by imports."""
-    notebook = ROOT / "notebooks" / f"{stage}.ipynb"
-    if not notebook.exists():
-        return hashlib.sha256().hexdigest()[:16]
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")))
-
-
-def code_of(*modules: str) -> str:
-    """Hash of modules of ours, e.g. "train", with all that they reach and the packages' versions: what
-    a result within a stage depends on, when the stage's notebook also draws and explains."""
-    return _hash_of(json.dumps(_versions()), f"from synthembed import {', '.join(modules)}")
-
-
-def _hash_of(text: str, imports: str, package: Path = PACKAGE) -> str:
-    digest = hashlib.sha256(text.encode())
-    for path in sorted(_reached(imports, package)):
-        for file in [path, *_data_of(path)]:
-            digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _data_of(module: Path) -> list[Path]:
-    """Package data that a module reads, as its ``PACKAGE_DATA`` says: patterns from the module's folder
-    on. A changed prompt or recording is changed code."""
-    for node in ast.parse(module.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PACKAGE_DATA":
-            patterns = ast.literal_eval(node.value)
-            return [file for pattern in patterns for file in _files(module.parent, pattern)]
-    return []
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    while pattern.startswith("../"):
-        folder, pattern = folder.parent, pattern.removeprefix("../")
-    return sorted(folder.glob(pattern))
-
-
-def _reached(source: str, package: Path = PACKAGE) -> set[Path]:
-    """Modules of ours that ``source``, which stands outside the package, imports, and those that they
-    import in turn, with the packages that they lie in."""
-    found: set[Path] = set()
-
-    def visit(text: str, inside: tuple[str, ...]) -> None:
-        for node in ast.walk(ast.parse(text)):
-            for name in _imported(node, inside, package.name):
-                for end in range(len(name) + 1):  # importing a.b.c runs a and a.b as well
-                    add(name[:end])
-
-    def add(name: tuple[str, ...]) -> None:
-        module = package.joinpath(*name)
-        path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-        if path.exists() and path not in found:
-            found.add(path)
-            visit(path.read_text(encoding="utf-8"), name if module.is_dir() else name[:-1])
-
-    visit(source, ())
-    return found
-
-
-def _imported(node: ast.AST, inside: tuple[str, ...], top: str) -> list[tuple[str, ...]]:
-    """What a statement in the package ``inside`` imports of ours, each as the path below ``top``; the names
-    that it takes from a package may be modules of it."""
-    if isinstance(node, ast.Import):
-        return [tuple(a.name.split("."))[1:] for a in node.names if a.name.split(".")[0] == top]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    named = tuple(node.module.split(".")) if node.module else ()
-    if node.level:
-        base = inside[: len(inside) - (node.level - 1)] + named
-    elif named[:1] == (top,):
-        base = named[1:]
-    else:
-        return []
-    return [base, *((*base, a.name) for a in node.names)]
-
-
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
 
@@ -186,7 +85,7 @@ def inputs_of(stage: str, folder: Path) -> dict[str, str]:
         if not paths:
             earlier = pattern.partition("/")[0]
             raise MissingInput(
-                f"{stage} needs {_show(folder / pattern)}, which is not there. Run that stage first: "
+                f"{stage} needs {shown(folder / pattern)}, which is not there. Run that stage first: "
                 f"synthembed run --only {earlier} (or make reproduce), with the same profile and run."
             )
         found |= {p.relative_to(folder).as_posix(): sha256(p) for p in paths}
@@ -195,7 +94,7 @@ def inputs_of(stage: str, folder: Path) -> dict[str, str]:
 
 def fingerprint(stage: str, profile: Profile, inputs: dict[str, str]) -> str:
     parts = [profile.hash(*STAGES[stage].sections) if STAGES[stage].sections else "", code_hash(stage)]
-    parts.append(json.dumps(_versions()))
+    parts.append(json.dumps(versions()))
     parts += [f"{k}={v}" for k, v in sorted(inputs.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -226,12 +125,6 @@ def stale(stage: str, profile: Profile, folder: Path) -> str | None:
     if record["fingerprint"] != fingerprint(stage, profile, inputs):
         return "its settings changed"
     return None
-
-
-def seed_folders(profile: Profile, folder: Path) -> dict[int, Path]:
-    """seed → where its training lies: the main seed's in ``folder`` itself, first, others in seeds/<n>/."""
-    main, *others = profile.training_seeds
-    return {main: folder} | {seed: folder / "seeds" / str(seed) for seed in others}
 
 
 @dataclass
@@ -320,9 +213,9 @@ class Stage:
             "inputs": self.inputs,
             "outputs": self._outputs() if status == "done" else {},
             "seeds": self._seeds(),
-            **_commit(),
-            "versions": _versions(),
-            "machine": _machine(),
+            **commit(),
+            "versions": versions(),
+            "machine": machine(),
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "wall_s": round(time.time() - self.started, 1),
             **self.facts,
@@ -372,41 +265,3 @@ def _usage(line: str) -> dict | None:
     with contextlib.suppress(json.JSONDecodeError):  # a torn last line is repaired later
         return json.loads(line)["response"]["body"].get("usage")
     return None
-
-
-def _commit() -> dict:
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
-        return done.stdout.strip()
-
-    changed = [line for line in git("status", "--porcelain").splitlines() if " results/" not in line]
-    return {"commit": git("rev-parse", "HEAD") or None, "uncommitted_changes": bool(changed)}
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the packages that can move a number."""
-    found = {"python": platform.python_version()}
-    for name in [
-        "torch",
-        "transformers",
-        "peft",
-        "mteb",
-        "sentence-transformers",
-        "openai",
-        "numpy",
-        "pandas",
-    ]:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _machine() -> dict:
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
-
-
-def _show(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

@@ -10,29 +10,18 @@ from functools import lru_cache
 
 import torch
 
-from . import packed
-from .backbone import Backbone
-from .contrastive import excluded_pairs
-from .encoder import budget_batches, with_instruction
-from .examples import Example
-from .profile import Train
-from .taxonomy import seed_of
-
-# Table 5, "w/ task type prefix": one fixed word in place of the instruction.
-TASK_TYPE_PREFIX = {"long-short": "classify: ", "sts": "", "bitext": ""}
+from synthembed.corpus.example import Example
+from synthembed.ground.seeding import seed_of
+from synthembed.model import packed_rows
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import budget_batches
+from synthembed.model.instructions import query_text
+from synthembed.profile.settings import Train
+from synthembed.training.contrastive import excluded_pairs
 
 
 class TrainingError(RuntimeError):
     """Training cannot start or go on; the message says why and what to do."""
-
-
-def query_text(example: Example, kind: str) -> str:
-    """The query side as the model reads it: instruction, task-type prefix, or bare (Table 5)."""
-    if kind == "natural":
-        return with_instruction(example.instruction, example.query)
-    if kind == "task-type":
-        return TASK_TYPE_PREFIX.get(example.family, "query: ") + example.query
-    return example.query
 
 
 def task_of(example: Example) -> str:
@@ -123,7 +112,7 @@ class Batch:
         rows = backbone.contract.ids(texts, settings.max_length)
         backbone.contract.check(rows)
         self.tokens = sum(map(len, rows))
-        self.padded = not packed.supports(backbone.model)
+        self.padded = not packed_rows.supports(backbone.model)
         place = self._cut(rows, settings, seed, workers)
         at = {text: place[i] for i, text in enumerate(texts)}
         self.query_rows = torch.tensor([at[q] for q in queries])

@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import distributed
-from .examples import Example
-from .profile import Profile
+from synthembed.corpus.example import Example
+from synthembed.profile.settings import Profile
+from synthembed.training import workers
 
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 HOW_IT_RUNS = {"workers", "sharded", "trackers", "checkpoint_every", "graph_tokens"}  # moves no number
@@ -46,10 +46,10 @@ def save(folder: Path, key: str, trainable: dict, optimiser, step: int, facts: d
     """
     tensors = {}
     for name, parameter in trainable.items():
-        tensors[name] = distributed.whole(parameter.detach()).cpu().contiguous()
+        tensors[name] = workers.whole(parameter.detach()).cpu().contiguous()
         for moment, value in optimiser.state[parameter].items():
-            tensors[f"{name}//{moment}"] = distributed.whole(value).cpu().contiguous()
-    if distributed.rank():
+            tensors[f"{name}//{moment}"] = workers.whole(value).cpu().contiguous()
+    if workers.rank():
         return
     meta = {"step": str(step), "run": key, "facts": json.dumps(facts)}
     target = folder / "checkpoints" / f"step-{step:06d}.safetensors"
@@ -81,22 +81,22 @@ def resume(folder: Path, key: str, trainable: dict, optimiser) -> tuple[int, dic
             _restore(tensors, trainable, optimiser)
             _say(f"resuming after step {first}")
         break
-    distributed.wait()  # all have read before the first one tidies up
-    if distributed.rank() == 0:
+    workers.wait()  # all have read before the first one tidies up
+    if workers.rank() == 0:
         _tidy(folder, first)
-    distributed.wait()
+    workers.wait()
     return first, facts
 
 
 def _restore(tensors: dict, trainable: dict, optimiser) -> None:
     for name, parameter in trainable.items():
-        distributed.copy_into(parameter.data, tensors[name])
+        workers.copy_into(parameter.data, tensors[name])
         prefix = f"{name}//"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         optimiser.state[parameter] = {
             k: v.clone()
             if k == "step"
-            else distributed.copy_into(torch.empty_like(parameter.data, dtype=v.dtype), v)
+            else workers.copy_into(torch.empty_like(parameter.data, dtype=v.dtype), v)
             for k, v in state.items()
         }
 
@@ -150,5 +150,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _say(text: str) -> None:
-    if distributed.rank() == 0:
+    if workers.rank() == 0:
         print(text, flush=True)

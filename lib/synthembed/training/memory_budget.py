@@ -12,17 +12,18 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from . import distributed
-from .backbone import Backbone
-from .batches import Batch, TrainingError, query_text, schedule, steps_of
-from .contrastive import cached_backward
-from .examples import Example
-from .machine import is_out_of_memory
-from .profile import Profile, Train
-from .taxonomy import seed_of
+from synthembed.corpus.example import Example
+from synthembed.ground.hardware import is_out_of_memory
+from synthembed.ground.seeding import seed_of
+from synthembed.model.backbone import Backbone
+from synthembed.model.instructions import query_text
+from synthembed.profile.settings import Profile, Train
+from synthembed.training import workers
+from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
+from synthembed.training.contrastive import cached_backward
 
 
-def found(settings: Train) -> dict:
+def budgets_of(settings: Train) -> dict:
     """The settings that ``fit`` may change; a checkpoint carries them, so a resumed run repeats them."""
     names = ("chunk_tokens", "graph_tokens", "gradient_checkpointing")
     return {name: getattr(settings, name) for name in names}
@@ -35,7 +36,7 @@ def fit(
     vectors_of: Callable[[Backbone, list], torch.Tensor],
     before: dict,
 ) -> Train:
-    """``profile.train`` with budgets that fit, or those ``found`` before a run was interrupted.
+    """``profile.train`` with budgets that fit, or those found before a run was interrupted.
 
     Raises TrainingError if not even one longest text fits with gradient checkpointing.
     """
@@ -51,20 +52,20 @@ def fit(
     step = heaviest(settings, corpus, profile.seed)
     chosen = schedule(settings, corpus, profile.seed)(step)
     while True:
-        batch = Batch(chosen, model, settings, seed_of(profile.seed, "trial"), distributed.world())
+        batch = Batch(chosen, model, settings, seed_of(profile.seed, "trial"), workers.world())
         short = _out_of_memory(lambda b=batch, s=settings: _try(model, b, s, vectors_of))
-        if short and settings.sharded and distributed.world() > 1:
+        if short and settings.sharded and workers.world() > 1:
             raise TrainingError(  # the other workers wait for this one in the middle of a layer
                 "out of memory on the heaviest batch of a sharded run: lower train.chunk_tokens and "
                 f"train.graph_tokens, now {settings.chunk_tokens:,} and {settings.graph_tokens:,}"
             )
-        if not distributed.largest(float(short), model.device):
+        if not workers.largest(float(short), model.device):
             return settings
         longest = max(len(row) for chunk in batch.chunks for row in chunk)
         settings = smaller(settings, longest, profile.train)
         set_checkpointing(model, settings.gradient_checkpointing is True)
-        if distributed.rank() == 0:
-            print(f"out of memory on the heaviest batch: trying {found(settings)}", flush=True)
+        if workers.rank() == 0:
+            print(f"out of memory on the heaviest batch: trying {budgets_of(settings)}", flush=True)
 
 
 def smaller(settings: Train, longest: int, asked: Train) -> Train:
@@ -97,7 +98,7 @@ def heaviest(settings: Train, corpus: list[Example], seed: int) -> int:
 
 def _try(model: Backbone, batch: Batch, settings: Train, vectors_of) -> None:
     """The peak of a step: all graphs that are kept, and one chunk more. Its gradients are dropped."""
-    share, keep = batch.share(distributed.rank()), batch.keep(settings.graph_tokens)
+    share, keep = batch.share(workers.rank()), batch.keep(settings.graph_tokens)
     chunks = batch.chunks[share][: keep + 1]
     try:
         cached_backward(lambda rows: vectors_of(model, rows), chunks, lambda v: (v.square().mean(), {}), keep)

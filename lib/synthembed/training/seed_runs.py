@@ -11,13 +11,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import backbone as backbones
-from . import export, train
-from .backbone import Backbone
-from .examples import Example
-from .labelled import Mixture
-from .profile import Profile
-from .provenance import read_json, seed_folders, sha256, write_json
+from synthembed.corpus.example import Example
+from synthembed.ground.files import read_json, sha256, write_json
+from synthembed.labelled.mixture import Mixture
+from synthembed.model import adapter, export
+from synthembed.model import backbone as backbones
+from synthembed.model.backbone import Backbone
+from synthembed.profile.settings import Profile
+from synthembed.training import batches, checkpoints, train
 
 RECORD = "run.json"
 MADE = ("model", "adapter")
@@ -44,7 +45,7 @@ def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") 
     """The runs of a profile, the main seed's first. Removes what is outdated: models of other settings,
     examples or ``code``, and runs of seeds that are no longer listed; checkpoints stay, for resuming."""
     runs = [
-        Run(of_seed, place, train.run_key(of_seed, corpus, code))
+        Run(of_seed, place, checkpoints.run_key(of_seed, corpus, code))
         for of_seed, place in zip(profile.for_seeds(), seed_folders(profile, folder).values(), strict=True)
     ]
     for left in set((folder / "seeds").glob("*")) - {run.folder for run in runs}:
@@ -74,13 +75,13 @@ def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
     """The model of a run, its adapter merged: trained and exported now, or read if it is finished."""
     profile, folder = run.profile, run.folder
     if run.finished:
-        return backbones.load(backbones.exported(profile.backbone, folder), profile.seed)
+        return backbones.load(backbones.export_settings(profile.backbone, folder), profile.seed)
     base = backbones.load(profile.backbone, profile.seed)
     model = train.train(profile, base, mixed.examples, folder, code)
     if profile.train.method != "full":
         export.export_adapter(model, folder / "adapter")
-    merged = backbones.merge_lora(model)
-    steps = train.steps_of(profile.train, mixed.examples)
+    merged = adapter.merge_lora(model)
+    steps = batches.steps_of(profile.train, mixed.examples)
     card = export.model_card(profile, mixed.about, steps)
     export.export(merged, folder / "model", profile.backbone.pooling, profile.train.instruction, card)
     outputs = [p for name in MADE for p in sorted((folder / name).rglob("*")) if p.is_file()]
@@ -91,3 +92,9 @@ def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
     }  # fmt: skip
     write_json(folder / RECORD, record)
     return merged
+
+
+def seed_folders(profile: Profile, folder: Path) -> dict[int, Path]:
+    """seed → where its training lies: the main seed's in ``folder`` itself, first, others in seeds/<n>/."""
+    main, *others = profile.training_seeds
+    return {main: folder} | {seed: folder / "seeds" / str(seed) for seed in others}

@@ -2,7 +2,7 @@
 
 Everything random in step n is a function of (seed, n): the batch, the dropout. A checkpoint is
 therefore the trained weights, the optimiser and a number, and a resumed run repeats an uninterrupted
-one. The same loop runs alone and as one of several workers: ``python -m synthembed.train FOLDER``
+one. The same loop runs alone and as one of several workers: ``python -m synthembed.training.train FOLDER``
 under torchrun is what ``train`` starts if the profile asks for workers.
 """
 
@@ -17,19 +17,25 @@ from pathlib import Path
 
 import torch
 
-from . import backbone as backbones
-from . import checkpoints, distributed, examples, memory, packed, pairs, trackers
-from .backbone import Backbone
-from .batches import Batch, TrainingError, query_text, schedule, steps_of
-from .checkpoints import run_key
-from .contrastive import cached_backward, info_nce
-from .encoder import row_vectors
-from .examples import Example
-from .machine import matrix_rate, peak_memory
-from .profile import Profile, Train
-from .progress import Progress
-from .provenance import write_json
-from .taxonomy import seed_of
+from synthembed.corpus import example_files
+from synthembed.corpus.example import Example
+from synthembed.ground import hardware
+from synthembed.ground.console import Progress
+from synthembed.ground.files import write_json
+from synthembed.ground.hardware import peak_memory
+from synthembed.ground.seeding import seed_of
+from synthembed.labelled import weak_pairs
+from synthembed.model import adapter, packed_rows
+from synthembed.model import backbone as backbones
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import row_vectors
+from synthembed.model.instructions import query_text
+from synthembed.model.rate import matrix_rate
+from synthembed.profile.settings import Profile, Train
+from synthembed.training import checkpoints, memory_budget, trackers, workers
+from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
+from synthembed.training.checkpoints import run_key
+from synthembed.training.contrastive import cached_backward, info_nce
 
 __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "steps_of", "train"]
 
@@ -48,9 +54,9 @@ def train(
     if profile.train.workers > 1 and not torch.distributed.is_initialized():
         in_workers(profile, backbone, corpus, folder, code)
     if profile.pretrain:
-        weak = pairs.pairs(profile.pretrain, profile.seed)
+        weak = weak_pairs.pairs(profile.pretrain, profile.seed)
         start = fine_tune(profile.for_pretraining(), backbone, weak, folder / "pretraining", code)
-        backbone = backbones.merge_lora(start)
+        backbone = adapter.merge_lora(start)
     return fine_tune(profile, backbone, corpus, folder, code)
 
 
@@ -59,7 +65,7 @@ def fine_tune(
 ) -> Backbone:
     """The training loop. Raises TrainingError on a loss or gradient that is not finite, naming the
     batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
-    settings, main = profile.train, distributed.rank() == 0
+    settings, main = profile.train, workers.rank() == 0
     if len(corpus) < 2:
         raise TrainingError(f"{len(corpus)} examples: contrastive training needs at least 2")
     batch_of, steps = schedule(settings, corpus, profile.seed), steps_of(settings, corpus)
@@ -73,13 +79,13 @@ def fine_tune(
     key = run_key(profile, corpus, code)
     first, found = checkpoints.resume(folder, key, trainable, optimiser)
     if first < steps:
-        settings = memory.fit(profile, model, corpus, vectors_of(profile), found)
-    rate = matrix_rate(model.device) * distributed.world()
+        settings = memory_budget.fit(profile, model, corpus, vectors_of(profile), found)
+    rate = matrix_rate(model.device) * workers.world()
     progress, started = Progress("training", "steps", every=15), time.monotonic()
     with open(folder / "log.jsonl" if main else os.devnull, "a", encoding="utf-8") as log:
         for step in range(first, steps):
             tick, chosen = time.monotonic(), batch_of(step)
-            batch = Batch(chosen, model, settings, seed_of(profile.seed, "step", step), distributed.world())
+            batch = Batch(chosen, model, settings, seed_of(profile.seed, "step", step), workers.world())
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(settings, step, steps)
             loss, metrics = gradients(profile, model, batch, settings, trainable)
@@ -94,7 +100,7 @@ def fine_tune(
             speed, left = batch.tokens / (now - tick), (steps - step - 1) / (step + 1 - first)
             line = {"step": step + 1, "loss": loss, "lr": group["lr"], **metrics, "masked": batch.masked,
                     "tokens": batch.tokens, "tokens_per_s": speed, "mfu": size * speed / rate,
-                    "peak_memory_gb": distributed.largest(peak_memory(model.device), model.device),
+                    "peak_memory_gb": workers.largest(peak_memory(model.device), model.device),
                     "eta_s": (now - started) * left}  # fmt: skip
             log.write(json.dumps(line) + "\n")
             log.flush()
@@ -103,7 +109,9 @@ def fine_tune(
             if main:
                 progress(step + 1 - first, steps - first, note(line))
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-                checkpoints.save(folder, key, trainable, optimiser, step + 1, memory.found(settings))
+                checkpoints.save(
+                    folder, key, trainable, optimiser, step + 1, memory_budget.budgets_of(settings)
+                )
     for track in tracks:
         track(None)
     if main:
@@ -120,12 +128,12 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
         model = Backbone(backbone.model.requires_grad_(True), backbone.contract, backbone.source)
     else:
         if profile.train.method == "qlora":
-            backbones.quantise(backbone, profile.lora.targets)
-        model = backbones.add_lora(backbone, profile.lora, profile.seed)
-    memory.set_checkpointing(model, profile.train.gradient_checkpointing is True)
+            adapter.quantise(backbone, profile.lora.targets)
+        model = adapter.add_lora(backbone, profile.lora, profile.seed)
+    memory_budget.set_checkpointing(model, profile.train.gradient_checkpointing is True)
     model.model.train()
-    if profile.train.sharded and distributed.world() > 1:
-        distributed.shard(model.model, memory.layers_of(model.model))
+    if profile.train.sharded and workers.world() > 1:
+        workers.shard(model.model, memory_budget.layers_of(model.model))
     return model, {n: p for n, p in model.model.named_parameters() if p.requires_grad}
 
 
@@ -135,7 +143,7 @@ def finish(profile: Profile, model: Backbone, trainable: dict, backbone: Backbon
         check_moved(trainable)
     if profile.train.method == "qlora":
         plain = backbones.load(profile.backbone, profile.seed)
-        model = backbones.add_lora(plain, profile.lora, profile.seed)
+        model = adapter.add_lora(plain, profile.lora, profile.seed)
         for name, parameter in model.model.named_parameters():
             if name in trainable:
                 parameter.data.copy_(trainable[name].data)
@@ -146,8 +154,8 @@ def vectors_of(profile: Profile):
     """``(model, rows of ids) -> vectors (rows, dim)``: the one place where training runs the model."""
 
     def run(model: Backbone, rows: list[list[int]]) -> torch.Tensor:
-        compute = backbones.dtype_of(profile.backbone.dtype, model.device)
-        padding = None if packed.supports(model.model) else "right"
+        compute = hardware.dtype_of(profile.backbone.dtype, model.device)
+        padding = None if packed_rows.supports(model.model) else "right"
         with torch.autocast(model.device.type, compute, enabled=compute != torch.float32):
             return row_vectors(model, rows, profile.backbone.pooling, padding=padding)
 
@@ -166,10 +174,10 @@ def backward(
             settings.temperature, batch.excluded, settings.symmetric,
         )  # fmt: skip
 
-    mine = batch.share(distributed.rank())
+    mine = batch.share(workers.rank())
     return cached_backward(
         lambda rows: run(model, rows), batch.chunks[mine], loss_of, batch.keep(settings.graph_tokens),
-        batch.seeds[mine], lambda v: distributed.gather(v, batch.sizes()), largest,
+        batch.seeds[mine], lambda v: workers.gather(v, batch.sizes()), largest,
     )  # fmt: skip
 
 
@@ -179,17 +187,17 @@ def gradients(profile: Profile, model: Backbone, batch: Batch, settings: Train, 
     In float16 the gradients are computed scaled; a scale that overflows is lowered and tried again,
     so no step is skipped and no state is carried along.
     """
-    half = backbones.dtype_of(profile.backbone.dtype, model.device) == torch.float16
+    half = hardware.dtype_of(profile.backbone.dtype, model.device) == torch.float16
     for largest in FP16_LARGEST if half else (None,):
         for parameter in trainable.values():
             parameter.grad = None
         loss, metrics = backward(model, batch, settings, vectors_of(profile), largest)
-        distributed.sum_gradients(trainable.values())
+        workers.sum_gradients(trainable.values())
         if half:
             for parameter in trainable.values():
                 parameter.grad /= metrics["gradient_scale"]
         norm = torch.nn.utils.clip_grad_norm_(trainable.values(), settings.max_grad_norm or math.inf)
-        metrics["gradient_norm"] = distributed.whole(norm).item()
+        metrics["gradient_norm"] = workers.whole(norm).item()
         if math.isfinite(metrics["gradient_norm"]):
             break
     return loss, metrics
@@ -205,7 +213,7 @@ def learning_rate(settings: Train, step: int, steps: int) -> float:
 
 def check_moved(trainable: dict[str, torch.Tensor]) -> None:
     """lora_B starts at zero; an adapter whose lora_B is still zero changes nothing."""
-    if not any(distributed.whole(p.detach()).abs().max() > 0 for n, p in trainable.items() if "lora_B" in n):
+    if not any(workers.whole(p.detach()).abs().max() > 0 for n, p in trainable.items() if "lora_B" in n):
         raise TrainingError("the adapter has not moved: every lora_B is still zero after training")
 
 
@@ -220,11 +228,13 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
     """Train in fresh processes of this machine; their last checkpoint is what ``train`` goes on from."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "job.json", {"profile": profile.model_dump(mode="json"), "code": code})
-    examples.write(folder / "job-examples.jsonl", corpus)
+    example_files.write(folder / "job-examples.jsonl", corpus)
     on = backbone.device
     backbone.model.to("cpu")  # leaves the GPU to the workers
     try:
-        distributed.launch("synthembed.train", [str(folder)], profile.train.workers, folder / "workers.log")
+        workers.launch(
+            "synthembed.training.train", [str(folder)], profile.train.workers, folder / "workers.log"
+        )
     except RuntimeError as error:
         raise TrainingError(str(error)) from None
     finally:
@@ -236,10 +246,13 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
 def main(folder: Path) -> None:
     """One worker, started by torchrun."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    profile, corpus = Profile.model_validate(job["profile"]), examples.read(folder / "job-examples.jsonl")
-    distributed.join()
+    profile, corpus = (
+        Profile.model_validate(job["profile"]),
+        example_files.read(folder / "job-examples.jsonl"),
+    )
+    workers.join()
     train(profile, backbones.load(profile.backbone, profile.seed), corpus, folder, job["code"])
-    distributed.leave()
+    workers.leave()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from synthembed.ground.files import PACKAGE
+
 BUCKET = 64 * 2**20  # elements of gradients that are summed in one message
 
 
@@ -53,7 +55,7 @@ def launch(module: str, arguments: list[str], workers: int, log: Path) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers),
                "--module", module, *arguments]  # fmt: skip
-    library = str(Path(__file__).resolve().parents[1])  # the very code that this process runs
+    library = str(PACKAGE.parent)  # the very code that this process runs
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path}
     with open(log, "w", encoding="utf-8") as file:

@@ -1,4 +1,5 @@
-"""ipywidgets for the notebooks; every control has a parameter twin, as papermill runs see no widget."""
+"""Examples as an HTML table, and browsed by family and language; every control has a parameter twin, as
+papermill runs see no widget."""
 
 from __future__ import annotations
 

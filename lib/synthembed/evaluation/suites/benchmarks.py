@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mteb
 
-from . import embedded
+from synthembed.evaluation.suites.embedded_tasks import embedded
 
 # The 16 languages of the paper's Table 6; mteb's MIRACL has German and Yoruba as well.
 MIRACL_LANGUAGES = [

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import products
+from synthembed.model.cpu import onednn_linear
 
 GATED = {"LlamaMLP", "MistralMLP", "Qwen2MLP"}  # down(silu(gate(x)) * up(x))
 
@@ -26,16 +26,16 @@ class _DroppedProduct(torch.autograd.Function):
     def forward(ctx, x, weight, keep, scale, *gated):
         ctx.save_for_backward(weight, keep, *(gated or (x,)))
         ctx.scale = scale
-        return products.linear(x * keep, weight).mul_(scale)
+        return onednn_linear.linear(x * keep, weight).mul_(scale)
 
     @staticmethod
     def backward(ctx, gradient):
         weight, keep, *kept = ctx.saved_tensors
         x = _gated(*kept) if len(kept) == 2 else kept[0]
         gradient, of_x = gradient * ctx.scale, None
-        of_weight = products.transposed_product(gradient.flatten(0, -2), (x * keep).flatten(0, -2))
+        of_weight = onednn_linear.transposed_product(gradient.flatten(0, -2), (x * keep).flatten(0, -2))
         if ctx.needs_input_grad[0]:
-            of_x = products.linear(gradient, weight.T).mul_(keep)
+            of_x = onednn_linear.linear(gradient, weight.T).mul_(keep)
         return of_x, of_weight, *[None] * (len(ctx.needs_input_grad) - 2)
 
 
@@ -58,7 +58,7 @@ class DroppedLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.dropped == 0:
-            return products.linear(x, self.weight)
+            return onednn_linear.linear(x, self.weight)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= self.dropped - 32_768
         return _DroppedProduct.apply(

@@ -1,0 +1,180 @@
+"""Texts of evaluation sets: of the embedded suite, and of mteb's data sets on this machine (App. B)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from synthembed.corpus.texts import LEAST_WORDS, NearDuplicates, normalised, words
+from synthembed.generation.parsing import content_of
+from synthembed.ground.files import PACKAGE
+
+PACKAGE_DATA = ("../evaluation/suites/data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
+
+SUITE = PACKAGE / "evaluation" / "suites" / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A text of an evaluation set: a query of retrieval, a document of its corpus, a label, or any other."""
+
+    set: str
+    kind: Literal["query", "document", "label", "text"]
+    text: str
+
+
+_KINDS = {"queries": "query", "corpus": "document"}  # by the file's name, then by the field's
+_FIELDS = {"query": "query", "positive": "document", "negative": "document", "label": "label"}
+
+
+def suite() -> Iterator[Evaluated]:
+    """Every text of the embedded suite, read from its files."""
+    for path in sorted(SUITE.rglob("*.jsonl")):
+        if path.name == "qrels.jsonl":
+            continue
+        name = path.parent.relative_to(SUITE).as_posix()
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for field, value in json.loads(line).items():
+                kind = "label" if field == "label" else _KINDS.get(path.stem, _FIELDS.get(field, "text"))
+                if field != "id":
+                    yield from (Evaluated(name, kind, text) for text in _strings(value))
+
+
+def suite_texts() -> Iterator[str]:
+    """The texts of the embedded suite without its labels."""
+    return (found.text for found in suite() if found.kind != "label")
+
+
+def suite_instructions() -> list[str]:
+    """The instruction of every task of the embedded suite."""
+    from synthembed.evaluation.suites.embedded_tasks import TASKS
+
+    prompts = [task[3] for task in TASKS]
+    return [p["query"] if isinstance(p, dict) else p for p in prompts]
+
+
+def recorded(file: Path) -> tuple[list[str], list[str]]:
+    """(task instructions, other texts) in the replies of a recording, gzipped or not."""
+    instructions, texts = [], []
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            reply = json.loads(content_of(json.loads(line)))
+            instructions += reply.pop("tasks", [])
+            texts += _strings(reply)
+    return instructions, texts
+
+
+def shared(
+    ours: Iterable[str], theirs: Iterable[str], threshold: float = 0.7, least: int = LEAST_WORDS
+) -> list[tuple[str, str]]:
+    """(text of ours, text of theirs) wherever they are equal once normalised, or near-duplicates.
+
+    Near: MinHash Jaccard over ``threshold``. Texts of fewer words than ``least`` say little (App. B)
+    and are passed over.
+    """
+    exact: dict[str, str] = {}
+    near = NearDuplicates(threshold)
+    known = {str(number): text for number, text in enumerate(dict.fromkeys(theirs))}
+    for key, text in known.items():
+        if len(words(text)) >= least:
+            exact[normalised(text)] = text
+            near.seen(key, text)
+    found = []
+    for text in dict.fromkeys(ours):
+        if len(words(text)) < least:
+            continue
+        if equal := exact.get(normalised(text)):
+            found.append((text, equal))
+        elif key := near.find(text):
+            found.append((text, known[key]))
+    return found
+
+
+def mteb_texts(checked: Counter, cache: Path | None = None) -> Iterator[str]:
+    """Test texts of the mteb data sets on this machine, without retrieval corpora: the paper does not
+    count texts that a training and a test corpus share."""
+    return (found.text for found in mteb_sets(checked, cache))
+
+
+def mteb_sets(checked: Counter, cache: Path | None = None, corpora: bool = False) -> Iterator[Evaluated]:
+    """Texts of every mteb data set that the cache of ``datasets`` on this machine holds.
+
+    Streams from disk, without a network; ``checked`` counts the texts of each set. ``cache`` is the
+    folder of ``datasets`` by default.
+    """
+    if cache is None:
+        import datasets
+
+        cache = Path(datasets.config.HF_DATASETS_CACHE)
+    folders = {path.name.lower(): path for path in cache.glob("*___*") if path.is_dir()}
+    if not folders:
+        return
+    for name, splits in sorted(_mteb_splits().items()):
+        for file, kind in sorted(_arrow_files(folders.get(_folder_of(name)), splits)):
+            if kind == "document" and not corpora:
+                continue
+            for row in _rows(file):
+                for field, value in row.items():
+                    if field.endswith("id"):
+                        continue
+                    for text in _strings(value):
+                        checked[name] += 1
+                        yield Evaluated(name, _FIELDS.get(field, kind) if kind == "text" else kind, text)
+
+
+def _mteb_splits() -> dict[str, set[str]]:
+    """Hub name of each data set of mteb → the splits that are evaluated, and the queries of retrieval."""
+    import mteb
+
+    found: dict[str, set[str]] = {}
+    for task in mteb.get_tasks():
+        found.setdefault(task.metadata.dataset["path"], {"queries"}).update(task.metadata.eval_splits)
+    return found
+
+
+def _folder_of(name: str) -> str:
+    """The folder, in lower case, that ``datasets`` keeps a hub data set in."""
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, short = name.rpartition("/")
+    return f"{owner}___{camelcase_to_snakecase(short)}".lower()
+
+
+def _arrow_files(folder: Path | None, splits: set[str]) -> Iterator[tuple[Path, str]]:
+    """(Arrow file, kind) of the splits and of corpora, of which any split is one; what ``map`` and
+    ``filter`` have cached beside them is no split."""
+    for path in folder.rglob("*.arrow") if folder else ():
+        named = re.fullmatch(r".+?-([^-]+)(-\d{5}-of-\d{5})?\.arrow", path.name)
+        if not named or path.name.startswith("cache-"):
+            continue
+        if "corpus" in path.relative_to(folder).parts[0]:
+            yield path, "document"
+        elif named[1] in splits:
+            yield path, "query" if named[1] == "queries" else "text"
+
+
+def _rows(file: Path) -> Iterator[dict]:
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as batches:
+            for batch in batches:
+                yield from batch.to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(
+            f"{file.name} in the cache of datasets cannot be read ({error}): delete it, or set analyze.leakage=false"
+        ) from None
+
+
+def _strings(value) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)

@@ -1,0 +1,1 @@
+"""What every room stands on: where things lie, files, seeds, progress, this machine, models from packages."""

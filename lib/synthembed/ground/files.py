@@ -1,0 +1,68 @@
+"""Where things lie, and files read and written whole: JSON, JSON lines, Parquet, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import synthembed
+
+
+def _checkout() -> Path:
+    """The folder that this library was installed from, known by its profiles and notebooks."""
+    places = Path(__file__).resolve().parents
+    return next((p for p in places if (p / "profiles").is_dir() and (p / "notebooks").is_dir()), Path.cwd())
+
+
+ROOT = _checkout()
+PACKAGE = Path(synthembed.__file__).parent
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The objects of a JSON lines file; streams. Raises ValueError naming file and line of a bad one."""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path.name}, line {number}: not JSON ({error}): delete the line and run again"
+                ) from None
+
+
+def parquet_rows(file: Path, columns: Iterable[str] = ()) -> Iterator[dict]:
+    """The rows of a Parquet file, of which ``columns`` alone are read where it has any of them."""
+    import pyarrow.parquet
+
+    source = pyarrow.parquet.ParquetFile(file)
+    wanted = [name for name in columns if name in source.schema_arrow.names]
+    for batch in source.iter_batches(4096, columns=wanted or None):
+        yield from batch.to_pylist()
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(path: Path, default=None):
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def write_json(path: Path, data) -> None:
+    """Atomically: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def shown(path: Path) -> str:
+    """A path as messages have it: from the checkout on, where it lies there."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,63 @@
+"""The token contract: ids = [bos] + text + eos, put there by our own code (Sec. 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from synthembed.ground.embedded import BackboneError
+
+TEXTS = 1_000  # given to the tokenizer at a time: whole texts, of which most may be cut off
+
+
+@dataclass(frozen=True)
+class TokenContract:
+    """ids = [bos, if the base has one] + text ids, cut to fit + eos, put there by our own code.
+
+    An encoder's [cls] and [sep] stand for bos and eos where its tokenizer has no eos.
+
+    A tokenizer's own special tokens are never used: with transformers >= 5 the released
+    e5-mistral tokenizer drops ``</s>`` and last-token pooling reads the wrong vector.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    bos: int | None
+    eos: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> TokenContract:
+        if tokenizer.eos_token_id is not None:
+            return cls(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+            return cls(tokenizer, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        raise BackboneError(
+            "the tokenizer has no eos token, and the embedding is read at eos (Sec. 3.2): "
+            "set tokenizer.eos_token in the base model's folder"
+        )
+
+    def ids(self, texts: list[str], max_length: int) -> list[list[int]]:
+        """Token ids of each text, at most ``max_length`` with bos and eos."""
+        head = [] if self.bos is None else [self.bos]
+        room = max_length - len(head) - 1
+        if room < 1:
+            raise ValueError(f"max_length {max_length} leaves no room for text beside bos and eos")
+        rows = []
+        for start in range(0, len(texts), TEXTS):
+            encoded = self.tokenizer(
+                texts[start : start + TEXTS],
+                add_special_tokens=False,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
+            rows += [head + ids[:room] + [self.eos] for ids in encoded]
+        return rows
+
+    def check(self, ids: list[list[int]]) -> None:
+        """Raise if a sequence lacks bos or eos; called wherever ids reach a model."""
+        for number, row in enumerate(ids):
+            if row[-1] != self.eos or (self.bos is not None and row[0] != self.bos):
+                raise BackboneError(
+                    f"token contract broken at row {number}: ids {row[:2]}...{row[-2:]} must begin "
+                    f"with bos {self.bos} and end with eos {self.eos}"
+                )

@@ -1,0 +1,22 @@
+"""The paper's numbers, and the registry of its tables and figures."""
+
+from synthembed.paper.registry import (
+    TITLES,
+    Cell,
+    artefacts,
+    benchmarks,
+    cells,
+    fills,
+    moved_by_mteb,
+    protocol,
+    published,
+    short,
+    systems,
+    table,
+    ways,
+)
+
+__all__ = [
+    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "fills", "moved_by_mteb", "protocol", "published",
+    "short", "systems", "table", "ways",
+]  # fmt: skip

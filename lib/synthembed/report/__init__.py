@@ -1,0 +1,1 @@
+"""Scores → a page: cells, verdicts, claims, tables, figures. Reads results only. Notebook 07."""

@@ -1,0 +1,131 @@
+"""Stages in order through papermill; finished ones are skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from itertools import groupby
+from pathlib import Path
+
+from synthembed import profile as profiles
+from synthembed.ground import console
+from synthembed.ground.files import ROOT, shown, write_json
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Profile
+from synthembed.stages.record import stale
+
+
+class StageFailed(RuntimeError):
+    """A notebook raised; the message is the error's last lines."""
+
+
+def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Path) -> None:
+    """Run one notebook with papermill; its executed copy lies beside stage.json."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    out = folder / stage / f"{stage}.ipynb"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    errors = out.with_suffix(".stderr")
+    where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
+    parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
+    try:
+        with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
+            papermill.execute_notebook(
+                ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
+                cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        log = f"\nThe executed notebook: {shown(out)}"
+        raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
+    errors.unlink()
+    _forget_paths(out)
+    record_path = folder / stage / "stage.json"
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    write_json(record_path, record | {"notebook": out.name})
+
+
+@contextlib.contextmanager
+def _kernel_errors_to(file):
+    """A kernel inherits file descriptor 2: send its warnings to ``file`` instead of the terminal."""
+    saved = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _forget_paths(notebook: Path) -> None:
+    """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
+    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
+    our own progress."""
+    data = json.loads(notebook.read_text(encoding="utf-8"))
+    for key in ("input_path", "output_path"):
+        data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
+    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
+    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
+    if not ours:
+        data["metadata"].pop("widgets", None)
+    for cell in data["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = _joined([
+                o for o in cell["outputs"]
+                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
+            ])  # fmt: skip
+    text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
+    notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _joined(outputs: list[dict]) -> list[dict]:
+    """Printed text that follows on printed text as one output, of progress the last line."""
+    joined = []
+    for printed, group in groupby(outputs, lambda o: o.get("name") == "stdout"):
+        found = list(group)
+        if printed:
+            text = console.last_only("".join("".join(o["text"]) for o in found))
+            found = [found[0] | {"text": text.splitlines(keepends=True)}]
+        joined += found
+    return joined
+
+
+def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:
+    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder."""
+    loaded = profiles.load(profile, overrides)
+    folder = results / (run or loaded.name)
+    if any(stale(stage, loaded, folder) for stage in stages):
+        _check_names(loaded)
+    started = time.monotonic()
+    for number, stage in enumerate(stages, 1):
+        reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
+        clock = f"[{int(time.monotonic() - started) // 60:02d}:{int(time.monotonic() - started) % 60:02d}]"
+        if reason is None:
+            print(f"{clock} {number}/{len(stages)} {stage}: finished before, skipped", flush=True)
+            continue
+        print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
+        execute(stage, profile, overrides, run, folder)
+    return folder
+
+
+def _check_names(profile: Profile) -> None:
+    """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
+    from synthembed.evaluation import ablations, mteb_runs
+
+    ablations.check(profile)
+    rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
+    for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
+        try:
+            mteb_runs.tasks_of(settings)
+        except ValueError as error:
+            raise ProfileError(str(error)) from None
+
+
+def _notebook_missing(stage: str, folder: Path) -> str | None:
+    record = json.loads((folder / stage / "stage.json").read_text(encoding="utf-8"))
+    if "notebook" in record and not (folder / stage / record["notebook"]).exists():
+        return f"{stage}/{record['notebook']} is missing"
+    return None
