@@ -35,6 +35,9 @@ def test_every_cell_of_a_table_says_what_would_make_it():
     for artefact in paper.artefacts("table"):
         for cell in paper.cells(artefact):
             ways = paper.ways(cell)
+            if cell.column in paper.artefacts()[artefact].get("differences", {}):
+                assert not ways, cell.id
+                continue
             assert ways and set(ways) <= set(paper.benchmarks()), cell.id
             whole = next(iter(ways.values()))
             assert "tasks" in whole or "subsets" in whole, cell.id
@@ -128,6 +131,7 @@ def test_ways_name_tasks_languages_and_metrics_as_mteb_does():
     for name in paper.table("table17")["rows"]:
         ways = paper.ways(cells[f"table17/{name}/full data"])
         assert ways["MTEB(eng, v1)"] == {"task": name, "tasks": 1} and "embedded" not in ways
+        assert ("BEIR" in ways) == (paper.table("table17")["rows"][name]["category"] == "Retr.")
 
 
 def test_mtebs_own_benchmark_is_table_17():
