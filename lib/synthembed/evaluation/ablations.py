@@ -17,6 +17,7 @@ from pathlib import Path
 from synthembed import paper
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation.intervals import interval
 from synthembed.evaluation.scores import averages
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
@@ -142,7 +143,7 @@ def _result(job: Job, scored: dict[str, list[dict]]) -> str:
 
 def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dict:
     """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
-    its delta (variance.py).
+    its delta (intervals.py).
 
     A row is compared with the one that it names in ``against``, by default with the first.
     """
@@ -152,7 +153,7 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dic
     for system, against in pairs.items():
         if system != against:
             try:
-                intervals[system] = intervals.interval(rows, system, against)
+                intervals[system] = interval(rows, system, against)
             except ValueError as error:
                 print(f"no interval: {error}")
     return {
