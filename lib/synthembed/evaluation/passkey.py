@@ -179,7 +179,7 @@ def write_longembed(sets: list[Passkeys], folder: Path) -> None:
 def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
     """The same weights under another RoPE base or sliding window; the given backbone is untouched.
 
-    A window can be laid on any decoder that runs without padding (packed.py), also on one that was
+    A window can be laid on any decoder that runs without padding (packed_rows.py), also on one that was
     trained with full attention.
     """
     config = copy.deepcopy(backbone.config)
@@ -201,7 +201,7 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
             module.config = config
     if variant.sliding_window is not None:
         for layer in model.layers:
-            layer.self_attn.sliding_window = variant.sliding_window  # what packed.attend reads
+            layer.self_attn.sliding_window = variant.sliding_window  # what packed_rows.attend reads
     model.rotary_emb = type(model.rotary_emb)(config=config).to(backbone.device)
     return Backbone(model, backbone.contract, backbone.source)
 

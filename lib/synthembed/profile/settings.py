@@ -1,4 +1,4 @@
-"""One YAML file = one run: the typed profile (loading.py reads it and words what is wrong).
+"""One YAML file = one run: the typed profile (reading.py reads it and words what is wrong).
 
 The defaults below are the paper's settings, each with its section, or marked "not stated" where the
 paper is silent; a profile file says only where a run departs from them (profiles/paper.yaml spells
@@ -26,7 +26,7 @@ Share = Annotated[float, Field(ge=0)]
 SetName = Literal[
     "eli5", "hotpotqa", "fever", "miracl", "msmarco-passage", "msmarco-document", "nq", "nli", "squad",
     "triviaqa", "quora", "mrtydi", "dureader", "t2ranking",  # public_sets.py
-    "docstrings", "topics", "names", "packages", "subjects",  # installed.py
+    "docstrings", "topics", "names", "packages", "subjects",  # installed_sets.py
 ]  # fmt: skip
 Seed = Annotated[int, Field(ge=0)]
 

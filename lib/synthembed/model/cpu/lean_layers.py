@@ -119,7 +119,9 @@ def _is_gated(mlp: nn.Module) -> bool:
     like = parts[0].weight
     probe = torch.linspace(-1, 1, parts[0].in_features, device=like.device, dtype=like.dtype).expand(1, 2, -1)
     try:
-        return torch.allclose(mlp(probe), GatedMlp(mlp)(probe), rtol=1e-2 if like.dtype.itemsize < 4 else 1e-5)
+        return torch.allclose(
+            mlp(probe), GatedMlp(mlp)(probe), rtol=1e-2 if like.dtype.itemsize < 4 else 1e-5
+        )
     except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
         return False
 
