@@ -18,7 +18,7 @@ from pathlib import Path
 import openai
 
 from synthembed.generation.cost import Meter
-from synthembed.generation.live import endpoint_said, client_options
+from synthembed.generation.live import client_options, endpoint_said
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines, write_json
