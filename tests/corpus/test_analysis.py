@@ -4,13 +4,13 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from made_examples import make
 from synthembed import profile
 from synthembed.corpus import analysis
 from synthembed.generation import two_steps
 from synthembed.profile.taxonomy import FAMILIES
 from synthembed.report import figures
 from synthembed.widgets import example_browser
-from test_examples import make
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 

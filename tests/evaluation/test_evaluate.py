@@ -9,7 +9,6 @@ import mteb.mocks
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from mteb.models import EncoderProtocol
 from mteb.results import TaskResult
 from mteb.types import PromptType
@@ -21,6 +20,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.report import publishing
+from tiny_models import byte_tokenizer, tiny_model
 
 PLAN = profile.load("laptop")
 

@@ -12,7 +12,7 @@ from synthembed.model.encoder import Encoder
 from synthembed.profile.reading import ProfileError
 from synthembed.training import seed_runs
 from synthembed.training.seed_runs import seed_folders
-from test_training import CORPUS, tiny
+from tiny_training import CORPUS, tiny
 
 MIXED = Mixture(CORPUS, {"setting": "synthetic", "examples": len(CORPUS), "sets": {}})
 
