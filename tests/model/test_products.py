@@ -70,7 +70,7 @@ def test_plain_linear_layers_alone_change_and_lora_with_them(llama, monkeypatch)
     assert {type(m) for m in lora} == {
         onednn_linear.FastLinear,
         lean_layers.DroppedLinear,
-    }  # both of products.linear
+    }  # both of onednn_linear.linear
 
 
 def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
@@ -91,7 +91,7 @@ def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):
 
 GROWTH = """
 import ctypes, torch
-from synthembed import products
+from synthembed.model.cpu import onednn_linear
 
 class Heap(ctypes.Structure):
     _fields_ = [(n, ctypes.c_size_t) for n in "a b c d e f g used free keep".split()]
@@ -101,7 +101,7 @@ mallinfo.restype = Heap
 weight = torch.randn(256, 256)
 before = 0
 for rows in range(1, 601):
-    products._onednn(torch.randn(rows, 256), weight)
+    onednn_linear._onednn(torch.randn(rows, 256), weight)
     if rows == 100:
         before = mallinfo().used
 print(mallinfo().used - before)

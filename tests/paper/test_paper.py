@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from synthembed import paper
 from synthembed.ground.files import ROOT
+from synthembed.paper import registry
 
 COUNTS = {
     "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,
@@ -142,7 +143,7 @@ def test_prompt_tables_are_the_taxonomy():
 
 
 def test_published_json_holds_numbers_and_no_wordings():
-    text = (paper.FOLDER / "published.json").read_text(encoding="utf-8")
+    text = (registry.FOLDER / "published.json").read_text(encoding="utf-8")
     assert "Instruct:" not in text and not any("prompt" in k for k in json.loads(text))
 
 
