@@ -1,4 +1,4 @@
-"""One YAML file = one run: the typed profile (loading.py reads it and words what is wrong).
+"""One YAML file = one run: the typed profile (reading.py reads it and words what is wrong).
 
 The defaults below are the paper's settings, each with its section, or marked "not stated" where the
 paper is silent; a profile file says only where a run departs from them (profiles/paper.yaml spells
@@ -26,7 +26,7 @@ Share = Annotated[float, Field(ge=0)]
 SetName = Literal[
     "eli5", "hotpotqa", "fever", "miracl", "msmarco-passage", "msmarco-document", "nq", "nli", "squad",
     "triviaqa", "quora", "mrtydi", "dureader", "t2ranking",  # public_sets.py
-    "docstrings", "topics", "names", "packages", "subjects",  # installed.py
+    "docstrings", "topics", "names", "packages", "subjects",  # installed_sets.py
 ]  # fmt: skip
 Seed = Annotated[int, Field(ge=0)]
 
@@ -60,18 +60,12 @@ class Generate(Section):
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 5
 
-    @field_validator("families")
+    @field_validator("families", "models")
     @classmethod
-    def _some_family(cls, v):
+    def _some_share(cls, v, info):
         if sum(v.values()) <= 0:
-            raise ValueError("at least one family needs a share above 0")
-        return v
-
-    @field_validator("models")
-    @classmethod
-    def _some_model(cls, v):
-        if sum(v.values()) <= 0:
-            raise ValueError("at least one model needs a share above 0")
+            one = {"families": "family", "models": "model"}[info.field_name]
+            raise ValueError(f"at least one {one} needs a share above 0")
         return v
 
     @field_validator("languages")
