@@ -142,7 +142,7 @@ def _result(job: Job, scored: dict[str, list[dict]]) -> str:
 
 def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dict:
     """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
-    its delta (variance.py).
+    its delta (intervals.py).
 
     A row is compared with the one that it names in ``against``, by default with the first.
     """

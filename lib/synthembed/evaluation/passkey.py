@@ -179,7 +179,7 @@ def write_longembed(sets: list[Passkeys], folder: Path) -> None:
 def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
     """The same weights under another RoPE base or sliding window; the given backbone is untouched.
 
-    A window can be laid on any decoder that runs without padding (packed.py), also on one that was
+    A window can be laid on any decoder that runs without padding (packed_rows.py), also on one that was
     trained with full attention.
     """
     config = copy.deepcopy(backbone.config)

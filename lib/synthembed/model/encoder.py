@@ -3,7 +3,7 @@
 A decoder is causal, so the keys and values of ``Instruct: …\\nQuery: `` are the same for every text
 under one instruction: they are computed once and reused. The split is made between tokens that all
 sequences share, never inside the string, so the vectors are those of the plain computation
-(docs/prefix-cache.md). Rows run without padding (packed.py) where the model allows it.
+(docs/prefix-cache.md). Rows run without padding (packed_rows.py) where the model allows it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def matrix_rate(
     """Multiply-add operations per second of a large matrix product: the bound for MFU.
 
     In ``dtype``, or in bfloat16 on a GPU and float32 elsewhere, by the library that our layers use
-    (products.py), or by torch's own product if not ``fastest``.
+    (cpu/onednn_linear.py), or by torch's own product if not ``fastest``.
     """
     size = 4096 if on.type == "cuda" else 1024
     kind = dtype or (torch.bfloat16 if on.type == "cuda" else torch.float32)

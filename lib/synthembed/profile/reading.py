@@ -1,6 +1,6 @@
 """A YAML file and overrides → validated settings, or an error with file, line, key, value and remedy.
 
-Knows pydantic models in general and none in particular; profile.py has ours.
+Knows pydantic models in general and none in particular; settings.py has ours.
 """
 
 from __future__ import annotations
