@@ -83,7 +83,7 @@ def training(folder: str, batch: int, steps: int = 3) -> dict:
     hours = 1_800_000 / batch * spent / 3600
     return row(
         "train", rows.tokens / spent, allowed, "matrix-product rate / 4N", "tokens/s",
-        f"batch {batch:,}, {memory_budget.found(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
+        f"batch {batch:,}, {memory_budget.budgets_of(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
         f"would take {hours:,.1f} hours here (18 on 32 V100 there)",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from synthembed.stages.fingerprints import _machine
+from synthembed.stages.fingerprints import machine
 
 
 def in_turn(sides: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:
@@ -47,5 +47,5 @@ def row(name: str, ours: float, peer: float | None, peer_name: str, unit: str, c
     """One measurement; ``ours`` and ``peer`` are rates, so that a ratio above 1 is for us."""
     return {
         "name": name, "ours": ours, "peer": peer, "peer_name": peer_name,
-        "ratio": ours / peer if peer else None, "unit": unit, "check": check, "machine": _machine(),
+        "ratio": ours / peer if peer else None, "unit": unit, "check": check, "machine": machine(),
     }  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 import torch
 from synthembed.model import adapter, packed_rows
 from synthembed.model.backbone import Backbone
+from synthembed.model.cpu import onednn_linear
 from synthembed.model.encoder import row_vectors
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Lora
@@ -119,7 +120,7 @@ def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, 
         packed_rows, "_run", lambda m, r, layout: (lengths.append(layout.lengths), original(m, r, layout))[1]
     )
     for filled in (False, True):
-        monkeypatch.setattr(packed_rows.products, "use_onednn", lambda filled=filled: filled)
+        monkeypatch.setattr(onednn_linear, "use_onednn", lambda filled=filled: filled)
         made = packed_rows.prefix_of(model, prefix) if prefix else None
         states, ends = (
             packed_rows.forward(model, rows, made),
@@ -135,9 +136,9 @@ def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 79, 1000, 1025, 2047, 4097])
 def test_a_filling_row_is_short(llama, tokens, monkeypatch):
-    monkeypatch.setattr(packed_rows.products, "use_onednn", lambda: True)
+    monkeypatch.setattr(onednn_linear, "use_onednn", lambda: True)
     total = tokens + sum(map(len, packed_rows._filling(llama.model, tokens, 7)))
     assert tokens <= total <= tokens * 1.0625 and bin(total).rstrip("0").count("1") <= 5
     assert len(bin(total).removeprefix("0b").rstrip("0")) <= 5
-    monkeypatch.setattr(packed_rows.products, "use_onednn", lambda: False)
+    monkeypatch.setattr(onednn_linear, "use_onednn", lambda: False)
     assert packed_rows._filling(llama.model, tokens, 7) == []
