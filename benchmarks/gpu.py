@@ -90,7 +90,7 @@ def training(folder: str, batch: int, steps: int = 3) -> dict:
 
 def save(folder: Path, shape: dict) -> None:
     """A model of that shape with random weights and the embedded base's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(embedded.folder_of(profile.load("laptop").backbone))
+    tokenizer = AutoTokenizer.from_pretrained(embedded.folder_of(profile.load("laptop").backbone.model))
     on = hardware.device()
     config = MistralConfig(vocab_size=len(tokenizer), **shape)
     torch.manual_seed(0)

@@ -1,10 +1,12 @@
 """Rows without padding: the same states and the same gradients as one row at a time."""
 
+import copy
+
 import pytest
 import torch
 from synthembed.model import adapter, packed_rows
 from synthembed.model.backbone import Backbone
-from synthembed.model.cpu import onednn_linear
+from synthembed.model.cpu import lean_layers, onednn_linear
 from synthembed.model.encoder import row_vectors
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Lora
@@ -135,10 +137,92 @@ def test_a_batch_is_filled_to_a_round_number_and_nothing_changes(style, prefix, 
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 79, 1000, 1025, 2047, 4097])
-def test_a_filling_row_is_short(llama, tokens, monkeypatch):
+def test_a_filling_row_is_short(tokens, monkeypatch):
     monkeypatch.setattr(onednn_linear, "use_onednn", lambda: True)
-    total = tokens + sum(map(len, packed_rows._filling(llama.model, tokens, 7)))
+    total = tokens + sum(map(len, onednn_linear.filling_row(tokens, 7, torch.device("cpu"))))
     assert tokens <= total <= tokens * 1.0625 and bin(total).rstrip("0").count("1") <= 5
     assert len(bin(total).removeprefix("0b").rstrip("0")) <= 5
     monkeypatch.setattr(onednn_linear, "use_onednn", lambda: False)
-    assert packed_rows._filling(llama.model, tokens, 7) == []
+    assert onednn_linear.filling_row(tokens, 7, torch.device("cpu")) == []
+
+
+# Families whose layers differ: norms after their parts, norms of queries and keys, factors, windows.
+SIZE = dict(
+    vocab_size=99, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=8, max_position_embeddings=512, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+)  # fmt: skip
+FAMILIES = {
+    "llama": {}, "mistral": {"sliding_window": 8}, "qwen3": {}, "olmo2": {}, "phi3": {}, "gpt_neox": {},
+    "gemma3_text": {"sliding_window": 8, "query_pre_attn_scalar": 8}, "granite": {"residual_multiplier": 0.5},
+}  # fmt: skip
+
+
+def family(name: str) -> torch.nn.Module:
+    from transformers import CONFIG_MAPPING, AutoModel
+
+    torch.manual_seed(1)
+    return AutoModel.from_config(CONFIG_MAPPING[name](**(SIZE | FAMILIES[name]))).double().eval()
+
+
+def multiplied(model: torch.nn.Module, run) -> int:
+    """Rows that go through the linear layers of the last decoder layer in a pass."""
+    counts, layer = [], model.layers[-1]
+    hooks = [
+        m.register_forward_hook(lambda m, args, out: counts.append(args[0].shape[-2]))
+        for m in layer.modules()
+        if isinstance(m, torch.nn.Linear)
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_layer_computes_the_last_tokens_alone_and_the_same(name):
+    model, rows = family(name), [[1, *range(20, 20 + n), 2] for n in (40, 23, 23, 1)]
+    lean_layers.use_in_mlps(model)
+    with torch.no_grad():
+        alone = torch.stack([model(input_ids=torch.tensor([r])).last_hidden_state[0, -1] for r in rows])
+        found = packed_rows.forward(model, rows, ends=True)
+        less = multiplied(model, lambda: packed_rows.forward(model, rows, ends=True))
+        all_of_it = multiplied(model, lambda: packed_rows.forward(model, rows))
+    assert (found - alone).abs().max() < 1e-12
+    cut = hasattr(model.layers[-1], "self_attn")  # GPT-NeoX has other names, and is run whole
+    assert less < (0.6 if cut else 1.01) * all_of_it, (
+        "queries, outputs and the MLP are of the last tokens alone"
+    )
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_last_layer_is_cut_short_with_an_adapter_without_it_and_in_a_copy(name, checkpointing):
+    model, rows = family(name), [[1, *range(20, 20 + n), 2] for n in (9, 9, 3)]
+    packed_rows.forward(model, rows, ends=True)  # before the adapter takes the projections in
+
+    def same(model):
+        states, ends = packed_rows.forward(model, rows), packed_rows.forward(model, rows, ends=True)
+        last = torch.tensor([len(r) for r in rows]).cumsum(0) - 1
+        assert (states[last] - ends).abs().max() < 1e-12
+        return states[last], ends
+
+    wrapped = adapter.add_lora(Backbone(model, None, {}), Lora(rank=2, dropout=0), 0).model.double().train()
+    for parameter_name, parameter in wrapped.named_parameters():
+        if "lora_B" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    if checkpointing:
+        wrapped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    gradients = []
+    for vectors in same(wrapped):
+        wrapped.zero_grad()
+        vectors.square().sum().backward()
+        gradients.append([p.grad.clone() for p in wrapped.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for whole, short in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, whole, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        same(wrapped.merge_and_unload().eval())
+        other = copy.deepcopy(model)
+        same(other)
+        other.layers[-1].mlp.down_proj.weight.zero_()
+        assert (same(other)[1] - same(model)[1]).abs().max() > 1e-3, "a copy has parts of its own"

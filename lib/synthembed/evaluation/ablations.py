@@ -17,6 +17,7 @@ from pathlib import Path
 from synthembed import paper
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation.intervals import interval
 from synthembed.evaluation.scores import averages
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
@@ -152,7 +153,7 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dic
     for system, against in pairs.items():
         if system != against:
             try:
-                intervals[system] = intervals.interval(rows, system, against)
+                intervals[system] = interval(rows, system, against)
             except ValueError as error:
                 print(f"no interval: {error}")
     return {

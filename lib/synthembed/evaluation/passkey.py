@@ -201,7 +201,7 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
             module.config = config
     if variant.sliding_window is not None:
         for layer in model.layers:
-            layer.self_attn.sliding_window = variant.sliding_window  # what packed.attend reads
+            layer.self_attn.sliding_window = variant.sliding_window  # what packed_rows.attend reads
     model.rotary_emb = type(model.rotary_emb)(config=config).to(backbone.device)
     return Backbone(model, backbone.contract, backbone.source)
 

@@ -151,7 +151,7 @@ class _Run:
             answer = await client.chat.completions.with_raw_response.create(**body)
             found = json.loads(answer.http_response.content)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise GenerationStopped(f"the endpoint refused the key: {_said(error)}") from None
+            raise GenerationStopped(f"the endpoint refused the key: {endpoint_said(error)}") from None
         except openai.APITimeoutError as error:
             raise _Failed("timeout", billed=not _unsent(error)) from None
         except openai.APIConnectionError as error:
@@ -178,7 +178,7 @@ class _Run:
         if self.refused >= REFUSED_AT_MOST and (not self.store.ids or self.total > 10 * REFUSED_AT_MOST):
             raise GenerationStopped(
                 f"the first {self.refused} requests were all refused with HTTP {error.status_code}: "
-                f"{_said(error)}. Check generate.models, base_url and response_format."
+                f"{endpoint_said(error)}. Check generate.models, base_url and response_format."
             )
 
 
@@ -196,7 +196,7 @@ def _unsent(error: openai.APIConnectionError) -> bool:
     return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
-def _said(error: openai.APIStatusError) -> str:
+def endpoint_said(error: openai.APIStatusError) -> str:
     """The endpoint's message without any key that it may repeat."""
     key = os.environ.get("OPENAI_API_KEY")
     return error.message.replace(key, "***") if key else error.message

@@ -18,7 +18,7 @@ from pathlib import Path
 import openai
 
 from synthembed.generation.cost import Meter
-from synthembed.generation.live import _said, client_options
+from synthembed.generation.live import client_options, endpoint_said
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines, write_json
@@ -66,13 +66,15 @@ def _named_errors():
     try:
         yield
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise GenerationStopped(f"the endpoint refused the key: {_said(error)}") from None
+        raise GenerationStopped(f"the endpoint refused the key: {endpoint_said(error)}") from None
     except openai.RateLimitError as error:
         if error.code == "insufficient_quota":
             raise GenerationStopped("the quota is used up; run again later to go on") from None
-        raise GenerationStopped(f"the endpoint limits requests: {_said(error)}; run again later") from None
+        raise GenerationStopped(
+            f"the endpoint limits requests: {endpoint_said(error)}; run again later"
+        ) from None
     except openai.APIStatusError as error:
-        told = f"HTTP {error.status_code}: {_said(error)}"
+        told = f"HTTP {error.status_code}: {endpoint_said(error)}"
         raise GenerationStopped(f"the endpoint refused ({told}); run again to go on") from None
     except openai.APIConnectionError as error:
         raise GenerationStopped(f"the endpoint failed ({error}); run again to go on") from None

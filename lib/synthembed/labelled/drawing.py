@@ -106,14 +106,18 @@ def _prefixed(part: str, record_id: str) -> str:
 # --- sets → parts --------------------------------------------------------------------------------
 
 
-def _installed(entry: InstalledSet, source: Source, seed: int, sampling: Sampling) -> tuple[list[Part], dict]:
+def parts_of_installed(
+    entry: InstalledSet, source: Source, seed: int, sampling: Sampling
+) -> tuple[list[Part], dict]:
     if source.source or source.revision:
         raise ReadError(f"data.sets.{entry.name}: it is read from the installation and takes no source")
     found = list(entry.read(seed, sampling.drops))
     return [_part(sampling, "", lambda: iter(found), False)], {"source": "this installation"}
 
 
-def _public(entry: PublicSet, source: Source, seed: int, sampling: Sampling) -> tuple[list[Part], dict]:
+def parts_of_public(
+    entry: PublicSet, source: Source, seed: int, sampling: Sampling
+) -> tuple[list[Part], dict]:
     places, revision = locate(entry, source)
     parts = []
     for part, language in entry.parts.items():

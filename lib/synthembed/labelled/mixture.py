@@ -20,7 +20,7 @@ from synthembed.ground import embedded
 from synthembed.ground.files import write_json
 from synthembed.ground.seeding import seed_of
 from synthembed.labelled import mining
-from synthembed.labelled.drawing import Candidate, Part, Sampling, _installed, _public
+from synthembed.labelled.drawing import Candidate, Part, Sampling, parts_of_installed, parts_of_public
 from synthembed.labelled.installed_sets import INSTALLED, InstalledSet
 from synthembed.labelled.mining import Asked
 from synthembed.labelled.public_sets import MSMARCO, PUBLIC, PublicSet, wanted
@@ -112,7 +112,7 @@ def _read_set(name: str, settings: str, leakage: float | None) -> tuple[list[Exa
     data, drops, without = Data.model_validate_json(settings), Drops(), Counter()
     entry, source = table_of(data)[name], data.sets.get(name, Source())
     sampling = Sampling(name, data, _ratio(entry, source), drops)
-    parts, facts = (_installed if isinstance(entry, InstalledSet) else _public)(
+    parts, facts = (parts_of_installed if isinstance(entry, InstalledSet) else parts_of_public)(
         entry, source, data.seed, sampling
     )
     leaks = _leaks(leakage) if leakage else lambda example: False

@@ -15,7 +15,6 @@ kernel (CUDA, half precision) where it agrees with the first on a probe.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -28,12 +27,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from synthembed.model.cpu import onednn_linear
+from synthembed.model.cpu.onednn_linear import filling_row
 
 NAME = "packed_rows"
-# Layers whose parts the last-token shortcut knows; RoPE scalings that depend on the longest row of a
-# batch would make a vector depend on its neighbours.
-KNOWN_LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"}
+# RoPE scalings that depend on the longest row of a batch would make a vector depend on its neighbours.
 BATCH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 QUERIES = 256  # of a row, under one mask
@@ -68,6 +65,7 @@ class Layout:
     varlen: bool = False
     record: Prefix | None = None
     ends: bool = False
+    last: int | None = None  # the layer that ``ends`` cut short
     masks: dict = field(default_factory=dict)  # of this batch, for all layers
 
     def __post_init__(self):
@@ -106,24 +104,12 @@ def forward(model: nn.Module, rows: list[list[int]], prefix: Prefix | None = Non
     row's last token is returned, (rows, dim), and only what it needs is computed.
     """
     count, tokens = len(rows), sum(map(len, rows))
-    rows = [*rows, *_filling(model, tokens, rows[-1][-1])]
+    rows = [*rows, *filling_row(tokens, rows[-1][-1], next(model.parameters()).device)]
     layout = Layout([len(row) for row in rows], prefix or Prefix(), uses_varlen(model), ends=ends)
     hidden = _run(model, rows, layout)
-    if ends and len(hidden) != len(rows):  # the last layer is not one that can be cut short
+    if ends:
         hidden = hidden[layout.last_tokens(hidden.device)]
     return hidden[: count if ends else tokens]
-
-
-def _filling(model: nn.Module, tokens: int, token: int) -> list[list[int]]:
-    """A row of ``token`` that rounds a batch's tokens up to five binary digits (3 % on average at most), or none.
-
-    oneDNN writes code for each shape: without it memory grew with the number of batches.
-    """
-    short = -tokens % (1 << max(0, tokens.bit_length() - 5))
-    parameter = next(model.parameters())
-    if not short or parameter.device.type != "cpu" or not onednn_linear.use_onednn():
-        return []
-    return [[token] * short]
 
 
 def prefix_of(model: nn.Module, ids: list[int]) -> Prefix:
@@ -134,7 +120,9 @@ def prefix_of(model: nn.Module, ids: list[int]) -> Prefix:
 
 
 def _run(model: nn.Module, rows: list[list[int]], layout: Layout) -> torch.Tensor:
-    _prepare(_base(model))
+    base = _base(model)
+    _prepare(base)
+    layout.last = getattr(getattr(base.layers[-1], "self_attn", None), "layer_idx", None)
     device = next(model.parameters()).device
     begin = len(layout.prefix)
     return model(
@@ -147,11 +135,11 @@ def _run(model: nn.Module, rows: list[list[int]], layout: Layout) -> torch.Tenso
 
 
 def _prepare(base: nn.Module) -> None:
-    """Our attention function and our last layer, which do as before in calls without a layout."""
+    """Our attention function, and a last layer that can be cut short; calls without a layout do as before."""
     base.config._attn_implementation = NAME
-    last = base.layers[-1]
-    if type(last).__name__ in KNOWN_LAYERS and "forward" not in vars(last):
-        last.forward = partial(_last_layer, last)
+    attention = getattr(base.layers[-1], "self_attn", None)
+    if attention is not None and not EndsAlone.serves(base.layers[-1]):
+        EndsAlone(base.layers[-1])
 
 
 def _base(model: nn.Module) -> nn.Module:
@@ -159,33 +147,60 @@ def _base(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _last_layer(
-    layer: nn.Module, hidden_states: torch.Tensor, *, packed_layout: Layout | None = None, **options
-) -> torch.Tensor:
-    """A decoder layer; if only the last token of each row is read, (1, rows, dim) of those alone."""
-    attention, layout = layer.self_attn, packed_layout
-    if layout is None or not layout.ends:
-        return type(layer).forward(layer, hidden_states, packed_layout=layout, **options)
-    ends = layout.last_tokens(hidden_states.device)
-    normed = layer.input_layernorm(hidden_states)
-    shape = (1, -1, 1, attention.head_dim)
-    query, key, value = (
-        projection(states).unflatten(-1, shape[1:2] + shape[3:]).transpose(1, 2)
-        for projection, states in (
-            (attention.q_proj, normed[:, ends]), (attention.k_proj, normed), (attention.v_proj, normed)
-        )
-    )  # fmt: skip
-    rotate = sys.modules[type(layer).__module__].apply_rotary_pos_emb
-    cos, sin = options["position_embeddings"]
-    query, _ = rotate(query, query, cos[:, ends], sin[:, ends])
-    key, _ = rotate(key, key, cos, sin)
-    window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
-    mixed, _ = attend(
-        attention, query, key, value, None, scaling=attention.scaling, sliding_window=window,
-        packed_layout=layout,
-    )  # fmt: skip
-    hidden = hidden_states[:, ends] + attention.o_proj(mixed.flatten(2))
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+class EndsAlone:
+    """Hooks by which the last layer computes only what its rows' last tokens need (Sec. 3.2).
+
+    The layer's own code runs. Its query projection, output projection and MLP, of which each works on
+    every token alone, are given the last tokens, and what they return is put back among zeros, which
+    nobody reads. So it serves every decoder whose parts have these names, whatever norms and factors stand
+    between them; of one that has other parts, more is computed.
+    """
+
+    def __init__(self, layer: nn.Module):
+        self.ends: torch.Tensor | None = None
+        self.parts = _parts_of(layer)
+        for module in layer.modules():  # of parts that an adapter has taken in since
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                for key in [
+                    k for k, h in hooks.items() if isinstance(getattr(h, "__self__", None), EndsAlone)
+                ]:
+                    del hooks[key]
+        layer.self_attn.register_forward_pre_hook(self.begin, with_kwargs=True)
+        for part in self.parts:
+            part.register_forward_pre_hook(self.choose)
+            part.register_forward_hook(self.put_back)
+
+    @staticmethod
+    def serves(layer: nn.Module) -> bool:
+        """Whether the layer has these hooks, on the parts that it has now."""
+        hooks = (getattr(h, "__self__", None) for h in layer.self_attn._forward_pre_hooks.values())
+        return any(isinstance(h, EndsAlone) and h.parts == _parts_of(layer) for h in hooks)
+
+    def begin(self, attention: nn.Module, args: tuple, options: dict) -> None:
+        layout, hidden = options.get("packed_layout"), options.get("hidden_states", args[0] if args else None)
+        self.ends = layout.last_tokens(hidden.device) if layout is not None and layout.ends else None
+        self.tokens = hidden.shape[1]
+
+    def choose(self, part: nn.Module, args: tuple) -> tuple:
+        return args if self.ends is None else (args[0][:, self.ends], *args[1:])
+
+    def put_back(self, part: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output if self.ends is None else among_zeros(output, self.ends, self.tokens)
+
+
+def _parts_of(layer: nn.Module) -> list[nn.Module]:
+    attention = layer.self_attn
+    found = [
+        getattr(attention, "q_proj", None),
+        getattr(attention, "o_proj", None),
+        getattr(layer, "mlp", None),
+    ]
+    return [part for part in found if part is not None]
+
+
+def among_zeros(rows: torch.Tensor, places: torch.Tensor, tokens: int) -> torch.Tensor:
+    """(1, rows, dim) at their ``places`` among ``tokens``, zeros elsewhere."""
+    return rows.new_zeros(1, tokens, *rows.shape[2:]).index_copy(1, places, rows)
 
 
 def attend(
@@ -194,8 +209,8 @@ def attend(
 ):  # fmt: skip
     """transformers' attention interface over a packed batch: each row sees the prefix and itself.
 
-    query (1, heads, tokens, or rows where only their last tokens ask, head dim), key and value (1,
-    key-value heads, tokens, head dim); returns (1, tokens or rows, heads, head dim).
+    query (1, heads, tokens, head dim), key and value (1, key-value heads, tokens, head dim); returns (1,
+    tokens, heads, head dim). Where only the rows' last tokens are read, they alone ask, and the rest is zero.
     """
     if packed_layout is None:
         return sdpa_attention_forward(
@@ -210,7 +225,11 @@ def attend(
     window = sliding_window or getattr(module, "sliding_window", None)  # the latter: laid by passkey.py
     window = window if window and window < longest else None
     kernel = _varlen if layout.varlen else _grouped
-    return kernel(query, key, value, before, layout, window, scaling, dropout), None
+    if not layout.ends or index != layout.last:
+        return kernel(query, key, value, before, layout, window, scaling, dropout), None
+    ends = layout.last_tokens(query.device)
+    mixed = kernel(query[:, :, ends], key, value, before, layout, window, scaling, dropout)
+    return among_zeros(mixed, ends, query.shape[2]), None
 
 
 AttentionInterface.register(NAME, attend)

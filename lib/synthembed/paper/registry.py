@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import yaml
@@ -127,13 +126,13 @@ def _walk(node, path: list[str], keys: dict, index=None) -> Iterator[tuple[dict,
     if not path:
         yield keys, node
         return
-    name = next((name for _, name, _, _ in Formatter().parse(path[0]) if name), None)
-    if name is None:
-        yield from _walk(node[path[0]], path[1:], keys, index)
+    step = path[0]
+    if not step.startswith("{"):
+        yield from _walk(node[step], path[1:], keys, index)
         return
     entries = zip(map(str, index), node, strict=True) if isinstance(node, list) else node.items()
     for key, below in entries:
-        yield from _walk(below, path[1:], keys | {name: key}, index)
+        yield from _walk(below, path[1:], keys | {step[1:-1]: key}, index)
 
 
 def ways(cell: Cell) -> dict[str, dict]:
@@ -141,18 +140,9 @@ def ways(cell: Cell) -> dict[str, dict]:
 
     ``tasks`` and ``subsets`` among them say how many there must be.
     """
-    entry = artefacts()[cell.artefact]
     found = {}
-    for benchmark, conditions in entry.get("measured_on", {}).items():
-        filled = {k: _named(entry.get("names", {}), cell.keys, v) for k, v in conditions.items()}
-        if False not in filled.values():
-            found[benchmark] = {k: v for k, v in filled.items() if v is not None}
+    for benchmark, tables in artefacts()[cell.artefact].get("measured_on", {}).items():
+        lines = [table.get(cell.keys[key]) for key, table in tables.items() if key != "all"]
+        if None not in lines:  # or else the benchmark does not have the cell
+            found[benchmark] = {k: v for line in [tables.get("all", {}), *lines] for k, v in line.items()}
     return found
-
-
-def _named(names: dict, keys: dict, value):
-    if not (isinstance(value, str) and value.startswith("{")):
-        return value
-    name = value[1:-1]
-    key = keys[name.partition(" as ")[0]]
-    return names.get(name, {}).get(key, names.get(name, {}).get("*", key))

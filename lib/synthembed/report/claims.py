@@ -19,8 +19,8 @@ import yaml
 
 from synthembed import paper
 from synthembed.evaluation import intervals
-from synthembed.report import cells
-from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results
+from synthembed.report.cells import of_cell, passkey_benchmark, passkey_row, passkey_why
+from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
 
 PACKAGE_DATA = ("claims.yaml",)  # read here, and so part of the code's fingerprint
 
@@ -192,7 +192,7 @@ def evidence_of(results: Results) -> Find:
         kind, _, name = quantity.partition(" ")
         if kind in ("cell", "row"):
             stages = [ABLATIONS, EVALUATION] if kind == "row" else None
-            return _of_number(results, cells.of_cell(results, cells[name], stages))
+            return _of_number(results, of_cell(results, cells[name], stages))
         if kind == "system":
             return _system(results, *name.rsplit("/", 2))
         if kind == "delta":
@@ -228,7 +228,7 @@ def _system(results: Results, system: str, artefact: str, column: str) -> Eviden
     scores = results.scores[EVALUATION]
     peers = [s for s in scores.systems if s not in ("base", "trained")]
     for benchmark, conditions in ways.items():
-        everyone = {s: results.lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
+        everyone = {s: lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
         most = max((n.tasks for n in everyone.values() if n), default=0)
         whole = {s: n for s, n in everyone.items() if n and n.tasks == most}
         wanted = peers if system == "best peer" else [system]
@@ -239,7 +239,7 @@ def _system(results: Results, system: str, artefact: str, column: str) -> Eviden
 
 def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
     """A change of Table 5, with half the width of its bootstrap interval."""
-    number = cells.of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
+    number = of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
     if number is None:
         return None
     interval = results.scores[ABLATIONS].intervals.get(number.system)
@@ -258,10 +258,10 @@ def _data(results: Results, key: str) -> Evidence | None:
 
 def _passkey(results: Results, row: str) -> Evidence | None:
     """Mean over lengths, with half the width of its 95 % interval."""
-    points = [p for p in results.passkey if cells.passkey_row(p) == row]
+    points = [p for p in results.passkey if passkey_row(p) == row]
     if not points:
         return None
     spread = sum(p["accuracy"] * (100 - p["accuracy"]) / p["queries"] for p in points)
-    comparable = all(cells.passkey_why(p) is None for p in points)
+    comparable = all(passkey_why(p) is None for p in points)
     mean, noise = fmean(p["accuracy"] for p in points), 1.96 * sqrt(spread) / len(points)
-    return Evidence(mean, noise, cells.passkey_benchmark(points[0]), comparable)
+    return Evidence(mean, noise, passkey_benchmark(points[0]), comparable)

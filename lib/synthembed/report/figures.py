@@ -33,8 +33,6 @@ def save(figure, folder: Path, name: str) -> None:
 
 def figure2(statistics: dict):
     """Figure 2: task types and languages, the paper beside ours, in per cent of examples."""
-    pass  # no import left
-
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), width_ratios=[1, 1.4])
         for axis, row, key, title in (

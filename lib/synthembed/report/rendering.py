@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from synthembed.report.results import Number
-from synthembed.report.tables import PEER
+
+PEER = "†"  # after the name of a peer
 
 
 @dataclass(frozen=True)

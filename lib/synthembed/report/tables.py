@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from synthembed import paper
-from synthembed.report.rendering import Block, Table
-from synthembed.report.results import ABLATIONS, Number, Results
+from synthembed.report.cells import of_cell
+from synthembed.report.rendering import PEER, Block, Table
+from synthembed.report.results import ABLATIONS, Number, Results, lookup
 
 SYSTEM_NAMES = {
     "base": "untouched base model",
@@ -17,7 +18,6 @@ SYSTEM_NAMES = {
     "bm25": "BM25",
     "minilm": "all-MiniLM-L6-v2",
 }
-PEER = "†"
 PEER_NOTE = f"{PEER} a peer's numbers, as published, not run by us."
 
 
@@ -83,9 +83,7 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     systems = [s for s in scores.systems if not filling or artefact in scores.fills.get(s, {})]
     measures = _measures(artefact, benchmark, results)
     values = {
-        system: [
-            results.lookup(scores, stage, system, benchmark, conditions) for _, _, conditions in measures
-        ]
+        system: [lookup(scores, stage, system, benchmark, conditions) for _, _, conditions in measures]
         for system in systems
     }
     values = {s: _of_equal_tasks(v, values) for s, v in values.items()}
@@ -158,7 +156,7 @@ def _with_deltas(block: Block, systems: list[str], results: Results) -> Block:
 
 def _delta(row: str, results: Results) -> float | None:
     cells = (c for c in paper.cells("table5") if c.column == "delta_avg" and c.row == row)
-    number = next((n for c in cells if (n := cells.of_cell(results, c))), None)
+    number = next((n for c in cells if (n := of_cell(results, c))), None)
     return number and number.mean
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pandas as pd
 
 from synthembed import paper
-from synthembed.report import cells
+from synthembed.report.cells import of_cell
 from synthembed.report.results import Number, Results
 
 KINDS = ["match", "close", "differs", "not comparable", "not run"]
@@ -23,7 +23,7 @@ def verdicts(results: Results) -> list[dict]:
         if about["kind"] == "method":
             entries.append(_method(results, artefact, about))
         for cell in paper.cells(artefact):
-            entries.append(_entry(results, cell, cells.of_cell(results, cell)))
+            entries.append(_entry(results, cell, of_cell(results, cell)))
     return entries
 
 

@@ -8,15 +8,12 @@ in and computes the rest again. Sums and products are those of the model's own m
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from synthembed.model.cpu import onednn_linear
-
-GATED = {"LlamaMLP", "MistralMLP", "Qwen2MLP"}  # down(silu(gate(x)) * up(x))
+from synthembed.model.cpu.onednn_linear import with_weights
 
 
 class _DroppedProduct(torch.autograd.Function):
@@ -51,10 +48,10 @@ class DroppedLinear(nn.Linear):
 
     @classmethod
     def of(cls, layer: nn.Linear, p: float) -> DroppedLinear:
-        """``layer``, which has no bias, with dropout of its input; changed in place."""
-        layer.__class__ = cls
-        layer.dropped = round(p * 65_536)
-        return layer
+        """A layer with the very weights of ``layer``, which has no bias, and dropout of its input."""
+        made = with_weights(cls(layer.in_features, layer.out_features, False, "meta"), layer)
+        made.dropped = round(p * 65_536)
+        return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.dropped == 0:
@@ -84,20 +81,49 @@ class _Gated(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
 
 
-def _gated_mlp(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    gate, up = mlp.gate_proj(x), mlp.up_proj(x)
-    if not torch.is_grad_enabled():
-        return mlp.down_proj(F.silu(gate, inplace=True).mul_(up))
-    x = _Gated.apply(gate, up)
-    x.gated = (gate, up)  # an adapter that is given x keeps these, which are kept anyway
-    return mlp.down_proj(x)
+class GatedMlp(nn.Module):
+    """down(silu(gate(x)) * up(x)) of the modules of another MLP, under the names that they have there."""
+
+    def __init__(self, mlp: nn.Module):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.train(mlp.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if not torch.is_grad_enabled():
+            return self.down_proj(F.silu(gate, inplace=True).mul_(up))
+        x = _Gated.apply(gate, up)
+        # Hung on the tensor, since PEFT's layer hands on to its adapter nothing but its input: the adapter
+        # then keeps these two, which are kept anyway, and not x as well.
+        x.gated = (gate, up)
+        return self.down_proj(x)
 
 
 def use_in_mlps(model: nn.Module) -> None:
-    """Let the gated MLPs of ``model`` keep less, in place; those of other architectures stay."""
-    for module in model.modules():
-        if type(module).__name__ in GATED and module.config.hidden_act == "silu":
-            module.forward = partial(_gated_mlp, module)
+    """Put a GatedMlp in the place of each MLP of ``model`` that computes the same."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if _is_gated(child):
+                setattr(parent, name, GatedMlp(child))
+
+
+@torch.no_grad()
+def _is_gated(mlp: nn.Module) -> bool:
+    """Whether a module has the three projections and nothing else with weights, and gives on a probe what
+    they give under a gate of silu."""
+    parts = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    own = {id(p) for part in parts if isinstance(part, nn.Linear) for p in part.parameters()}
+    if not all(isinstance(part, nn.Linear) for part in parts) or own != {id(p) for p in mlp.parameters()}:
+        return False
+    like = parts[0].weight
+    probe = torch.linspace(-1, 1, parts[0].in_features, device=like.device, dtype=like.dtype).expand(1, 2, -1)
+    try:
+        return torch.allclose(
+            mlp(probe), GatedMlp(mlp)(probe), rtol=1e-2 if like.dtype.itemsize < 4 else 1e-5
+        )
+    except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
+        return False
 
 
 def use_in_adapters(model: nn.Module) -> None:
@@ -105,5 +131,5 @@ def use_in_adapters(model: nn.Module) -> None:
     for module in model.modules():
         for name, dropout in getattr(module, "lora_dropout", {}).items():
             if isinstance(dropout, nn.Dropout) and type(module.lora_A[name]) is nn.Linear:
-                DroppedLinear.of(module.lora_A[name], dropout.p)
+                module.lora_A[name] = DroppedLinear.of(module.lora_A[name], dropout.p)
                 module.lora_dropout[name] = nn.Identity()
