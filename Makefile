@@ -28,6 +28,7 @@ site: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check lib tests benchmarks
+	$(BIN)/lint-imports --no-cache
 
 setup: $(VENV)/.ready
 

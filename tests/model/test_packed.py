@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from synthembed.model import adapter, packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import lean_layers, onednn_linear
 from synthembed.model.encoder import row_vectors
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Lora
+from tiny_models import byte_tokenizer, tiny_model
 
 ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
 
