@@ -27,7 +27,7 @@ from benchmarks.measure import row
 BUSY = 2
 UNSET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 SPIN = "while os.getppid() == {}: pass"  # ends with the process that began it
-TEXTS, EXAMPLES, ROUNDS = 256, 12, 5
+TEXTS, EXAMPLES, ROUNDS = 128, 12, 5
 SIZE = replace(train.Size(), batches=(EXAMPLES, EXAMPLES))
 
 
