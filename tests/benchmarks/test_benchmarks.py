@@ -62,6 +62,21 @@ def test_train(tmp_path, monkeypatch):
     assert "losses agree to" in rows[0]["check"]
 
 
+def test_busy(tmp_path, monkeypatch):
+    """Passive waiting and spinning, each in a process of its own, alone and beside busy processes."""
+    from synthembed.model import backbone
+
+    from benchmarks import busy, train
+
+    tiny_model("llama").save_pretrained(tmp_path)
+    byte_tokenizer("llama").save_pretrained(tmp_path)
+    load = backbone.load
+    monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(tmp_path))))
+    rows = busy.run(train.TINY, texts=2, rounds=1)
+    checked(rows, ["busy/encode", "busy/train"])
+    assert all("results agree to" in r["check"] and r["ratio"] == r["ours"] for r in rows)
+
+
 def test_gpu(capsys):
     from benchmarks import gpu
 

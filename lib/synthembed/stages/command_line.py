@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from synthembed import profile as profiles
 from synthembed.ground.files import ROOT, shown
+from synthembed.stages import sampling
 from synthembed.stages.doctor import problems_of
 from synthembed.stages.fingerprints import code_of
 from synthembed.stages.record import STAGES
@@ -31,9 +33,14 @@ def run(
     start: Annotated[str, typer.Option("--from", help="Run from this stage on.")] = "",
     set_: SetOption = [],  # noqa: B006
     run: RunOption = "",
+    where: Annotated[
+        bool, typer.Option("--where", help="Count where the time goes (benchmarks.minutes).")
+    ] = False,
 ) -> None:
     """Run the notebooks of a profile; finished stages are skipped."""
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
+    if where:
+        os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with _plain_errors():
         folder = run_stages(profile, set_, run, names, ROOT / "results")
     show(folder)

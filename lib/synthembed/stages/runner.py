@@ -15,6 +15,7 @@ from synthembed.ground import console
 from synthembed.ground.files import ROOT, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
+from synthembed.stages import sampling
 from synthembed.stages.record import stale
 
 
@@ -27,7 +28,7 @@ def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Pa
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    out = folder / stage / f"{stage}.ipynb"
+    started, out = time.time(), folder / stage / f"{stage}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
@@ -46,6 +47,7 @@ def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Pa
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
     write_json(record_path, record | {"notebook": out.name})
+    sampling.add_process(folder / stage, started)
 
 
 @contextlib.contextmanager
