@@ -30,6 +30,9 @@ def run(
     start: Annotated[str, typer.Option("--from", help="Run from this stage on.")] = "",
     set_: SetOption = [],  # noqa: B006
     run: RunOption = "",
+    cold: Annotated[
+        bool, typer.Option("--cold", help="A new process with its own imports for each stage.")
+    ] = False,
 ) -> None:
     """Run the notebooks of a profile; finished stages are skipped."""
     from synthembed.stages.record import STAGES
@@ -37,7 +40,7 @@ def run(
 
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
     with _plain_errors():
-        folder = run_stages(profile, set_, run, names, ROOT / "results")
+        folder = run_stages(profile, set_, run, names, ROOT / "results", cold)
     show(folder)
 
 
