@@ -9,15 +9,14 @@ from typing import Annotated
 
 import typer
 
-from synthembed import profile as profiles
 from synthembed.ground.files import ROOT, shown
 from synthembed.stages import sampling
-from synthembed.stages.doctor import problems_of
-from synthembed.stages.fingerprints import code_of
-from synthembed.stages.record import STAGES
-from synthembed.stages.runner import run_stages
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+# Commands import what they need when they run: the help needs nothing, and the report no model.
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than all that the help needs
+)  # fmt: skip
 
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
@@ -33,20 +32,28 @@ def run(
     start: Annotated[str, typer.Option("--from", help="Run from this stage on.")] = "",
     set_: SetOption = [],  # noqa: B006
     run: RunOption = "",
+    cold: Annotated[
+        bool, typer.Option("--cold", help="A new process with its own imports for each stage.")
+    ] = False,
     where: Annotated[
         bool, typer.Option("--where", help="Count where the time goes (benchmarks.minutes).")
     ] = False,
 ) -> None:
     """Run the notebooks of a profile; finished stages are skipped."""
+    from synthembed.stages.record import STAGES
+    from synthembed.stages.runner import run_stages
+
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with _plain_errors():
-        folder = run_stages(profile, set_, run, names, ROOT / "results")
+        folder = run_stages(profile, set_, run, names, ROOT / "results", cold)
     show(folder)
 
 
 def _stage(name: str) -> str:
+    from synthembed.stages.record import STAGES
+
     found = [s for s in STAGES if s == name or s.partition("_")[2] == name or s.partition("_")[0] == name]
     if not found:
         raise typer.BadParameter(f"no stage {name!r}: stages are {', '.join(STAGES)}")
@@ -120,11 +127,12 @@ def encode(
     from synthembed.model import vector_files
     from synthembed.model.cpu.int8_linear import to_int8
     from synthembed.model.encoder import Encoder
+    from synthembed.profile import Backbone
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
     with _plain_errors():
-        loaded = backbones.load(profiles.Backbone(model=model))
+        loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         if int8:
             loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
@@ -153,6 +161,7 @@ def verify(
 ) -> None:
     """The published scores of released weights, met here or not; by default five sets that take minutes."""
     from synthembed.evaluation import released_weights as checks
+    from synthembed.stages.fingerprints import code_of
 
     names = [name for given in tasks for name in given.replace(",", " ").split()]
     with _plain_errors():
@@ -179,6 +188,7 @@ def export(
 @app.command()
 def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  # noqa: B006
     """Requests and tokens of a profile's generation, before anything is spent."""
+    from synthembed import profile as profiles
     from synthembed.generation import cost
 
     with _plain_errors():
@@ -189,6 +199,9 @@ def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  #
 @app.command()
 def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # noqa: B006
     """Check that this machine can run a profile: profile, disk, memory, device, base model, key."""
+    from synthembed import profile as profiles
+    from synthembed.stages.doctor import problems_of
+
     with _plain_errors():
         loaded = profiles.load(profile, set_)
     problems = list(problems_of(loaded))

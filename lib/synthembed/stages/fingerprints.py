@@ -9,7 +9,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from synthembed.ground.files import PACKAGE, ROOT
@@ -122,7 +124,21 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict:
+    return {
+        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu(),
+    }  # fmt: skip
+
+
+def _gpu() -> str | None:
+    """The GPU's name. torch, which takes seconds to import, is asked if it is there already or if the
+    system shows a driver: of NVIDIA (also within WSL) or AMD."""
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    if (
+        "torch" not in sys.modules
+        and not shutil.which("nvidia-smi")
+        and not any(map(os.path.exists, drivers))
+    ):
+        return None
     import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -15,16 +16,22 @@ from synthembed.ground import console
 from synthembed.ground.files import ROOT, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
-from synthembed.stages import sampling
+from synthembed.stages import sampling, warm_kernels
 from synthembed.stages.record import stale
+from synthembed.stages.warm_kernels import Server
+
+LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
 class StageFailed(RuntimeError):
     """A notebook raised; the message is the error's last lines."""
 
 
-def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Path) -> None:
-    """Run one notebook with papermill; its executed copy lies beside stage.json."""
+def execute(
+    stage: str, profile: str, overrides: list[str], run: str, folder: Path, server: Server | None = None
+) -> None:
+    """Run one notebook with papermill; its executed copy lies beside stage.json. Its kernel is forked by
+    ``server``, if there is one."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -32,12 +39,14 @@ def execute(stage: str, profile: str, overrides: list[str], run: str, folder: Pa
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
+    kernels = {"kernel_manager_class": warm_kernels.manager(server)} if server else {}
     parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
     try:
         with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
                 cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
+                **kernels,
             )  # fmt: skip
     except PapermillExecutionError as error:
         log = f"\nThe executed notebook: {shown(out)}"
@@ -95,22 +104,42 @@ def _joined(outputs: list[dict]) -> list[dict]:
     return joined
 
 
-def run_stages(profile: str, overrides: list[str], run: str, stages: list[str], results: Path) -> Path:
-    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder."""
+def run_stages(
+    profile: str, overrides: list[str], run: str, stages: list[str], results: Path, cold: bool = False
+) -> Path:
+    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder.
+
+    Where several stages need torch, their kernels are forked from one process that has imported it, unless
+    ``cold``.
+    """
     loaded = profiles.load(profile, overrides)
     folder = results / (run or loaded.name)
-    if any(stale(stage, loaded, folder) for stage in stages):
+    waiting = [stage for stage in stages if stale(stage, loaded, folder)]
+    if waiting:
         _check_names(loaded)
     started = time.monotonic()
-    for number, stage in enumerate(stages, 1):
-        reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
-        clock = f"[{int(time.monotonic() - started) // 60:02d}:{int(time.monotonic() - started) % 60:02d}]"
-        if reason is None:
-            print(f"{clock} {number}/{len(stages)} {stage}: finished before, skipped", flush=True)
-            continue
-        print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
-        execute(stage, profile, overrides, run, folder)
+    with _server(waiting, cold) as server:
+        for number, stage in enumerate(stages, 1):
+            reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
+            passed = int(time.monotonic() - started)
+            clock = f"[{passed // 60:02d}:{passed % 60:02d}]"
+            if reason is None:
+                print(f"{clock} {number}/{len(stages)} {stage}: finished before, skipped", flush=True)
+                continue
+            print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
+            warm = server and (stage not in LIGHT or server.warm())
+            execute(stage, profile, overrides, run, folder, server if warm else None)
     return folder
+
+
+@contextlib.contextmanager
+def _server(waiting: list[str], cold: bool) -> Iterator[Server | None]:
+    """The process that forks kernels, if it is worth its start; it and its kernels end with the context."""
+    if cold or not warm_kernels.supported() or len([s for s in waiting if s not in LIGHT]) < 2:
+        yield None
+        return
+    with contextlib.closing(Server()) as server:
+        yield server
 
 
 def _check_names(profile: Profile) -> None:
