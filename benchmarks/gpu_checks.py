@@ -69,12 +69,17 @@ def packing(bench: Bench) -> Iterator[dict]:
 
 
 def varlen(bench: Bench) -> Iterator[dict]:
-    """The varlen kernel with and without a window, with and without a prefix, and its gradients, against
-    grouped attention in float32."""
+    """The varlen kernel and its gradients, where it serves."""
     if bench.device.type != "cuda":
         raise NotHere("the varlen kernel needs a CUDA GPU")
     if not packed_rows.uses_varlen(bench.base.model):
         raise NotHere("torch's varlen kernel does not serve here: grouped attention runs in its place")
+    yield from against_grouped(bench)
+
+
+def against_grouped(bench: Bench) -> Iterator[dict]:
+    """With and without a window, with and without a prefix, forward and backward, against grouped attention
+    in float32."""
     shape, on = bench.size.shape, bench.device
     draw = partial(torch.randn, device=on, dtype=bench.dtype, generator=torch.Generator(on).manual_seed(1))
     tensor = lambda heads, tokens: draw(1, heads, tokens, shape.head_dim)  # noqa: E731

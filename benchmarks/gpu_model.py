@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import random
 import tempfile
@@ -96,10 +97,13 @@ class Bench:
         return Backbone(copy.deepcopy(self.base.model, same), self.base.contract, dict(self.base.source))
 
     def slice(self, dtype: torch.dtype, layers: int = 2) -> Backbone:
-        """The first layers alone, with weights of their own."""
+        """The first layers alone, with weights of their own; RoPE's frequencies stay in float32."""
         short = self.copy()
         backbones.keep_layers(short.model, layers)
-        return Backbone(copy.deepcopy(short.model).to(dtype), short.contract, short.source)
+        model = copy.deepcopy(short.model)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return Backbone(model, short.contract, short.source)
 
     def encoder(self, of: Backbone | None = None, **options) -> Encoder:
         return Encoder(
@@ -275,6 +279,7 @@ def product_rate(on: torch.device, dtype: torch.dtype, side: int, seconds: float
 
 def peak_of(on: torch.device, run) -> float:
     """Peak GB while ``run`` runs: what torch allocates of a GPU; elsewhere the process's peak so far."""
+    gc.collect()  # of earlier parts
     if on.type == "cuda":
         finish(on)
         torch.cuda.reset_peak_memory_stats(on)
