@@ -18,6 +18,9 @@ lab: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
+
 bench-%: setup
 	$(BIN)/python -m benchmarks $*
 

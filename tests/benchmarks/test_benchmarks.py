@@ -77,20 +77,6 @@ def test_busy(tmp_path, monkeypatch):
     assert all("results agree to" in r["check"] and r["ratio"] == r["ours"] for r in rows)
 
 
-def test_gpu(capsys):
-    from benchmarks import gpu
-
-    assert gpu.run() == [] and "there is no GPU here" in capsys.readouterr().out
-    shape = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
-    }  # fmt: skip
-    rows = gpu.run(shape, scale=0.01)
-    bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
-    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", *bounds)] + ["gpu/train"])
-    assert "the paper's 1.8M examples would take" in rows[-1]["check"]
-
-
 def test_static_embeddings_know_no_order(llama):
     import numpy as np
 
