@@ -70,6 +70,11 @@ def run_peer(peer, work: Work, size: int) -> np.ndarray:
     ])  # fmt: skip
 
 
+def least_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Over rows; the peer's unit vectors are rounded to 16 bits, and their lengths with them."""
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
 def encode(bench: Bench, name: str) -> Iterator[dict]:
     """Tokens/s, MFU and peak memory of one kind of texts; of ours alone if the peer cannot run."""
     work, encoder = bench.works[name], bench.encoder()
@@ -81,7 +86,7 @@ def encode(bench: Bench, name: str) -> Iterator[dict]:
         peer = bench.peer()
         tried = {size: timed(lambda s=size: run_peer(peer, part, s)) for size in bench.size.peer_batches}
         best = min(tried, key=tried.get)
-        least = float((vectors * run_peer(peer, part, best)).sum(1).min())
+        least = least_cosine(vectors, run_peer(peer, part, best))
         peaks["peer"] = peak_of(bench.device, lambda: run_peer(peer, part, best))
         sides["peer"] = lambda: run_peer(peer, work, best)
         attention = peer[0].model.config._attn_implementation
