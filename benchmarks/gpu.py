@@ -9,7 +9,6 @@ arithmetic, and ``--docs`` writes it and the measured table into that page.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import re
 import sys
@@ -77,9 +76,6 @@ def run(size: Size | None = None, minutes: float = MINUTES, out: Path = OUT) -> 
     bench, going = Bench(size or Size()), Run(out, minutes)
     for names, seconds, measure in parts(bench):
         going.part(names, seconds, measure)
-        gc.collect()  # hooks and their modules refer to each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
     print(f"\n{table(going.rows)}\n\n{shown(out)}")
     return going.rows
 

@@ -19,7 +19,7 @@ from synthembed.stages.gpu_cost import graph_tokens_in
 
 from benchmarks.gpu_model import MAX_LENGTH, Bench, Work, finish
 from benchmarks.gpu_parts import NotHere
-from benchmarks.gpu_speed import run_ours, useful_tokens
+from benchmarks.gpu_speed import least_cosine, run_ours, useful_tokens
 from benchmarks.measure import in_turn, row
 
 
@@ -43,7 +43,7 @@ def beside(
     name: str, bench: Bench, work: Work, lever: Callable, default: Callable, told: str, other="the default"
 ):
     """A row: tokens/s with the lever beside those without it; both give vectors."""
-    least = float((lever() * default()).sum(1).min())
+    least = least_cosine(lever(), default())
     seconds = in_turn({"lever": lever, "default": default}, bench.size.rounds)
     tokens = useful_tokens(bench.encoder(), work)
     check = f"{told}, least cosine {least:.5f}"

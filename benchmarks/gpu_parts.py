@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import torch
 from synthembed.ground.files import write_json
 from synthembed.ground.hardware import is_out_of_memory
 
@@ -42,6 +44,9 @@ class Run:
             reason = f"skipped: {max(0, left):.0f} s are left of the run, the part may take {seconds:.0f}"
         else:
             reason = self._measured(measure, min(seconds, left))
+            gc.collect()  # hooks and their modules refer to each other
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         if reason:
             have = {r["name"] for r in self.rows}
             for name in names:

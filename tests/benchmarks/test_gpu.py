@@ -66,6 +66,29 @@ def test_the_whole_command_at_tiny_size(tmp_path, capsys):
     assert all(f"| {name} |" in printed for name in names())
 
 
+def test_in_bfloat16_as_a_gpu_runs_it(bench, monkeypatch):
+    """Half precision, and training under autocast: vectors are the peer's, and the losses are near."""
+    from synthembed.ground import hardware
+
+    from benchmarks import gpu_checks, gpu_speed
+
+    named = hardware.dtype_of
+    half = lambda name, on: torch.bfloat16 if name == "auto" else named(name, on)  # noqa: E731
+    monkeypatch.setattr(hardware, "dtype_of", half)
+    assert next(bench.base.model.parameters()).dtype == torch.bfloat16
+    rows = {
+        r["name"]: r for part in (gpu_speed.rate, gpu_checks.resuming, gpu_speed.step) for r in part(bench)
+    }
+    rows |= {r["name"]: r for r in gpu_speed.encode(bench, "queries")}
+    assert rows["check/resume"]["check"] == "passed" and rows["encode/queries/mfu"]["ours"] > 0
+    assert float(rows["encode/queries"]["check"].split("cosine ")[1]) > 0.999
+    check = rows["train"]["check"]  # the peer's cosines are of 16 bits, times 50
+    ours, peers = (
+        float(check.split(f"{whose} ")[1].split(";")[0]) for whose in ("; loss", "the peer's loss")
+    )
+    assert ours == pytest.approx(peers, rel=0.05)
+
+
 def test_without_time_every_row_says_so_and_the_file_is_valid(tmp_path):
     from benchmarks import gpu
     from benchmarks.gpu_model import TINY
