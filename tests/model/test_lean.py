@@ -108,3 +108,46 @@ def test_encoding_is_unchanged_and_a_copy_is_its_own():
         other.layers[0].mlp.up_proj.weight.zero_()
         assert torch.equal(ours(input_ids=IDS).last_hidden_state, expected)
         assert not torch.equal(other(input_ids=IDS).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "olmo2", "gemma3_text", "gemma2"])
+def test_gates_of_silu_and_of_gelu_keep_less_and_compute_the_same(family):
+    """Chosen by what a module has and gives on a probe, not by its name."""
+    from transformers import CONFIG_MAPPING, AutoModel
+
+    config = CONFIG_MAPPING[family](
+        vocab_size=99, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    stock = AutoModel.from_config(config)
+    ours = copy.deepcopy(stock)
+    lean_layers.use_in_mlps(ours)
+    kinds = {layer.mlp.activation for layer in ours.layers}
+    assert kinds == {"gelu_tanh" if "gemma" in family else "silu"}
+    assert ours.state_dict().keys() == stock.state_dict().keys()
+    with torch.no_grad():
+        plain, found = (m.eval()(input_ids=IDS).last_hidden_state for m in (stock, ours))
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+    stock, ours = adapted(stock, 0.3), adapted(ours, 0.3)
+    expected, found = gradients(stock), gradients(ours)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+class Tripled(nn.Module):
+    """Has the parts of a gated MLP, and does something else with them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (nn.Linear(8, 8, bias=False) for _ in range(3))
+        self.act_fn = nn.functional.silu
+
+    def forward(self, x):
+        return 3 * self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+def test_an_mlp_that_gives_something_else_stays():
+    other = nn.ModuleList([Tripled()])
+    lean_layers.use_in_mlps(other)
+    assert type(other[0]) is Tripled

@@ -206,9 +206,9 @@ def multiplied(model: torch.nn.Module, run) -> int:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_last_layer_computes_the_last_tokens_alone_and_the_same(name):
     model, rows = family(name), [[1, *range(20, 20 + n), 2] for n in (40, 23, 23, 1)]
-    lean_layers.use_in_mlps(model)
     with torch.no_grad():
         alone = torch.stack([model(input_ids=torch.tensor([r])).last_hidden_state[0, -1] for r in rows])
+        lean_layers.use_in_mlps(model)
         found = packed_rows.forward(model, rows, ends=True)
         less = multiplied(model, lambda: packed_rows.forward(model, rows, ends=True))
         all_of_it = multiplied(model, lambda: packed_rows.forward(model, rows))

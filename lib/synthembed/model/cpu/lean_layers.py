@@ -8,6 +8,8 @@ in and computes the rest again. Sums and products are those of the model's own m
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,20 +17,29 @@ from torch.nn import functional as F
 from synthembed.model.cpu import onednn_linear
 from synthembed.model.cpu.onednn_linear import with_weights
 
+# A gate's activation by name: what it gives, what it gives in place, and the gradient of its input.
+ACTIVATIONS = {
+    "silu": (F.silu, partial(F.silu, inplace=True), torch.ops.aten.silu_backward),
+    "gelu_tanh": (
+        partial(F.gelu, approximate="tanh"), partial(torch.ops.aten.gelu_, approximate="tanh"),
+        partial(torch.ops.aten.gelu_backward, approximate="tanh"),
+    ),
+}  # fmt: skip
+
 
 class _DroppedProduct(torch.autograd.Function):
     """(x * keep) W^T * scale, of which x, W and keep are kept; instead of x, what it was made of."""
 
     @staticmethod
-    def forward(ctx, x, weight, keep, scale, *gated):
+    def forward(ctx, x, weight, keep, scale, activation=None, *gated):
         ctx.save_for_backward(weight, keep, *(gated or (x,)))
-        ctx.scale = scale
+        ctx.scale, ctx.activation = scale, activation
         return onednn_linear.linear(x * keep, weight).mul_(scale)
 
     @staticmethod
     def backward(ctx, gradient):
         weight, keep, *kept = ctx.saved_tensors
-        x = _gated(*kept) if len(kept) == 2 else kept[0]
+        x = _gated(ctx.activation, *kept) if len(kept) == 2 else kept[0]
         gradient, of_x = gradient * ctx.scale, None
         of_weight = onednn_linear.transposed_product(gradient.flatten(0, -2), (x * keep).flatten(0, -2))
         if ctx.needs_input_grad[0]:
@@ -63,40 +74,43 @@ class DroppedLinear(nn.Linear):
         )
 
 
-def _gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    return F.silu(gate).mul_(up)
+def _gated(activation: str, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    return ACTIVATIONS[activation][0](gate).mul_(up)
 
 
 class _Gated(torch.autograd.Function):
-    """silu(gate) * up, of which both inputs are kept."""
+    """activation(gate) * up, of which both inputs are kept."""
 
     @staticmethod
-    def forward(ctx, gate, up):
+    def forward(ctx, activation, gate, up):
         ctx.save_for_backward(gate, up)
-        return _gated(gate, up)
+        ctx.activation = activation
+        return _gated(activation, gate, up)
 
     @staticmethod
     def backward(ctx, gradient):
         gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+        act, _, slope = ACTIVATIONS[ctx.activation]
+        return None, slope(gradient * up, gate), act(gate).mul_(gradient)
 
 
 class GatedMlp(nn.Module):
-    """down(silu(gate(x)) * up(x)) of the modules of another MLP, under the names that they have there."""
+    """down(activation(gate(x)) * up(x)) of the modules of another MLP, under the names that they have there."""
 
-    def __init__(self, mlp: nn.Module):
+    def __init__(self, mlp: nn.Module, activation: str):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.activation = activation
         self.train(mlp.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate, up = self.gate_proj(x), self.up_proj(x)
         if not torch.is_grad_enabled():
-            return self.down_proj(F.silu(gate, inplace=True).mul_(up))
-        x = _Gated.apply(gate, up)
+            return self.down_proj(ACTIVATIONS[self.activation][1](gate).mul_(up))
+        x = _Gated.apply(self.activation, gate, up)
         # Hung on the tensor, since PEFT's layer hands on to its adapter nothing but its input: the adapter
         # then keeps these two, which are kept anyway, and not x as well.
-        x.gated = (gate, up)
+        x.gated = (self.activation, gate, up)
         return self.down_proj(x)
 
 
@@ -104,26 +118,30 @@ def use_in_mlps(model: nn.Module) -> None:
     """Put a GatedMlp in the place of each MLP of ``model`` that computes the same."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if _is_gated(child):
-                setattr(parent, name, GatedMlp(child))
+            if activation := _activation_of(child):
+                setattr(parent, name, GatedMlp(child, activation))
 
 
 @torch.no_grad()
-def _is_gated(mlp: nn.Module) -> bool:
-    """Whether a module has the three projections and nothing else with weights, and gives on a probe what
-    they give under a gate of silu."""
+def _activation_of(mlp: nn.Module) -> str | None:
+    """The activation under which a GatedMlp of the module's parts gives what the module gives; None if there
+    is none, or if it has other weights than those of the three projections."""
     parts = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    own = {id(p) for part in parts if isinstance(part, nn.Linear) for p in part.parameters()}
-    if not all(isinstance(part, nn.Linear) for part in parts) or own != {id(p) for p in mlp.parameters()}:
-        return False
-    like = parts[0].weight
+    if not all(isinstance(part, nn.Linear) for part in parts) or not callable(getattr(mlp, "act_fn", None)):
+        return None
+    if {id(p) for part in parts for p in part.parameters()} != {id(p) for p in mlp.parameters()}:
+        return None
+    like, x = parts[0].weight, torch.linspace(-4, 4, 65)
     probe = torch.linspace(-1, 1, parts[0].in_features, device=like.device, dtype=like.dtype).expand(1, 2, -1)
-    try:
-        return torch.allclose(
-            mlp(probe), GatedMlp(mlp)(probe), rtol=1e-2 if like.dtype.itemsize < 4 else 1e-5
-        )
-    except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
-        return False
+    off = {"atol": 1e-2, "rtol": 1e-2} if like.dtype.itemsize < 4 else {"atol": 1e-6, "rtol": 1e-5}
+    for name, (act, *_) in ACTIVATIONS.items():
+        try:
+            same = torch.allclose(mlp.act_fn(x), act(x), atol=1e-6)
+            if same and torch.allclose(mlp(probe), GatedMlp(mlp, name)(probe), **off):
+                return name
+        except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
+            return None
+    return None
 
 
 def use_in_adapters(model: nn.Module) -> None:
