@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import (
     AbsTaskBitextMining,
@@ -149,6 +150,10 @@ class PairData(Embedded):
 
 
 class ClassificationData(Embedded):
+    def _calculate_scores(self, y_test, y_pred):
+        # mteb hands over a column, which reads its rows one by one whenever a metric looks at it.
+        return super()._calculate_scores(np.asarray(y_test), y_pred)
+
     def read(self):
         files = {s: rows(DATA / self.folder / f"{s}.jsonl") for s in ("train", "test")}
         names = sorted({r["label"] for r in files["train"]})
