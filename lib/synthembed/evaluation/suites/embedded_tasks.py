@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +94,21 @@ class Embedded:
     folder: str
 
     def load_data(self, num_proc: int | None = None, **kwargs) -> None:
-        self.dataset = self.read()
+        self.dataset = _apart(_data(type(self), revision(self.folder)))
         self.data_loaded = True
+
+
+@lru_cache(maxsize=32)
+def _data(kind: type, of: str):
+    """A task's data, read once a process as long as its files are ``of`` one hash: systems share it."""
+    return kind().read()
+
+
+def _apart(data):
+    """Data with dicts and lists of its own; what they hold of mteb's datasets cannot be changed in place."""
+    if isinstance(data, dict):
+        return type(data)({key: _apart(value) for key, value in data.items()})
+    return list(data) if isinstance(data, list) else data
 
 
 class RetrievalData(Embedded):
