@@ -18,6 +18,9 @@ lab: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
+
 bench-%: setup
 	$(BIN)/python -m benchmarks $*
 
@@ -28,6 +31,7 @@ site: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check lib tests benchmarks
+	$(BIN)/lint-imports --no-cache
 
 setup: $(VENV)/.ready
 

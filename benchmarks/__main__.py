@@ -5,7 +5,7 @@ import sys
 
 from synthembed.ground.files import ROOT, write_json
 
-NAMES = ["encode", "train", "generate", "gpu"]
+NAMES = ["encode", "train", "generate", "gpu", "busy"]
 
 
 def main() -> None:
@@ -13,14 +13,25 @@ def main() -> None:
         if name not in NAMES:
             sys.exit(f"no benchmark {name!r}: there are {', '.join(NAMES)}")
         rows = importlib.import_module(f"benchmarks.{name}").run()
+        if name == "gpu":  # writes and prints each row when it is measured
+            continue
         folder = ROOT / "results" / "bench"
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", rows)
         for row in rows:
-            peer = (
-                f"{row['ratio']:.2f}x {row['peer_name']} ({row['peer']:,.0f})" if row["peer"] else "no peer"
-            )
-            print(f"{row['name']}: {row['ours']:,.0f} {row['unit']}, {peer}; check: {row['check']}")
+            print(line(row))
+
+
+def line(row: dict) -> str:
+    """A row in words; where the ratio is not the one to the peer, the peer stands for itself."""
+    shown = {k: f"{row[k]:,.0f}" if row[k] >= 10 else f"{row[k]:.2f}" for k in ("ours", "peer") if row[k]}
+    if not row["peer"]:
+        peer = "no peer"
+    elif row["ratio"] == row["ours"]:
+        peer = f"{row['peer_name']} {shown['peer']}"
+    else:
+        peer = f"{row['ratio']:.2f}x {row['peer_name']} ({shown['peer']})"
+    return f"{row['name']}: {shown['ours']} {row['unit']}, {peer}; check: {row['check']}"
 
 
 main()

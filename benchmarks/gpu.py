@@ -1,127 +1,132 @@
-"""Encoding and training on a GPU: a Mistral-7B shape with random weights, as fast as a trained one.
+"""``python -m benchmarks.gpu``: one GPU in under nine minutes: correctness, speed beside peers, levers.
 
-Encoding beside sentence-transformers (flash attention where it is installed) and, where it is
-installed, vLLM's pooling mode; training as the paper has it, beside what 4N and the matrix-product
-rate allow. Without a GPU nothing is measured; tests run the harness at tiny size.
+A model of Mistral-7B's exact shape with random weights, as fast as a trained one; no network is needed.
+Rows are on disk after each measurement (results/bench/gpu.json), so that a run that is cut short leaves
+what it measured. ``--tiny`` runs all of it on a CPU in seconds; ``--project`` prints docs/gpu.md's
+arithmetic, and ``--docs`` writes it and the measured table into that page.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
+import argparse
+import gc
+import os
+import re
+import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is fetched
+
 import torch
-from synthembed import profile
-from synthembed.corpus.example import Example
-from synthembed.ground import embedded, hardware
-from synthembed.ground.hardware import peak_memory
-from synthembed.model import backbone, export
-from synthembed.model.backbone import Backbone
-from synthembed.model.rate import matrix_rate
-from synthembed.model.tokens import TokenContract
-from synthembed.training import memory_budget, train
-from synthembed.training.batches import Batch
-from transformers import AutoModel, AutoTokenizer, MistralConfig
+import transformers
+from synthembed.ground.files import ROOT, read_json, shown
+from synthembed.stages import gpu_cost
 
-from benchmarks import encode
-from benchmarks.measure import in_turn, row
+from benchmarks.gpu_checks import CHECKS
+from benchmarks.gpu_levers import LEVERS
+from benchmarks.gpu_model import TINY, Bench, Size
+from benchmarks.gpu_parts import Run, left_out, table
+from benchmarks.gpu_speed import encode, rate, step
+from benchmarks.measure import row
 
-BATCH = 2_048  # App. A
-MISTRAL_7B = {
-    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "max_position_embeddings": 32768, "sliding_window": 4096,
-}  # fmt: skip
-
-
-def run(shape: dict | None = None, scale: float = 1.0) -> list[dict]:
-    """All rows, their names with "gpu/" before; none on a machine without a GPU, unless a ``shape`` is given."""
-    if shape is None and not torch.cuda.is_available():
-        print("gpu: there is no GPU here, nothing was measured")
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder), shape or MISTRAL_7B)
-        works = encode.scaled(encode.workloads(), scale)
-        rows = [r for name, work in works.items() for r in encode.compare(name, work, folder)]
-        rows += [with_vllm(name, work, folder) for name, work in works.items() if has_vllm()]
-        rows.append(training(folder, max(4, int(scale * BATCH))))
-    return [r | {"name": f"gpu/{r['name']}"} for r in rows]
+MINUTES = 8.5
+OUT = ROOT / "results" / "bench" / "gpu.json"
+PAGE = ROOT / "docs" / "gpu.md"
+WORKS = ("documents", "queries", "mix")
+SECONDS = {
+    "model": 60,
+    "check": 20,
+    "rate": 10,
+    "encode": 40,
+    "train": 180,
+    "lever": 15,
+    "compile": 45,
+}  # of each part
 
 
-def training(folder: str, batch: int, steps: int = 3) -> dict:
-    """Steps of LoRA (rank 16, all projections) on triplets of up to 512 tokens, gradients cached."""
-    rng = random.Random(0)
-    pieces = [text for _, texts in encode.workloads()["encode/documents"] for text in texts]
-    draw = lambda n: encode.of_words(rng.randint(n // 8, n), pieces, rng)  # noqa: E731
-    corpus = [
-        Example(
-            str(n), "short-long", "Find what answers the question", "en", "", draw(32), draw(360), draw(360)
-        )
-        for n in range(batch)
+def parts(bench: Bench) -> list[tuple[list[str], float, object]]:
+    """(names of its rows, seconds at most, what measures them) of every part, in their order."""
+    with_shares = lambda name: [name, f"{name}/mfu", f"{name}/memory"]  # noqa: E731
+    checks = [([f"check/{n}" for n in names], "check", check) for check, names in CHECKS.items()]
+    works = [(with_shares(f"encode/{name}"), "encode", partial(encode, name=name)) for name in WORKS]
+    levers = [
+        ([f"lever/{name}"], "compile" if name == "compile" else "lever", lever)
+        for name, lever in LEVERS.items()
     ]
-    plan = profile.Profile(name="bench").with_overrides(
-        {"backbone.model": folder, "train.batch_size": batch, "train.gradient_checkpointing": "auto"}
-    )
-    base = backbone.load(plan.backbone)
-    size, on = base.matrix_parameters(), base.device
-    model, trainable = train.prepare(plan, base)
-    settings = memory_budget.fit(plan, model, corpus, train.vectors_of(plan), {})
-    optimiser, seconds, rates = torch.optim.AdamW(trainable.values(), lr=0.0), [], []
-    for step in range(steps + 1):
-        start = time.perf_counter()
-        rows = Batch(corpus, model, settings, step)
-        train.gradients(plan, model, rows, settings, trainable)
-        optimiser.step()
-        if on.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-        rates.append(matrix_rate(on, 0.5, next(base.model.parameters()).dtype))
-    spent, allowed = statistics.median(seconds[1:]), statistics.median(rates) / (4 * size)
-    hours = 1_800_000 / batch * spent / 3600
-    return row(
-        "train", rows.tokens / spent, allowed, "matrix-product rate / 4N", "tokens/s",
-        f"batch {batch:,}, {memory_budget.budgets_of(settings)}, peak {peak_memory(on):.1f} GB; the paper's 1.8M examples "
-        f"would take {hours:,.1f} hours here (18 on 32 V100 there)",
-    )  # fmt: skip
+    all_parts = [(["model"], "model", model), *checks, (["rate"], "rate", rate), *works,
+                 (with_shares("train"), "train", step), *levers]  # fmt: skip
+    return [(names, SECONDS[kind], partial(measure, bench)) for names, kind, measure in all_parts]
 
 
-def save(folder: Path, shape: dict) -> None:
-    """A model of that shape with random weights and the embedded base's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(embedded.folder_of(profile.load("laptop").backbone.model))
-    on = hardware.device()
-    config = MistralConfig(vocab_size=len(tokenizer), **shape)
-    torch.manual_seed(0)
-    with torch.device(on):
-        model = AutoModel.from_config(config, dtype=hardware.dtype_of("auto", on))
-    made = Backbone(model.eval(), TokenContract.of(tokenizer), {"model": "random"})
-    export.export(made, folder, "last", "natural", "", encode.MAX_LENGTH)
+def model(bench: Bench) -> Iterator[dict]:
+    parameters = sum(p.numel() for p in bench.base.model.parameters())
+    tokens = len(bench.base.contract.tokenizer)
+    told = f"random weights, {bench.dtype}, a tokenizer of {tokens:,} tokens, torch {torch.__version__}"
+    yield row("model", parameters / 1e9, None, "", "billion parameters", told)
 
 
-def has_vllm() -> bool:
-    import importlib.util
+def run(size: Size | None = None, minutes: float = MINUTES, out: Path = OUT) -> list[dict]:
+    """All rows, on disk in ``out`` as well; none without a GPU, unless a ``size`` is given."""
+    if size is None and not torch.cuda.is_available():
+        print("gpu: there is no GPU here, nothing was measured (--tiny tries the command on a CPU)")
+        return []
+    transformers.utils.logging.disable_progress_bar()
+    bench, going = Bench(size or Size()), Run(out, minutes)
+    for names, seconds, measure in parts(bench):
+        going.part(names, seconds, measure)
+        gc.collect()  # hooks and their modules refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    print(f"\n{table(going.rows)}\n\n{shown(out)}")
+    return going.rows
 
-    return torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
+
+def failed(rows: list[dict]) -> list[str]:
+    """Names of what went wrong: a check that did not pass, a part that ended in an error."""
+    return [r["name"] for r in rows if r["check"].startswith(("FAILED", "failed"))]
 
 
-def with_vllm(name: str, work: encode.Work, folder: str) -> dict:
-    """vLLM reads the same ids, so that both sides embed the same tokens."""
-    import vllm
+def measured(rows: list[dict]) -> str:
+    """Markdown: the table of a run, or of all names with nothing measured."""
+    names = [name for names, *_ in parts(Bench(TINY)) for name in names]
+    reason = "not measured: `make bench-gpu` on a machine with a GPU fills this"
+    return table(rows or [left_out(f"gpu/{name}", reason) for name in names])
 
-    encoder = encode.ours(folder)
-    rows = [encoder.rows(texts, instruction) for instruction, texts in work]
-    engine = vllm.LLM(folder, runner="pooling", max_model_len=encode.MAX_LENGTH, gpu_memory_utilization=0.45)
-    prompts = [{"prompt_token_ids": ids} for of_task in rows for ids in of_task]
 
-    def theirs() -> np.ndarray:
-        return np.array([out.outputs.embedding for out in engine.embed(prompts, use_tqdm=False)])
+def page(text: str, rows: list[dict]) -> str:
+    """docs/gpu.md with its tables made anew, each between its marks."""
+    for name, made in {**gpu_cost.tables(), "measured": measured(rows)}.items():
+        marks = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.compile(f"{marks[0]}.*?{marks[1]}", re.S)
+        text = pattern.sub(lambda _, m=marks, t=made: f"{m[0]}\n{t}\n{m[1]}", text)
+    return text
 
-    ours = np.concatenate(encode.run_ours(encoder, work))
-    least = float((ours * theirs()).sum(1).min())
-    seconds = in_turn({"ours": lambda: encode.run_ours(encoder, work), "peer": theirs})
-    return row(
-        f"{name}/vllm", len(prompts) / seconds["ours"], len(prompts) / seconds["peer"],
-        f"vLLM {vllm.__version__}, pooling", "texts/s", f"least cosine {least:.5f}",
-    )  # fmt: skip
+
+def write_page() -> None:
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_json(OUT, [])), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="budget of the whole run")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, also without a GPU")
+    parser.add_argument("--out", type=Path, help="the JSON file; results/bench/gpu.json by default")
+    parser.add_argument("--project", action="store_true", help="print memory and hours by arithmetic")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/gpu.md")
+    asked = parser.parse_args()
+    if asked.project or asked.docs:
+        print("\n\n".join(gpu_cost.tables().values()))
+        if asked.docs:
+            write_page()
+        return
+    out = asked.out or (Path(tempfile.gettempdir()) / "gpu-tiny.json" if asked.tiny else OUT)
+    wrong = failed(run(TINY if asked.tiny else None, asked.minutes, out))
+    if wrong:
+        sys.exit(f"went wrong: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -43,9 +43,10 @@ def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def row(name: str, ours: float, peer: float | None, peer_name: str, unit: str, check: str) -> dict:
-    """One measurement; ``ours`` and ``peer`` are rates, so that a ratio above 1 is for us."""
+def row(name: str, ours: float | None, peer: float | None, peer_name: str, unit: str, check: str) -> dict:
+    """One measurement; ``ours`` and ``peer`` are rates, so that a ratio above 1 is for us.
+    What was not measured is None."""
     return {
         "name": name, "ours": ours, "peer": peer, "peer_name": peer_name,
-        "ratio": ours / peer if peer else None, "unit": unit, "check": check, "machine": machine(),
+        "ratio": ours / peer if ours is not None and peer else None, "unit": unit, "check": check, "machine": machine(),
     }  # fmt: skip

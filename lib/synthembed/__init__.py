@@ -19,7 +19,18 @@ below; CI holds that (import-linter, pyproject.toml). docs/architecture.md walks
 The names below can be imported from here; they are loaded when they are first used.
 """
 
+import os
+import sys
 from importlib import import_module
+
+# OpenMP's threads spin while they wait for one another. Where other processes want the cores too, they spin
+# for a thread that the system has taken off its core: an encoding pass and a training step became several
+# times slower (docs/decisions.md). The variables are read when torch is loaded, so they are set before it, and
+# not where it is loaded already or where a user has said how to wait. GNU's OpenMP (torch on Linux) reads the
+# first, LLVM's (macOS) and Intel's (Windows) wait as long as the second says.
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _PUBLIC = {
     "Profile": "profile.settings",

@@ -1,10 +1,10 @@
 """The benchmarks' harness at tiny size: both sides run, agree, and give rows of the agreed form."""
 
 import pytest
-from conftest import byte_tokenizer, tiny_model
 from synthembed.ground.files import ROOT
 from synthembed.model.cpu import onednn_linear
 from synthembed.profile.settings import Backbone
+from tiny_models import byte_tokenizer, tiny_model
 
 KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
 
@@ -62,18 +62,19 @@ def test_train(tmp_path, monkeypatch):
     assert "losses agree to" in rows[0]["check"]
 
 
-def test_gpu(capsys):
-    from benchmarks import gpu
+def test_busy(tmp_path, monkeypatch):
+    """Passive waiting and spinning, each in a process of its own, alone and beside busy processes."""
+    from synthembed.model import backbone
 
-    assert gpu.run() == [] and "there is no GPU here" in capsys.readouterr().out
-    shape = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 1024, "sliding_window": 64,
-    }  # fmt: skip
-    rows = gpu.run(shape, scale=0.01)
-    bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
-    checked(rows, [f"gpu/encode/{n}" for n in ("queries", "mix", "documents", *bounds)] + ["gpu/train"])
-    assert "the paper's 1.8M examples would take" in rows[-1]["check"]
+    from benchmarks import busy, train
+
+    tiny_model("llama").save_pretrained(tmp_path)
+    byte_tokenizer("llama").save_pretrained(tmp_path)
+    load = backbone.load
+    monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(tmp_path))))
+    rows = busy.run(train.TINY, texts=2, rounds=1)
+    checked(rows, ["busy/encode", "busy/train"])
+    assert all("results agree to" in r["check"] and r["ratio"] == r["ours"] for r in rows)
 
 
 def test_static_embeddings_know_no_order(llama):

@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
+from fake_hub import cached
 from synthembed.corpus import contamination, evaluation_texts
 from synthembed.corpus.contamination import report
 from synthembed.corpus.evaluation_texts import Evaluated
 from synthembed.corpus.example import Example
-from test_corpora import cached
 
 QUESTION = "At what hour does the ferry to the northern islands leave the harbour on Sundays?"
 DOCUMENT = "The ferry to the northern islands leaves at seven in the morning and takes three hours at sea."

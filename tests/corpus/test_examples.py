@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_examples import LONG, make
 from synthembed.corpus import analysis, corpus_files, evaluation_texts, example, example_files, filters, texts
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation.items import SCHEMAS, Item
@@ -62,20 +63,11 @@ def test_a_fenced_reply_is_read():
     assert example.example_of(fenced, RETRIEVAL).query == "q"
 
 
-def make(
-    number: int, query: str, positive: str, negative=None, family="short-long", language="en", target=""
-):
-    return Example(f"e{number}", family, "task", language, target, query, positive, negative)
-
-
 def run(settings: dict, *found: Example) -> tuple[list[str], dict]:
     drops = Drops()
     kept = [e.id for e in filters.filtered(found, Analyze(**settings), drops)]
     assert drops.kept + sum(drops.counts.values()) == len(found)
     return kept, dict(drops.counts)
-
-
-LONG = "The ferry to the northern islands leaves at seven in the morning and takes about three hours in calm weather"
 
 
 def test_exact_duplicates_ignore_case_and_punctuation():

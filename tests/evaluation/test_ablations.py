@@ -8,7 +8,7 @@ from synthembed.evaluation import ablations
 from synthembed.profile.reading import ProfileError
 from synthembed.report.cells import of_cell
 from synthembed.report.results import Results
-from test_training import CORPUS
+from tiny_training import CORPUS
 
 
 def planned(*rows: dict) -> profile.Profile:

@@ -9,7 +9,6 @@ import mteb.mocks
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from mteb.models import EncoderProtocol
 from mteb.results import TaskResult
 from mteb.types import PromptType
@@ -20,7 +19,9 @@ from synthembed.model import adapter, backbone, export
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
+from synthembed.profile.settings import Submission
 from synthembed.report import publishing
+from tiny_models import byte_tokenizer, tiny_model
 
 PLAN = profile.load("laptop")
 
@@ -70,7 +71,7 @@ def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
 
 
 def test_results_are_as_mtebs_cache_has_them(llama, tmp_path):
-    about = profile.Submission(name="someone/a-model", training_code="https://example.org/code")
+    about = Submission(name="someone/a-model", training_code="https://example.org/code")
     subject = protocol.MtebEncoder(
         Encoder(llama, max_length=160),
         about.name,

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from synthembed.evaluation import passkey
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import LongContext, RopeVariant
+from tiny_models import byte_tokenizer, tiny_model
 
 SHARED = LongContext(lengths=[160], queries=3, candidates=5, candidates_per="length")
 OWN = LongContext(lengths=[160], queries=3, candidates=5)

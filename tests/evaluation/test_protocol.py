@@ -283,9 +283,9 @@ def test_static_embeddings_know_no_order(llama):
 
 
 def test_where_a_model_ends():
-    from conftest import byte_tokenizer, tiny_model
     from synthembed.model.backbone import Backbone
     from synthembed.model.tokens import TokenContract
+    from tiny_models import byte_tokenizer, tiny_model
 
     model = Backbone(tiny_model("mistral", window=64), TokenContract.of(byte_tokenizer("mistral")), {})
     assert protocol.reads_up_to(model) == 64

@@ -1,16 +1,64 @@
 """The embedded suite: as large as it should be, and independent of the recorded corpus."""
 
+import gzip
 import json
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from synthembed.corpus import evaluation_texts
+from synthembed.corpus.texts import LEAST_WORDS, NearDuplicates, normalised, words
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
 from synthembed.generation import two_steps
+from synthembed.generation.parsing import content_of
 from synthembed.generation.reply_store import reply_line
 from synthembed.profile.taxonomy import SYMMETRIC_INSTRUCTIONS
 
 DATA = embedded_tasks.DATA
+
+
+def suite_instructions() -> list[str]:
+    """The instruction of every task of the embedded suite."""
+    prompts = [task[3] for task in embedded_tasks.TASKS]
+    return [p["query"] if isinstance(p, dict) else p for p in prompts]
+
+
+def recorded(file: Path) -> tuple[list[str], list[str]]:
+    """(task instructions, other texts) in the replies of a recording, gzipped or not."""
+    instructions, texts = [], []
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            reply = json.loads(content_of(json.loads(line)))
+            instructions += reply.pop("tasks", [])
+            texts += evaluation_texts._strings(reply)
+    return instructions, texts
+
+
+def shared(
+    ours: Iterable[str], theirs: Iterable[str], threshold: float = 0.7, least: int = LEAST_WORDS
+) -> list[tuple[str, str]]:
+    """(text of ours, text of theirs) wherever they are equal once normalised, or near-duplicates.
+
+    Near: MinHash Jaccard over ``threshold``. Texts of fewer words than ``least`` say little (App. B)
+    and are passed over.
+    """
+    exact: dict[str, str] = {}
+    near = NearDuplicates(threshold)
+    known = {str(number): text for number, text in enumerate(dict.fromkeys(theirs))}
+    for key, text in known.items():
+        if len(words(text)) >= least:
+            exact[normalised(text)] = text
+            near.seen(key, text)
+    found = []
+    for text in dict.fromkeys(ours):
+        if len(words(text)) < least:
+            continue
+        if equal := exact.get(normalised(text)):
+            found.append((text, equal))
+        elif key := near.find(text):
+            found.append((text, known[key]))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +66,7 @@ def corpus() -> tuple[list[str], list[str]]:
     """(instructions, texts) of everything recorded, and the instructions of the symmetric families."""
     instructions, texts = list(SYMMETRIC_INSTRUCTIONS.values()), []
     for file in two_steps.RECORDINGS.glob("*.jsonl*"):
-        found = evaluation_texts.recorded(file)
+        found = recorded(file)
         instructions += found[0]
         texts += found[1]
     assert len(instructions) > 350 and len(texts) > 2000 * 2
@@ -125,15 +173,15 @@ def test_bitext_has_50_pairs_in_each_of_16_languages():
 def test_no_text_of_the_suite_is_in_the_corpus_or_nearly(corpus):
     texts = list(evaluation_texts.suite_texts())
     assert len(texts) > 7500
-    assert evaluation_texts.shared(texts, corpus[1]) == []
-    assert evaluation_texts.shared(corpus[1], texts) == []
+    assert shared(texts, corpus[1]) == []
+    assert shared(corpus[1], texts) == []
 
 
 def test_no_task_of_the_suite_is_in_the_corpus_or_nearly(corpus):
-    ours = evaluation_texts.suite_instructions()
+    ours = suite_instructions()
     assert len(ours) == len(embedded_tasks.TASKS)
-    assert evaluation_texts.shared(ours, corpus[0], least=1) == []
-    assert evaluation_texts.shared(corpus[0], ours, least=1) == []
+    assert shared(ours, corpus[0], least=1) == []
+    assert shared(corpus[0], ours, least=1) == []
 
 
 def test_a_text_that_slipped_into_the_corpus_is_found_in_both_directions(tmp_path):
@@ -145,10 +193,10 @@ def test_a_text_that_slipped_into_the_corpus_is_found_in_both_directions(tmp_pat
     file = tmp_path / "recording.jsonl"
     bodies = [{"choices": [{"message": {"content": c}}]} for c in (content, tasks)]
     file.write_text("\n".join(json.dumps(reply_line(str(n), body)) for n, body in enumerate(bodies)))
-    instructions, found = evaluation_texts.recorded(file)
-    assert evaluation_texts.shared(found, texts) == [(copied, texts[0]), (changed, texts[1])]
-    assert evaluation_texts.shared(texts, found) == [(texts[0], copied), (texts[1], changed)]
-    assert evaluation_texts.shared(evaluation_texts.suite_instructions(), instructions, least=1)
+    instructions, found = recorded(file)
+    assert shared(found, texts) == [(copied, texts[0]), (changed, texts[1])]
+    assert shared(texts, found) == [(texts[0], copied), (texts[1], changed)]
+    assert shared(suite_instructions(), instructions, least=1)
 
 
 def test_bm25_stands_where_its_retrieval_puts_it():

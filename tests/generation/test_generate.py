@@ -1,84 +1,16 @@
 """Recorded and live generation: resuming, failures by name, and real endpoints on this machine."""
 
 import json
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from endpoints import SMALL, Endpoint, error, live
 from synthembed import profile
 from synthembed.corpus import example
 from synthembed.generation import local_server, parsing, two_steps
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
 from synthembed.ground.files import read_lines
 from synthembed.profile.taxonomy import FAMILIES
-
-SMALL = ["generate.examples=30", "generate.max_retries=0", "generate.timeout_s=2"]
-
-
-class Endpoint(ThreadingHTTPServer):
-    """A chat completion server that answers by schema, or misbehaves as ``script`` tells it."""
-
-    daemon_threads = True
-    request_queue_size = 512  # many clients connect at once
-
-    def __init__(self, script=lambda body, number: None):
-        self.script, self.asked = script, Counter()
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.asked[body["seed"]] += 1
-            number = sum(self.server.asked.values())
-        told = self.server.script(body, number) or (200, answer(body))
-        status, reply, headers = (*told, {}) if len(told) == 2 else told
-        if status == "reset":  # in the middle of the body
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b'{"id": "c", "choi')
-            self.wfile.flush()
-            self.connection.shutdown(2)
-            return
-        data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-def answer(body: dict) -> dict:
-    properties = body["response_format"]["json_schema"]["schema"]["properties"]
-    content = {
-        key: [f"task {body['seed']} {n}" for n in range(20)]
-        if kind["type"] == "array"
-        else f"{key} {body['seed']}"
-        for key, kind in properties.items()
-    }
-    message = {"role": "assistant", "content": json.dumps(content)}
-    return {
-        "id": "c", "object": "chat.completion", "created": 0, "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-    }  # fmt: skip
-
-
-def live(url: str, *more: str) -> profile.Profile:
-    return profile.load("laptop", [*SMALL, "generate.backend=live", f"generate.base_url={url}", *more])
 
 
 def test_recorded_replies_answer_the_laptop_profile(tmp_path):
@@ -112,10 +44,6 @@ def test_live_asks_once_stores_once_and_resumes(tmp_path):
     assert sum(server.asked.values()) == total + 1 and again["failures"] == {}
     ids = [json.loads(x)["custom_id"] for x in open(tmp_path / "replies.jsonl", encoding="utf-8")]
     assert len(ids) == len(set(ids)) == total
-
-
-def error(status: int, code: str, message: str = "no"):
-    return status, {"error": {"message": message, "type": "x", "code": code}}
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ import time
 from collections import defaultdict
 
 import pytest
+from endpoints import BatchApi, Endpoint, Handler, answer, batched, live, requested, stored
 from synthembed import profile
 from synthembed.generation import cost, parsing, two_steps
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
 from synthembed.ground.files import read_lines
 from synthembed.stages.record import Stage
-from test_faults import BatchApi, batched, requested, stored
-from test_generate import Endpoint, Handler, answer, live
 
 GPT_4O = ["generate.models={gpt-4o: 1}", "generate.concurrency=16"]
 

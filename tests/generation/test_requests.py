@@ -1,6 +1,7 @@
 """Requests: deterministic per item, the first n of a large run are those of a small one."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -21,10 +22,11 @@ TASKS = {
 
 DIGEST = """
 import hashlib, json
-from synthembed import profile, requests
+from synthembed import profile
+from synthembed.generation import request_bodies
 p = profile.load("laptop", ["generate.examples=300"])
-tasks = {(i.family, i.number): ["a", "b", "c"] for i, _ in requests.brainstorms(p)}
-lines = [l for _, l in requests.brainstorms(p)] + [l for _, l in requests.examples(p, tasks)]
+tasks = {(i.family, i.number): ["a", "b", "c"] for i, _ in request_bodies.brainstorms(p)}
+lines = [l for _, l in request_bodies.brainstorms(p)] + [l for _, l in request_bodies.examples(p, tasks)]
 print(hashlib.sha256(json.dumps(lines).encode()).hexdigest())
 """
 
@@ -32,7 +34,7 @@ print(hashlib.sha256(json.dumps(lines).encode()).hexdigest())
 def test_the_same_in_every_interpreter():
     digests = {
         subprocess.run(
-            [sys.executable, "-c", DIGEST], env={"PYTHONHASHSEED": seed, "PATH": ""},
+            [sys.executable, "-c", DIGEST], env={"PYTHONHASHSEED": seed, "PATH": "", "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True, text=True, check=True,
         ).stdout
         for seed in ("1", "77")
@@ -79,8 +81,8 @@ def test_language_shares_sum_to_the_papers():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_carry_every_placeholder(family):
-    items = [i for i, _ in request_bodies.examples(LAPTOP, TASKS) if i.family == family][:20]
-    for item in items:
+    drawn = [i for i, _ in request_bodies.examples(LAPTOP, TASKS) if i.family == family][:20]
+    for item in drawn:
         text = items.render(item)
         for _, value in item.placeholders:
             assert str(value) in text

@@ -369,7 +369,7 @@ def test_names_in_the_profile_are_those_of_the_tables():
 
 
 def test_a_set_comes_from_the_hub_with_its_revision(tmp_path):
-    from test_corpora import COMMIT, Hub, elsewhere
+    from fake_hub import COMMIT, Hub, elsewhere
 
     write(tmp_path / "files", BY_NAME["nli"], 4)
     data = (tmp_path / "files" / "nli_for_simcse.csv").read_bytes()

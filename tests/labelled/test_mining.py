@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from synthembed.corpus.texts import words
 from synthembed.labelled import mining
 from synthembed.labelled.mining import NOTHING, Asked, merge, unpack
 from synthembed.profile.settings import Negatives
+from tiny_models import byte_tokenizer, tiny_model
 
 TEXTS = [f"{a} {b} by the {c}" for a in ("red", "blue", "old") for b in ("boat", "house", "road", "tree") for c in ("sea", "hill", "town")]  # fmt: skip
 CORPUS = [(f"d{n}", text) for n, text in enumerate(TEXTS)]

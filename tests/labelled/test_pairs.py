@@ -10,7 +10,7 @@ from synthembed.labelled import installed_sets, weak_pairs
 from synthembed.profile import reading
 from synthembed.profile.settings import Pretrain
 from synthembed.training import train
-from test_training import CORPUS, tiny
+from tiny_training import CORPUS, tiny
 
 ROWS = [{"title": f"title {n}", "body": f"the body of number {n}"} for n in range(5)]
 
@@ -105,8 +105,8 @@ def test_a_docstring_is_a_summary_and_a_body(text, expected):
 
 
 def test_pretraining_is_where_fine_tuning_starts(llama, tmp_path):
-    from conftest import tiny_model
     from synthembed.model.backbone import Backbone
+    from tiny_models import tiny_model
 
     path = as_jsonl(tmp_path)
     # Fine-tuning that takes almost no step, so that what moved the weights is the pre-training.

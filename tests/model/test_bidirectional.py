@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer
 from synthembed import profile
 from synthembed.ground import embedded
 from synthembed.labelled.mixture import Mixture
@@ -13,7 +12,8 @@ from synthembed.model import adapter, export, packed_rows
 from synthembed.model import backbone as backbones
 from synthembed.model.encoder import Encoder, row_vectors
 from synthembed.training import seed_runs, train
-from test_training import CORPUS, tiny
+from tiny_models import byte_tokenizer
+from tiny_training import CORPUS, tiny
 from transformers import AutoModel, BertConfig, XLMRobertaConfig
 
 TEXTS = ["the tea", "a longer text about the tea and the abbey, with more words in it", "x", "they: that"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.model import packed_rows
@@ -11,6 +10,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder, EncodingError, budget_batches, pool, take
 from synthembed.model.instructions import with_instruction
 from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 POOLINGS = ["last", "mean", "weighted-mean"]
 

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny_model
 from synthembed.model import adapter
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import lean_layers
 from synthembed.model.cpu.onednn_linear import with_weights
 from synthembed.profile.settings import Lora
+from tiny_models import tiny_model
 from torch import nn
 
 IDS = torch.arange(40, 63)[None]

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from synthembed.model import adapter, packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import lean_layers, onednn_linear
 from synthembed.model.encoder import row_vectors
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Lora
+from tiny_models import byte_tokenizer, tiny_model
 
 ROWS = [[1, *range(20, 20 + n), 2] for n in (9, 9, 4, 4, 4, 1, 13)]
 
@@ -110,6 +110,31 @@ def test_the_varlen_kernel_gets_the_rows_windows_and_prefix(monkeypatch):
                 expected = packed_rows.forward(model, ROWS, made, ends)
                 monkeypatch.setattr(packed_rows, "uses_varlen", lambda model: True)
                 assert (found - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("prefix", [[], [1, *range(30, 40)]])
+def test_the_varlen_kernels_places_are_made_once_a_batch(prefix, monkeypatch):
+    """The same tensors in every layer, and those that the rows' lengths give."""
+    from torch.nn.attention import varlen
+
+    calls = []
+
+    def remember(q, k, v, starts_q, starts_k, *lengths, **options):
+        calls.append((starts_q, starts_k, len(q)))
+        return torch.zeros_like(q)
+
+    monkeypatch.setattr(varlen, "varlen_attn", remember)
+    model = tiny_model("mistral", layers=4)
+    with torch.inference_mode():
+        made = packed_rows.prefix_of(model, prefix) if prefix else None
+        monkeypatch.setattr(packed_rows, "uses_varlen", lambda model: True)
+        packed_rows.forward(model, ROWS, made, ends=True)
+    (first, keys, tokens), *between, (last, last_keys, rows) = calls
+    assert len(calls) == 4 and all(q is first and k is keys for q, k, _ in between) and last_keys is keys
+    lengths = torch.tensor([len(row) for row in ROWS])
+    assert tokens == lengths.sum() and rows == len(ROWS)
+    assert first.diff().tolist() == lengths.tolist() and last.diff().tolist() == [1] * len(ROWS)
+    assert keys.diff().tolist() == (lengths + len(prefix)).tolist() and keys.dtype == torch.int32
 
 
 @pytest.mark.parametrize("prefix", [[], [1, 30, 31, 32]])

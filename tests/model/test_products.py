@@ -70,7 +70,7 @@ def test_plain_linear_layers_alone_change_and_lora_with_them(llama, monkeypatch)
     assert {type(m) for m in lora} == {
         onednn_linear.FastLinear,
         lean_layers.DroppedLinear,
-    }  # both of products.linear
+    }  # both of onednn_linear.linear
 
 
 def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):

@@ -1,12 +1,12 @@
 """The token contract: golden ids for three tokenizer styles, and what breaks it."""
 
 import pytest
-from conftest import byte_tokenizer, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.ground.embedded import BackboneError
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 GOLDEN = {
     "llama": [1, 259, 3, 2],

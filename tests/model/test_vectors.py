@@ -75,20 +75,21 @@ def test_other_texts_settings_or_files_are_never_mixed(llama, tmp_path):
 
 RUN = """
 import sys
-sys.path.insert(0, "tests")
 from pathlib import Path
-from conftest import byte_tokenizer, tiny_model
-from synthembed import vectors
-from synthembed.backbone import Backbone, TokenContract
-from synthembed.encoder import Encoder
+from tiny_models import byte_tokenizer, tiny_model
+from synthembed.model import vector_files
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import Encoder
+from synthembed.model.tokens import TokenContract
 from test_vectors import TEXTS
-vectors.BLOCK = 16
+vector_files.BLOCK = 16
 llama = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
-vectors.encode_to(Encoder(llama), TEXTS * 20, Path(sys.argv[1]), dtype="float32")
+vector_files.encode_to(Encoder(llama), TEXTS * 20, Path(sys.argv[1]), dtype="float32")
 """
 
 
-def test_killed_runs_end_with_the_same_file(llama, tmp_path):
+def test_killed_runs_end_with_the_same_file(llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     path, state = tmp_path / "v.npy", tmp_path / "v.npy.state.json"
     for rows in (64, 1_024, 2_500):
         process = subprocess.Popen([sys.executable, "-c", RUN, str(path)], stdout=subprocess.DEVNULL)

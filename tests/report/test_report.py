@@ -498,9 +498,9 @@ def test_the_report_is_built_from_several_runs_without_models(full, small, tmp_p
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
-    page = (tmp_path / "out" / "report.html").read_text()
+    html = (tmp_path / "out" / "report.html").read_text()
     for name in [*paper.artefacts("table"), "figure2", "figure3", "figure5", "claims", "variance"]:
-        assert f'id="{name}"' in page, name
+        assert f'id="{name}"' in html, name
     for name in paper.artefacts("table"):
         for form in ("csv", "md", "tex", "html"):
             assert (tmp_path / "out" / "tables" / f"{name}.{form}").stat().st_size > 0

@@ -1,5 +1,7 @@
 """A stage's code: every module of ours that its notebook reaches, at any depth, and the data they read."""
 
+from pathlib import Path
+
 import pytest
 from synthembed.stages import fingerprints
 from synthembed.stages.fingerprints import PACKAGE, _data_of, _reached
@@ -71,3 +73,23 @@ def test_package_data_is_code_of_the_module_that_reads_it():
     assert claimed == there, (
         "a file of the package that no module names in PACKAGE_DATA, or the other way round"
     )
+
+
+def test_a_changed_prompt_is_changed_code(monkeypatch):
+    before = fingerprints.code_hash("01_generate"), fingerprints.code_hash("07_report")
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + (b" " if p.name == "sts.jinja" else b""))
+    assert fingerprints.code_hash("01_generate") != before[0]
+    assert fingerprints.code_hash("07_report") == before[1]
+
+
+def test_code_hash_follows_imports():
+    names = {p.name for p in _reached("from synthembed.training import train")}
+    assert {"train.py", "contrastive.py", "encoder.py", "settings.py", "taxonomy.py"} <= names
+    assert not {"page.py", "figures.py", "command_line.py"} & names
+    tail = {
+        p.as_posix().partition("evaluation/")[2]
+        for p in _reached("from synthembed.evaluation import systems")
+    }
+    assert {"suites/embedded_tasks.py", "suites/benchmarks.py", "mteb_runs.py"} <= tail
+    assert fingerprints.code_of("report.page") != fingerprints.code_of("evaluation.passkey")

@@ -1,18 +1,19 @@
 """Several workers (gloo): the gradients and the run of one worker with the whole batch."""
 
 import json
+import os
 import subprocess
 import sys
 from itertools import chain
 
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_model
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, memory_budget, train, workers
-from test_training import CORPUS, assert_equal, tiny, with_adapter
+from tiny_models import byte_tokenizer, tiny_model
+from tiny_training import CORPUS, assert_equal, tiny, with_adapter
 
 CASES = {  # settings, dropout, sharded
     "plain": ({"train.chunk_tokens": 48, "train.graph_tokens": 10**6}, 0.0, False),
@@ -52,7 +53,10 @@ def in_workers(workers: int, *arguments: str) -> None:
         "--nproc-per-node",
         str(workers),
     ]
-    done = subprocess.run([*command, __file__, *arguments], capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, __file__, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -12,12 +12,14 @@ from synthembed.model import adapter
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, checkpoints, memory_budget, train
-from test_training import CORPUS, example, fresh, one_thread, tiny  # noqa: F401
+from tiny_training import CORPUS, example, fresh, tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run_and_save(folder) -> None:
     """One training run, in a process of its own."""
-    from conftest import byte_tokenizer, tiny_model
+    from tiny_models import byte_tokenizer, tiny_model
 
     torch.set_num_threads(1)
     base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})

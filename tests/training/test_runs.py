@@ -12,7 +12,7 @@ from synthembed.model.encoder import Encoder
 from synthembed.profile.reading import ProfileError
 from synthembed.training import seed_runs
 from synthembed.training.seed_runs import seed_folders
-from test_training import CORPUS, tiny
+from tiny_training import CORPUS, tiny
 
 MIXED = Mixture(CORPUS, {"setting": "synthetic", "examples": len(CORPUS), "sets": {}})
 
@@ -59,7 +59,7 @@ def test_each_seed_is_a_model_of_its_own_in_its_own_place(settings, tmp_path):
     assert (tmp_path / "model" / "modules.json").exists() and (tmp_path / "adapter").exists()
     assert (tmp_path / "seeds" / "1" / "model" / "modules.json").exists()
     vectors = [
-        Encoder(backbones.load(backbones.exported(plan.backbone, place))).encode(["a text"])
+        Encoder(backbones.load(backbones.export_settings(plan.backbone, place))).encode(["a text"])
         for place in seed_folders(plan, tmp_path).values()
     ]
     assert not np.allclose(*vectors, atol=1e-4)

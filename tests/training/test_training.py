@@ -9,43 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed import profile
-from synthembed.corpus.example import Example
 from synthembed.ground import embedded
 from synthembed.model import adapter, instructions, tokens
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu.lean_layers import DroppedLinear
 from synthembed.training import batches, contrastive, memory_budget, trackers, train
+from tiny_training import CORPUS, assert_equal, example, fresh, tiny, with_adapter
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 contrastive_backward = train.backward
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny products: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def example(n: int, **changes) -> Example:
-    values = {
-        "id": f"e{n}", "family": "short-long", "instruction": "Find it", "language": "en", "target_language": "",
-        "query": f"query {n}", "positive": f"the document number {n} is here", "negative": f"not {n} at all " * (n % 4 + 1),
-    }  # fmt: skip
-    return Example(**values | changes)
-
-
-CORPUS = [example(n, negative=None) if n % 5 == 0 else example(n) for n in range(24)]
-
-
-def tiny(**overrides) -> profile.Profile:
-    changes = {"train.batch_size": 8, "train.max_length": 64, "train.chunk_tokens": 96, "train.epochs": 4,
-               "train.learning_rate": 1e-2, "train.checkpoint_every": 2, "train.gradient_checkpointing": False}  # fmt: skip
-    return profile.Profile(name="tiny").with_overrides(changes | overrides)
 
 
 def info_nce(queries, documents, *rest, **options):
@@ -76,17 +51,6 @@ def test_masking_takes_out_known_positives_and_nothing_else():
     ]
 
 
-def with_adapter(base: Backbone, dropout: float) -> Backbone:
-    """In float64, with an adapter that is not the identity."""
-    model = adapter.add_lora(base, profile.Lora(rank=4, alpha=8, dropout=dropout), 0)
-    torch.manual_seed(1)
-    for name, p in model.model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.05)
-    model.model.double().train()
-    return model
-
-
 def taken(model: Backbone) -> dict[str, torch.Tensor]:
     """The gradients of what is trained, and none left behind."""
     found = {n: p.grad for n, p in model.model.named_parameters() if p.requires_grad}
@@ -114,12 +78,6 @@ def cached(model: Backbone, batch: batches.Batch, settings) -> tuple[float, dict
     return loss, taken(model)
 
 
-def assert_equal(found: dict, expected: dict, most: float = 1e-9) -> None:
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= most * gradient.norm().clamp_min(1e-12), name
-
-
 @settings(max_examples=20, deadline=None)
 @given(
     chunk=st.integers(8, 400), graphs=st.sampled_from([0, 64, 10**6]), dropout=st.sampled_from([0.0, 0.3]),
@@ -130,7 +88,7 @@ def test_cached_gradients_are_those_of_plain_backward(
     chunk, graphs, dropout, temperature, checkpointing, negatives, masked
 ):
     """Texts of mixed length, some examples without a negative, dropout drawn again from its seed."""
-    from conftest import byte_tokenizer, tiny_model
+    from tiny_models import byte_tokenizer, tiny_model
 
     base = Backbone(tiny_model("llama"), tokens.TokenContract.of(byte_tokenizer("llama")), {})
     model = with_adapter(base, dropout)
@@ -402,12 +360,6 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
             train.train(tiny(), fresh(llama), CORPUS, tmp_path)
 
 
-def fresh(llama: Backbone) -> Backbone:
-    from conftest import tiny_model
-
-    return Backbone(tiny_model("llama"), llama.contract, {})
-
-
 def test_fast_dropout_keeps_the_expectation_and_its_gradient():
     one = torch.nn.Linear(501, 501, bias=False)
     one.weight.data.copy_(torch.eye(501))
@@ -450,7 +402,7 @@ def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
 def test_qlora_trains_on_four_bits_and_ends_on_the_base_as_it_was(tmp_path):
     """Only where bitsandbytes is installed."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
-    from conftest import byte_tokenizer
+    from tiny_models import byte_tokenizer
     from transformers import AutoModel, LlamaConfig
 
     config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2,

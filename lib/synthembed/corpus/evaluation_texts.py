@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from synthembed.corpus.texts import LEAST_WORDS, NearDuplicates, normalised, words
-from synthembed.generation.parsing import content_of
 from synthembed.ground.files import PACKAGE
 
 PACKAGE_DATA = ("../evaluation/suites/data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
@@ -49,51 +46,6 @@ def suite() -> Iterator[Evaluated]:
 def suite_texts() -> Iterator[str]:
     """The texts of the embedded suite without its labels."""
     return (found.text for found in suite() if found.kind != "label")
-
-
-def suite_instructions() -> list[str]:
-    """The instruction of every task of the embedded suite."""
-    from synthembed.evaluation.suites.embedded_tasks import TASKS
-
-    prompts = [task[3] for task in TASKS]
-    return [p["query"] if isinstance(p, dict) else p for p in prompts]
-
-
-def recorded(file: Path) -> tuple[list[str], list[str]]:
-    """(task instructions, other texts) in the replies of a recording, gzipped or not."""
-    instructions, texts = [], []
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            reply = json.loads(content_of(json.loads(line)))
-            instructions += reply.pop("tasks", [])
-            texts += _strings(reply)
-    return instructions, texts
-
-
-def shared(
-    ours: Iterable[str], theirs: Iterable[str], threshold: float = 0.7, least: int = LEAST_WORDS
-) -> list[tuple[str, str]]:
-    """(text of ours, text of theirs) wherever they are equal once normalised, or near-duplicates.
-
-    Near: MinHash Jaccard over ``threshold``. Texts of fewer words than ``least`` say little (App. B)
-    and are passed over.
-    """
-    exact: dict[str, str] = {}
-    near = NearDuplicates(threshold)
-    known = {str(number): text for number, text in enumerate(dict.fromkeys(theirs))}
-    for key, text in known.items():
-        if len(words(text)) >= least:
-            exact[normalised(text)] = text
-            near.seen(key, text)
-    found = []
-    for text in dict.fromkeys(ours):
-        if len(words(text)) < least:
-            continue
-        if equal := exact.get(normalised(text)):
-            found.append((text, equal))
-        elif key := near.find(text):
-            found.append((text, known[key]))
-    return found
 
 
 def mteb_texts(checked: Counter, cache: Path | None = None) -> Iterator[str]:

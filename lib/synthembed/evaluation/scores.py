@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import fmean, stdev
+from statistics import fmean
 
 # mteb's task types by the paper's column names (Table 1).
 CATEGORIES = {
@@ -38,15 +38,6 @@ def averages(rows: list[dict]) -> dict[str, float]:
     system that was trained with several seeds, the mean over seeds of each seed's averages.
     """
     return {column: fmean(values) for column, values in _over_seeds(rows).items()}
-
-
-def deviations(rows: list[dict]) -> dict[str, float]:
-    """Sample standard deviation (n - 1) over seeds of each column of ``averages``, in points.
-
-    A column with fewer than two seeds has none. It measures training noise on these tasks, not how
-    the system would do on others.
-    """
-    return {column: stdev(values) for column, values in _over_seeds(rows).items() if len(values) > 1}
 
 
 def _over_seeds(rows: list[dict]) -> dict[str, list[float]]:

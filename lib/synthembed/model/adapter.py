@@ -7,7 +7,7 @@ from torch import nn
 
 from synthembed.ground.embedded import BackboneError
 from synthembed.model.backbone import Backbone
-from synthembed.model.cpu import lean_layers, onednn_linear
+from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear
 from synthembed.profile.settings import Lora
 
 
@@ -65,4 +65,7 @@ def merge_lora(backbone: Backbone) -> Backbone:
     """
     if not hasattr(backbone.model, "merge_and_unload"):
         return backbone
-    return Backbone(backbone.model.merge_and_unload().eval(), backbone.contract, backbone.source)
+    merged = backbone.model.merge_and_unload().eval()
+    if bfloat16_linear.is_used_in(merged):
+        bfloat16_linear.use_in(merged)  # the rounded weights are those from before the merge
+    return Backbone(merged, backbone.contract, backbone.source)

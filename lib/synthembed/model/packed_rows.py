@@ -15,7 +15,7 @@ kernel (CUDA, half precision) where it agrees with the first on a probe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import accumulate, groupby
@@ -67,6 +67,7 @@ class Layout:
     ends: bool = False
     last: int | None = None  # the layer that ``ends`` cut short
     masks: dict = field(default_factory=dict)  # of this batch, for all layers
+    places: dict = field(default_factory=dict)  # likewise
 
     def __post_init__(self):
         self.starts = [0, *accumulate(self.lengths)]
@@ -79,8 +80,28 @@ class Layout:
             yield row, count, self.starts[row], length
             row += count
 
-    def last_tokens(self, device) -> torch.Tensor:
-        return torch.tensor(self.starts[1:], device=device) - 1
+    def last_tokens(self, device: torch.device) -> torch.Tensor:
+        return self._placed("last tokens", device, lambda: torch.tensor(self.starts[1:]) - 1)
+
+    def starts_of(self, kind: str, device: torch.device) -> torch.Tensor:
+        """(rows + 1,) int32: where rows begin and end among "rows" (all tokens), "ends" (last tokens alone)
+        or "keys" (every row's keys, the prefix's before its own)."""
+        shared, ends = len(self.prefix), [1] * len(self.lengths)
+        counts = {"rows": self.lengths, "ends": ends, "keys": [shared + n for n in self.lengths]}[kind]
+        return self._placed(kind, device, lambda: torch.tensor([0, *accumulate(counts)], dtype=torch.int32))
+
+    def keys_of_rows(self, device: torch.device) -> torch.Tensor:
+        """Places of each row's keys, where the prefix's lie first and then those of all rows."""
+        shared = len(self.prefix)
+        rows = zip(self.starts, self.starts[1:], strict=False)
+        each = ([torch.arange(shared), torch.arange(a, b) + shared] for a, b in rows)
+        return self._placed("keys of rows", device, lambda: torch.cat([part for row in each for part in row]))
+
+    def _placed(self, name: str, device: torch.device, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Made once for all layers: each copy of a list to a GPU makes the CPU wait."""
+        if (name, device) not in self.places:
+            self.places[name, device] = make().to(device)
+        return self.places[name, device]
 
 
 def supports(model: nn.Module) -> bool:
@@ -292,20 +313,14 @@ def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    asked = layout.lengths if len(q) == len(k) else [1] * len(layout.lengths)
-    device, shared = q.device, len(layout.prefix)
+    ends, device, shared = len(q) != len(k), q.device, len(layout.prefix)
     if before is not None:
-        row_tokens = [
-            torch.arange(a, b) + shared for a, b in zip(layout.starts, layout.starts[1:], strict=False)
-        ]
-        index = torch.cat([torch.cat([torch.arange(shared), own]) for own in row_tokens]).to(device)
+        index = layout.keys_of_rows(device)
         k, v = (torch.cat([p[0].transpose(0, 1), x])[index] for p, x in zip(before, (k, v), strict=True))
-    seen = [shared + n for n in layout.lengths]
-    starts_q, starts_k = (
-        torch.tensor([0, *accumulate(n)], dtype=torch.int32, device=device) for n in (asked, seen)
-    )
+    longest = max(layout.lengths)
     out = varlen_attn(
-        q, k, v, starts_q, starts_k, max(asked), max(seen), scale=scaling,
+        q, k, v, layout.starts_of("ends" if ends else "rows", device), layout.starts_of("keys", device),
+        1 if ends else longest, shared + longest, scale=scaling,
         window_size=(window - 1 if window else -1, 0), enable_gqa=k.shape[1] != q.shape[1],
     )  # fmt: skip
     return out[None]

@@ -60,18 +60,12 @@ class Generate(Section):
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 5
 
-    @field_validator("families")
+    @field_validator("families", "models")
     @classmethod
-    def _some_family(cls, v):
+    def _some_share(cls, v, info):
         if sum(v.values()) <= 0:
-            raise ValueError("at least one family needs a share above 0")
-        return v
-
-    @field_validator("models")
-    @classmethod
-    def _some_model(cls, v):
-        if sum(v.values()) <= 0:
-            raise ValueError("at least one model needs a share above 0")
+            one = {"families": "family", "models": "model"}[info.field_name]
+            raise ValueError(f"at least one {one} needs a share above 0")
         return v
 
     @field_validator("languages")

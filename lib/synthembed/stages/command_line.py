@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from synthembed.ground.files import ROOT, shown
+from synthembed.stages import sampling
 
 # Commands import what they need when they run: the help needs nothing, and the report no model.
 app = typer.Typer(
@@ -33,12 +35,17 @@ def run(
     cold: Annotated[
         bool, typer.Option("--cold", help="A new process with its own imports for each stage.")
     ] = False,
+    where: Annotated[
+        bool, typer.Option("--where", help="Count where the time goes (benchmarks.minutes).")
+    ] = False,
 ) -> None:
     """Run the notebooks of a profile; finished stages are skipped."""
     from synthembed.stages.record import STAGES
     from synthembed.stages.runner import run_stages
 
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
+    if where:
+        os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with _plain_errors():
         folder = run_stages(profile, set_, run, names, ROOT / "results", cold)
     show(folder)

@@ -14,6 +14,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 from synthembed import profile as profiles
@@ -138,6 +139,7 @@ class Stage:
     code: str
     started: float = field(default_factory=time.time)
     facts: dict = field(default_factory=dict)
+    watch: object = None
 
     @classmethod
     def open(
@@ -154,11 +156,13 @@ class Stage:
         MissingInput with a remedy.
         """
         _refuse_unknown_parameters()
+        # By name, since no result depends on it: fingerprints.code_hash follows import statements.
+        watch = import_module("synthembed.stages.sampling").begin()
         loaded = profiles.load(profile, overrides)
         root = Path(results) if Path(results).is_absolute() else ROOT / results
         top = root / (run or loaded.name)
         inputs = inputs_of(name, top)
-        stage = cls(name, loaded, top / name, inputs, code_hash(name))
+        stage = cls(name, loaded, top / name, inputs, code_hash(name), watch=watch)
         stage.folder.mkdir(parents=True, exist_ok=True)
         stage._clear()
         stage._write("running")
@@ -186,14 +190,17 @@ class Stage:
         for path in _matching(self.folder, STAGES[self.name].scratch):
             if path.parent.name == "checkpoints":
                 path.unlink()
-        return self._write("done")
+        record = self._write("done")
+        if self.watch:
+            self.watch.close(self.folder)
+        return record
 
     def _seeds(self) -> list[int]:
         several = "seeds" in STAGES[self.name].sections
         return self.profile.training_seeds if several else [self.profile.seed]
 
     def _outputs(self) -> dict[str, str]:
-        left_out = set(_matching(self.folder, STAGES[self.name].scratch)) | {self.folder / "stage.json"}
+        left_out = set(_matching(self.folder, (*STAGES[self.name].scratch, "stage.json", "where.json")))
         paths = sorted(p for p in self.folder.rglob("*") if p.is_file() and p not in left_out)
         return {
             p.relative_to(self.folder).as_posix(): sha256(p)

@@ -16,7 +16,7 @@ from synthembed.ground import console
 from synthembed.ground.files import ROOT, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
-from synthembed.stages import warm_kernels
+from synthembed.stages import sampling, warm_kernels
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
@@ -35,7 +35,7 @@ def execute(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    out = folder / stage / f"{stage}.ipynb"
+    started, out = time.time(), folder / stage / f"{stage}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
@@ -56,6 +56,7 @@ def execute(
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
     write_json(record_path, record | {"notebook": out.name})
+    sampling.add_process(folder / stage, started)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,147 @@
+"""Frozen weights multiplied in bfloat16 on processors that have the instructions (AVX512-BF16, AMX).
+
+Inputs and weights are rounded to bfloat16, sums are float32, and what comes out is float32 again, as are
+the weights that are saved or merged, LoRA's, and the vectors. Whether that is faster here is measured
+once for a processor and kept beside the fetched models, so that a run that is resumed does as before.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from synthembed.ground.embedded import cache_folder
+from synthembed.ground.files import read_json, write_json
+from synthembed.model.cpu.onednn_linear import FastLinear, linear, use_onednn, with_weights
+
+LEAST = 256  # inputs of a layer; below it, rounding costs more than the product gains
+WORTH = 1.2  # times float32's rate
+
+
+class _Product(torch.autograd.Function):
+    """x W^T of a frozen W in bfloat16; x float32."""
+
+    @staticmethod
+    def forward(ctx, x, half):
+        ctx.save_for_backward(half)
+        return _product(x, half)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _product(gradient, ctx.saved_tensors[0].T), None
+
+
+def _product(x: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x.bfloat16(), half, None, "none", [], "").float()
+
+
+class Bfloat16Linear(nn.Linear):
+    """A linear layer that multiplies in bfloat16 while its weights are frozen."""
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> Bfloat16Linear:
+        """A layer with the very weights of ``layer``, which are frozen by this."""
+        made = with_weights(cls(layer.in_features, layer.out_features, layer.bias is not None, "meta"), layer)
+        made.weight.requires_grad_(False)
+        made.register_buffer("rounded", made.weight.detach().bfloat16(), persistent=False)
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        plain = x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0
+        if plain or self.weight.requires_grad:
+            return linear(x, self.weight, self.bias)
+        wanted = x.requires_grad and torch.is_grad_enabled()
+        out = _Product.apply(x, self.rounded) if wanted else _product(x, self.rounded)
+        return out if self.bias is None else out + self.bias
+
+
+def use_in(model: nn.Module) -> None:
+    """Put a Bfloat16Linear in the place of each linear layer of ``model`` that is large enough, those of the
+    first decoder layer aside: what is rounded there is felt by all that follow (docs/decisions.md). Where
+    one stands already its rounded weights are made anew, as after a merge."""
+    layers = getattr(model, "layers", None) or getattr(getattr(model, "encoder", None), "layer", [])
+    exact = {id(module) for layer in layers[:1] for module in layer.modules()}
+    for parent in [m for m in model.modules() if id(m) not in exact]:
+        for name, child in parent.named_children():
+            if type(child) in (nn.Linear, FastLinear, Bfloat16Linear) and _fits(child):
+                setattr(parent, name, Bfloat16Linear.of(child))
+
+
+def _fits(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and layer.in_features >= LEAST
+
+
+def is_used_in(model: nn.Module) -> bool:
+    return any(isinstance(module, Bfloat16Linear) for module in model.modules())
+
+
+@cache
+def is_faster() -> bool:
+    """Whether products in bfloat16 are faster here than float32's, by the rates that were measured once."""
+    rates = product_rates()
+    faster = rates.get("bfloat16", 0) > WORTH * rates["float32"]
+    if faster:
+        gain = rates["bfloat16"] / rates["float32"]
+        print(f"products of frozen weights in bfloat16, {gain:.1f} times float32's rate here", flush=True)
+    return faster
+
+
+def product_rates() -> dict[str, float]:
+    """GFLOP/s of a layer's product on one core in float32 (by the faster library) and in bfloat16, rounding
+    included; kept in the cache folder for this processor and torch."""
+    path, here = cache_folder() / "products.json", _here()
+    kept = _read(path)
+    if here not in kept:
+        kept[here] = _measured()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, kept)
+        except OSError:  # a home that cannot be written: measured again by the next process
+            pass
+    return kept[here]
+
+
+def _read(path: Path) -> dict:
+    try:
+        return read_json(path, {})
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _here() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    name = found[1] if found else platform.processor()
+    return f"{name}, torch {torch.__version__}"
+
+
+def _measured(tokens: int = 1024, size: int = 1024, rounds: int = 7) -> dict[str, float]:
+    """Best of several rounds in turn on one thread, by the processor's time: what other processes take of
+    the machine falls on neither side."""
+    x, weight = torch.randn(tokens, size), torch.randn(size, size)
+    sides = {"float32": lambda: linear(x, weight)}
+    if use_onednn() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        half = weight.bfloat16()
+        sides["bfloat16"] = lambda: _product(x, half)
+    best, threads = dict.fromkeys(sides, float("inf")), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(rounds + 1):
+                for name, product in sides.items():
+                    start = time.process_time()
+                    product()
+                    best[name] = min(best[name], time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: round(2 * tokens * size**2 / seconds / 1e9, 1) for name, seconds in best.items()}

@@ -1,0 +1,110 @@
+"""The smoke run through papermill: skipping, rebuilding what depends, and executed copies."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from synthembed import profile
+from synthembed.ground import console
+from synthembed.stages import runner
+from synthembed.stages.record import STAGES, stale
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """The whole smoke run, made once for all tests of this file."""
+    results = tmp_path_factory.mktemp("results")
+    return runner.run_stages("smoke", [], "", list(STAGES), results)
+
+
+def test_every_stage_finishes_with_its_record_and_notebook(smoke):
+    for name in STAGES:
+        record = json.loads((smoke / name / "stage.json").read_text())
+        assert record["status"] == "done" and record["profile"] == "smoke"
+        assert record["commit"] and record["versions"]["torch"] and record["wall_s"] >= 0
+        assert (smoke / name / f"{name}.ipynb").exists()
+
+
+def test_the_contracts_files_are_there(smoke):
+    for name in (
+        "01_generate/requests.jsonl", "01_generate/replies.jsonl", "01_generate/usage.json",
+        "02_analyze/examples.jsonl", "02_analyze/drops.json", "02_analyze/statistics.json",
+        "03_train/model/modules.json", "03_train/log.jsonl", "04_evaluate/scores.json",
+        "05_ablations/scores.json", "06_long_context/scores.json", "07_report/verdicts.json",
+        "07_report/report.html", "07_report/tables/table1.tex", "07_report/figures/figure2.svg",
+    ):  # fmt: skip
+        assert (smoke / name).stat().st_size > 0, name
+
+
+def test_verdicts_follow_the_contract(smoke):
+    entries = json.loads((smoke / "07_report" / "verdicts.json").read_text())
+    keys = {"id", "artefact", "paper", "ours", "comparable", "tolerance", "verdict", "why", "run"}
+    assert all(set(e) == keys for e in entries)
+    assert {e["verdict"] for e in entries} <= {"match", "close", "differs", "not comparable", "not run"}
+    measured = [e for e in entries if e["ours"] is not None]
+    assert measured and not any(e["comparable"] for e in measured)
+    assert all(
+        set(e["run"]) >= {"benchmark", "commit", "profile_hash", "seeds", "n_seeds", "std"} for e in measured
+    )
+
+
+def test_the_exported_model_gives_our_vectors_for_every_text_of_the_suite(smoke):
+    from sentence_transformers import SentenceTransformer
+    from synthembed.corpus import evaluation_texts
+    from synthembed.model import backbone, export
+    from synthembed.model.encoder import Encoder
+
+    folder = smoke / "03_train" / "model"
+    texts = sorted(set(evaluation_texts.suite_texts()))
+    ours = Encoder(backbone.load(profile.Backbone(model=str(folder))))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    for name in ("document", "STS"):
+        some = texts if name == "document" else texts[::10]
+        expected = ours.encode(some, export.PROMPTS.get(name, ""))
+        found = theirs.encode(some, prompt_name=name, batch_size=64)
+        worst = (expected * found).sum(1)
+        assert worst.min() > 0.9999, some[int(worst.argmin())]
+
+
+def test_an_executed_notebook_shows_the_last_line_of_progress(smoke):
+    cells = json.loads((smoke / "04_evaluate" / "04_evaluate.ipynb").read_text())["cells"]
+    for outputs in (cell.get("outputs", []) for cell in cells):
+        names = [o.get("name") for o in outputs]
+        assert not any(a == b == "stdout" for a, b in pairwise(names))
+        text = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+        assert console.last_only(text) == text
+
+
+def test_a_second_run_skips_everything(smoke, capsys):
+    before = {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
+    runner.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    assert capsys.readouterr().out.count("finished before, skipped") == len(STAGES)
+    assert before == {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
+
+
+def test_a_missing_artefact_reruns_its_stage_and_only_that(smoke, capsys):
+    """The report is rebuilt; what it reads is not."""
+    (smoke / "07_report" / "tables" / "table5.csv").unlink()
+    runner.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    said = capsys.readouterr().out
+    assert "07_report: runs, because 07_report/tables/table5.csv is missing" in said
+    assert said.count("skipped") == len(STAGES) - 1
+
+
+def test_what_depends_is_rebuilt_and_nothing_else(smoke, capsys):
+    (smoke / "02_analyze" / "examples.jsonl").unlink()
+    plan = profile.load("smoke")
+    assert "examples.jsonl is missing" in stale("02_analyze", plan, smoke)
+    assert stale("03_train", plan, smoke) == "its input is missing"
+    assert stale("01_generate", plan, smoke) is None
+    runner.run_stages("smoke", [], "", list(STAGES), smoke.parent)
+    said = capsys.readouterr().out
+    assert "02_analyze: runs" in said
+    assert said.count("skipped") == len(STAGES) - 1  # the same bytes came back, so nothing after it runs
+
+
+def test_settings_reach_the_stages_that_read_them(smoke):
+    changed = profile.load("smoke", ["long_context.queries=3"])
+    reasons = {s: stale(s, changed, smoke) for s in STAGES}
+    assert [s for s, r in reasons.items() if r] == ["00_overview", "06_long_context"]  # 00 shows all settings

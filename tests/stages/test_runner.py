@@ -1,0 +1,52 @@
+"""The runner of notebooks: what it says, and what it keeps of a notebook that fails."""
+
+import json
+
+import nbformat
+import pytest
+from synthembed.stages import record, runner
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """A checkout of notebooks that fail."""
+    (tmp_path / "notebooks").mkdir()
+    for stage in ("01_generate", "02_analyze"):
+        notebook = nbformat.v4.new_notebook(cells=[
+            nbformat.v4.new_code_cell("profile = ''\noverrides = []\nrun = ''\nresults = ''", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(f"print('begins')\nraise ValueError('nothing to read in {stage}')"),
+        ])  # fmt: skip
+        notebook.metadata["language_info"] = {"name": "python"}
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{stage}.ipynb")
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_notebook_that_fails_stops_the_run_and_is_named(notebooks, capfd):
+    stages = ["01_generate", "02_analyze"]
+    with pytest.raises(
+        runner.StageFailed, match="01_generate: ValueError: nothing to read in 01_generate"
+    ) as failed:
+        runner.run_stages("smoke", [], "", stages, notebooks / "results")
+    executed = notebooks / "results" / "smoke" / "01_generate" / "01_generate.ipynb"
+    assert str(failed.value).endswith("The executed notebook: " + str(executed))
+    outputs = [o for cell in json.loads(executed.read_text())["cells"] for o in cell.get("outputs", ())]
+    assert any(o.get("ename") == "ValueError" for o in outputs)
+    said = capfd.readouterr().out
+    assert "1/2 01_generate: runs, because" in said and "begins" in said and "2/2" not in said
+
+
+def test_a_finished_stage_is_skipped_and_one_without_its_notebook_is_not(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(runner, "stale", lambda stage, profile, folder: None)
+    monkeypatch.setattr(runner, "execute", lambda stage, *rest: ran.append(stage))
+    for stage in record.STAGES:
+        folder = tmp_path / "smoke" / stage
+        folder.mkdir(parents=True)
+        (folder / "stage.json").write_text(json.dumps({"notebook": f"{stage}.ipynb"}))
+        if stage != "02_analyze":
+            (folder / f"{stage}.ipynb").touch()
+    runner.run_stages("smoke", [], "", list(record.STAGES), tmp_path)
+    said = capsys.readouterr().out
+    assert ran == ["02_analyze"] and "runs, because 02_analyze/02_analyze.ipynb is missing" in said
+    assert said.count("finished before, skipped") == len(record.STAGES) - 1
