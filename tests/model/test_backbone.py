@@ -5,11 +5,11 @@ import os
 
 import pytest
 import torch
-from conftest import tiny_model
 from synthembed import profile
 from synthembed.model import adapter, backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.export import tokenizer_with_contract
+from tiny_models import tiny_model
 
 
 def weights(loaded: backbone.Backbone) -> dict[str, torch.Tensor]:

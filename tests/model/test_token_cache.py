@@ -1,10 +1,10 @@
 """Ids that are kept: those of the contract, within bounds, of one tokenizer, never shared with a caller."""
 
 import pytest
-from conftest import byte_tokenizer
 from synthembed.model import tokens
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenCache, TokenContract
+from tiny_models import byte_tokenizer
 
 TEXTS = ["the cat", "", "日本語", "a longer text " * 20, "the cat"]
 
