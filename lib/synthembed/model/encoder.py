@@ -21,6 +21,7 @@ from synthembed.ground.hardware import is_out_of_memory
 from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import with_instruction
+from synthembed.model.tokens import CACHE
 
 MIN_PREFIX = 4  # shared tokens below which caching is not worth its copies
 MAX_PREFIXES = 8  # instructions whose keys and values are kept; the oldest goes first
@@ -144,7 +145,7 @@ class Encoder:
     def rows(self, texts: list[str], instruction: str = "") -> list[list[int]]:
         """Token ids of each text as the model reads it, with the token contract checked."""
         contract = self.backbone.contract
-        found = contract.ids([with_instruction(instruction, t) for t in texts], self.max_length)
+        found = CACHE.ids(contract, [with_instruction(instruction, t) for t in texts], self.max_length)
         contract.check(found)
         return found
 

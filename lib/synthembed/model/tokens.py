@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from synthembed.ground.embedded import BackboneError
 
 TEXTS = 1_000  # given to the tokenizer at a time: whole texts, of which most may be cut off
+KEPT = 64 * 2**20  # bytes of ids that are kept for texts that are asked for again
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,42 @@ class TokenContract:
                     f"token contract broken at row {number}: ids {row[:2]}...{row[-2:]} must begin "
                     f"with bos {self.bos} and end with eos {self.eos}"
                 )
+
+
+@dataclass
+class TokenCache:
+    """Ids of lists of texts that several models of one tokenizer read, as the systems of an evaluation do.
+
+    At most ``limit`` bytes; the list that was asked for longest ago goes first, and one that alone would
+    take a quarter of it is not kept.
+    """
+
+    limit: int = KEPT
+    size: int = 0
+    kept: OrderedDict = field(default_factory=OrderedDict, repr=False)
+
+    def ids(self, contract: TokenContract, texts: list[str], max_length: int) -> list[list[int]]:
+        """As ``contract.ids``."""
+        digest = hashlib.sha256()
+        for text in texts:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(encoded) + encoded)
+        key = (contract, max_length, digest.digest())  # a tokenizer is equal to itself alone
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            ids, ends = (part.tolist() for part in self.kept[key])
+            return [ids[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        rows = contract.ids(texts, max_length)
+        ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        ids = np.fromiter((i for row in rows for i in row), np.int32)
+        taken = ids.nbytes + ends.nbytes
+        if taken <= self.limit / 4:
+            self.kept[key] = ids, ends
+            self.size += taken
+        while self.size > self.limit:
+            _, parts = self.kept.popitem(last=False)
+            self.size -= sum(part.nbytes for part in parts)
+        return rows
+
+
+CACHE = TokenCache()

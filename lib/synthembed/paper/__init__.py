@@ -6,6 +6,7 @@ from synthembed.paper.registry import (
     artefacts,
     benchmarks,
     cells,
+    check_fills,
     fills,
     moved_by_mteb,
     protocol,
@@ -17,6 +18,6 @@ from synthembed.paper.registry import (
 )
 
 __all__ = [
-    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "fills", "moved_by_mteb", "protocol", "published",
+    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "check_fills", "fills", "moved_by_mteb", "protocol", "published",
     "short", "systems", "table", "ways",
 ]  # fmt: skip

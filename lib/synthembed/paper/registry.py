@@ -15,6 +15,9 @@ from typing import Any
 
 import yaml
 
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Profile
+
 PACKAGE_DATA = ("published.json", "artefacts.yaml")  # read here, and so part of the code's fingerprint
 
 FOLDER = Path(__file__).parent
@@ -146,3 +149,17 @@ def ways(cell: Cell) -> dict[str, dict]:
         if None not in lines:  # or else the benchmark does not have the cell
             found[benchmark] = {k: v for line in [tables.get("all", {}), *lines] for k, v in line.items()}
     return found
+
+
+def check_fills(profile: Profile) -> None:
+    """Raises ProfileError if an ablation fills an artefact or a row of it that the paper does not have."""
+    for row in profile.ablations.rows:
+        for artefact, name in row.fills.items():
+            if artefact not in TITLES:
+                raise ProfileError(
+                    f"ablation {row.id!r} fills {artefact!r}, which is none of {', '.join(TITLES)}"
+                )
+            if name not in (known := systems(artefact)):
+                raise ProfileError(
+                    f"ablation {row.id!r} fills row {name!r} of {artefact}, which has: {'; '.join(known)}"
+                )

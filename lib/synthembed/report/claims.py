@@ -55,11 +55,12 @@ def ledger(results: Results) -> list[dict]:
     return [judge(claim, evidence_of(results)) for claim in load()]
 
 
-def frame(runs: list[Results]) -> pd.DataFrame:
+def frame(runs: list[Results], ledgers: list[list[dict]] | None = None) -> pd.DataFrame:
+    """The ledgers of the runs, side by side; ``ledgers`` if they were made before."""
     rows = [
         {"claim": c["claim"], "where": c["where"], **({"run": r.name} if len(runs) > 1 else {}),
          "verdict": c["verdict"], "evidence": c["evidence"]}
-        for claims in zip(*(ledger(r) for r in runs), strict=True)
+        for claims in zip(*(ledgers or map(ledger, runs)), strict=True)
         for r, c in zip(runs, claims, strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -34,12 +34,16 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
     runs = [Results(f) for f in ([folders] if isinstance(folders, Path) else folders)]
     entries = best([verdicts(r) for r in runs])
     made = {name: tables.build(name, runs) for name in paper.artefacts("table")}
-    made |= {"verdicts": summary(entries), "claims": claims.frame(runs)}
+    ledgers = [claims.ledger(r) for r in runs]
+    made |= {"verdicts": summary(entries), "claims": claims.frame(runs, ledgers)}
     for name, table in made.items():
         rendering.write(table, out / "tables", name)
     drawn = _draw(runs, out / "figures")
     write_json(out / "verdicts.json", entries)
-    write_json(out / "claims.json", [{"run": r.name, **c} for r in runs for c in claims.ledger(r)])
+    write_json(
+        out / "claims.json",
+        [{"run": r.name, **c} for r, found in zip(runs, ledgers, strict=True) for c in found],
+    )
     page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
     text = page.get_template("report.html.jinja").render(
         runs=runs,

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+from synthembed import paper
 from synthembed import profile as profiles
+from synthembed.evaluation.suites import names
 from synthembed.ground import console
 from synthembed.ground.files import ROOT, shown, write_json
 from synthembed.profile.reading import ProfileError
@@ -144,13 +146,14 @@ def _server(waiting: list[str], cold: bool) -> Iterator[Server | None]:
 
 def _check_names(profile: Profile) -> None:
     """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
-    from synthembed.evaluation import ablations, mteb_runs
-
-    ablations.check(profile)
+    paper.check_fills(profile)
     rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
     for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
         try:
-            mteb_runs.tasks_of(settings)
+            if not names.check(settings.benchmarks, settings.tasks):
+                from synthembed.evaluation import mteb_runs  # seconds, which the suite's own names need not
+
+                mteb_runs.tasks_of(settings)
         except ValueError as error:
             raise ProfileError(str(error)) from None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import mteb
 
 from synthembed.evaluation.suites.embedded_tasks import embedded
+from synthembed.evaluation.suites.names import refuse_unknown
 
 # The 16 languages of the paper's Table 6; mteb's MIRACL has German and Yoruba as well.
 MIRACL_LANGUAGES = [
@@ -78,10 +79,7 @@ def load(names: list[str], only: list[str] | None = None) -> dict[str, list]:
     """
     whole = {name: _tasks(name) for name in names}
     known = {t.metadata.name for tasks in whole.values() for t in tasks}
-    if unknown := sorted(set(only or ()) - known):
-        raise ValueError(
-            f"evaluate.tasks: {unknown} are in none of {names}, which have {', '.join(sorted(known))}"
-        )
+    refuse_unknown(names, only, known)
     found = {}
     for name, tasks in whole.items():
         kept = [t for t in tasks if not only or t.metadata.name in only]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import (
     AbsTaskBitextMining,
@@ -23,23 +24,13 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from synthembed.evaluation.suites.names import BITEXT_LANGUAGES, RETRIEVAL_LANGUAGES, TASKS
+
+__all__ = ["BITEXT_LANGUAGES", "KINDS", "RETRIEVAL_LANGUAGES", "TASKS", "embedded", "revision"]
+
 PACKAGE_DATA = ("data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
 
 DATA = Path(__file__).parent / "data"
-
-# The 16 languages of the paper's Table 6 (the first 8 are Table 2's), and 16 for bitext, as mteb writes them.
-RETRIEVAL_LANGUAGES = {
-    "en": "eng-Latn", "fr": "fra-Latn", "es": "spa-Latn", "ru": "rus-Cyrl",
-    "te": "tel-Telu", "hi": "hin-Deva", "bn": "ben-Beng", "sw": "swh-Latn",
-    "ar": "ara-Arab", "fa": "fas-Arab", "fi": "fin-Latn", "id": "ind-Latn",
-    "ja": "jpn-Jpan", "ko": "kor-Kore", "th": "tha-Thai", "zh": "zho-Hans",
-}  # fmt: skip
-BITEXT_LANGUAGES = {
-    "de": "deu-Latn", "fr": "fra-Latn", "es": "spa-Latn", "it": "ita-Latn", "pt": "por-Latn",
-    "nl": "nld-Latn", "pl": "pol-Latn", "ru": "rus-Cyrl", "id": "ind-Latn", "vi": "vie-Latn",
-    "tr": "tur-Latn", "ja": "jpn-Jpan", "zh": "cmn-Hans", "ar": "arb-Arab", "hi": "hin-Deva",
-    "sw": "swh-Latn",
-}  # fmt: skip
 
 
 def rows(path: Path) -> list[dict]:
@@ -93,8 +84,21 @@ class Embedded:
     folder: str
 
     def load_data(self, num_proc: int | None = None, **kwargs) -> None:
-        self.dataset = self.read()
+        self.dataset = _apart(_data(type(self), revision(self.folder)))
         self.data_loaded = True
+
+
+@lru_cache(maxsize=32)
+def _data(kind: type, of: str):
+    """A task's data, read once a process as long as its files are ``of`` one hash: systems share it."""
+    return kind().read()
+
+
+def _apart(data):
+    """Data with dicts and lists of its own; what they hold of mteb's datasets cannot be changed in place."""
+    if isinstance(data, dict):
+        return type(data)({key: _apart(value) for key, value in data.items()})
+    return list(data) if isinstance(data, list) else data
 
 
 class RetrievalData(Embedded):
@@ -149,6 +153,10 @@ class PairData(Embedded):
 
 
 class ClassificationData(Embedded):
+    def _calculate_scores(self, y_test, y_pred):
+        # mteb hands over a column, which reads its rows one by one whenever a metric looks at it.
+        return super()._calculate_scores(np.asarray(y_test), y_pred)
+
     def read(self):
         files = {s: rows(DATA / self.folder / f"{s}.jsonl") for s in ("train", "test")}
         names = sorted({r["label"] for r in files["train"]})
@@ -202,48 +210,6 @@ KINDS = {
     "Summarization": (AbsTaskSummarization, SummarizationData, "cosine_spearman"),
     "BitextMining": (AbsTaskBitextMining, BitextData, "f1"),
 }
-
-# name, type, folder, instruction, what it is, languages
-TASKS = [
-    ("EmbeddedEncyclopedia", "Retrieval", "retrieval/encyclopedia",
-     {"query": "Given a question, retrieve encyclopedic passages that answer it"},
-     "Questions against confusable encyclopedic passages.", None),
-    ("EmbeddedAdvice", "Retrieval", "retrieval/advice",
-     {"query": "Given a situation or a doubt, retrieve advice that resolves it"},
-     "Situations told in a person's own words against practical advice; graded judgements.", None),
-    ("EmbeddedCode", "Retrieval", "retrieval/code",
-     {"query": "Given a description of what is wanted, retrieve code or technical notes that provide it"},
-     "Plain-language needs against code snippets and technical notes.", None),
-    ("EmbeddedMultilingual", "Retrieval", "retrieval/multilingual",
-     {"query": "Given a question, retrieve passages in the same language that answer it"},
-     "Questions against passages in the 16 languages of the paper's Table 6.",
-     {lang: [code] for lang, code in RETRIEVAL_LANGUAGES.items()}),
-    ("EmbeddedCommunity", "Reranking", "reranking/community",
-     {"query": "Retrieve posts that are about the same problem as the given post"},
-     "Posts of online communities with hard candidates.", None),
-    ("EmbeddedSTSGeneral", "STS", "sts/general", "Retrieve sentences with a similar meaning",
-     "Sentence pairs of news, captions, science with graded similarity.", None),
-    ("EmbeddedSTSDialogue", "STS", "sts/dialogue", "Retrieve messages with a similar meaning",
-     "Pairs of questions, requests, opinions with graded similarity.", None),
-    ("EmbeddedDuplicates", "PairClassification", "pair/duplicates",
-     "Retrieve text that has the same meaning as the given text",
-     "Pairs that do or do not mean the same, with hard negatives.", None),
-    ("EmbeddedTopic", "Classification", "classification/topic",
-     "Classify the main topic of the given text", "Eight topics that border on one another.", None),
-    ("EmbeddedIntent", "Classification", "classification/intent",
-     "Given a customer's message, find what the customer wants", "Fourteen intents of a self-service assistant.", None),
-    ("EmbeddedEmotion", "Classification", "classification/emotion",
-     "Classify the emotion expressed in the given message", "Six emotions, in half of the texts not named.", None),
-    ("EmbeddedForumTitles", "Clustering", "clustering/forum_titles",
-     "Identify the community in which the given title was posted", "Titles from twelve communities.", None),
-    ("EmbeddedAbstracts", "Clustering", "clustering/abstracts",
-     "Identify the scientific field of the given abstract", "Openings of abstracts from ten fields.", None),
-    ("EmbeddedSummaries", "Summarization", "summarization/briefs",
-     "Given a text, retrieve faithful summaries of it", "Summaries of differing quality with ratings.", None),
-    ("EmbeddedBitext", "BitextMining", "bitext", "Retrieve translations of the given sentence",
-     "Translations of everyday sentences, some of them near-identical, 16 languages to English.",
-     {f"{lang}-en": [code, "eng-Latn"] for lang, code in BITEXT_LANGUAGES.items()}),
-]  # fmt: skip
 
 
 @cache
