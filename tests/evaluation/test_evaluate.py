@@ -50,6 +50,14 @@ def test_retrieval_judgements_point_at_texts():
             assert all(set(judged) <= documents for judged in data["relevant_docs"].values())
 
 
+def test_a_score_does_not_depend_on_what_was_evaluated_before(llama, tmp_path):
+    """mteb draws the texts of a clustering from a generator of the task, which systems share."""
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=32), "synthembed/tiny", "1")
+    shared = embedded_tasks.embedded(["EmbeddedAbstracts"])
+    first, second = (mteb_runs.run_tasks(subject, shared, tmp_path / name, "tiny") for name in "ab")
+    assert first == second
+
+
 def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path):
     subject = protocol.MtebEncoder(Encoder(llama, max_length=160), "synthembed/tiny", "1")
     assert isinstance(subject, EncoderProtocol)

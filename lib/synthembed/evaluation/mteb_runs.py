@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def _result(model, task, folder: Path) -> dict:
     by_hand = task.data_loaded
     if not by_hand:
         _load(task)
+    _seed(task)
     outcome = mteb.evaluate(
         model, [task], cache=None, overwrite_strategy="always",
         encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
@@ -101,6 +103,12 @@ def _result(model, task, folder: Path) -> dict:
     path.unlink(missing_ok=True)  # never a result beside the key of another one
     beside.write_text(content) if content else beside.unlink(missing_ok=True)
     return _write(path, outcome.task_results[0].to_dict())
+
+
+def _seed(task) -> None:
+    """The task's generators as they were when it was made: mteb draws a clustering's texts from one that goes
+    on from system to system, so that a score depended on how many had been evaluated before."""
+    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
 
 
 def _load(task) -> None:
