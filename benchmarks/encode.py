@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from synthembed import profile
 from synthembed.corpus import example, example_files
 from synthembed.evaluation import protocol
@@ -22,7 +23,7 @@ from synthembed.generation import two_steps
 from synthembed.ground import hardware
 from synthembed.model import backbone, export
 from synthembed.model.backbone import Backbone as Base
-from synthembed.model.cpu import onednn_linear
+from synthembed.model.cpu import bfloat16_linear, onednn_linear
 from synthembed.model.cpu.int8_linear import to_int8
 from synthembed.model.encoder import Encoder
 from synthembed.model.instructions import TEMPLATE
@@ -154,12 +155,16 @@ def compare(name: str, work: Work, folder: str) -> list[dict]:
     best = min(tried, key=tried.get)
     pairs = zip(run_ours(encoder, part), vectors, strict=True)
     least = min(float((a * b).sum(1).min()) for a, b in pairs)
-    rates: dict[bool, list[float]] = {False: [], True: []}  # of torch's own product, of the fastest
+    rates: dict[str, list[float]] = {"torch": [], "onednn": [], "bfloat16": []}
     sides = {"ours": lambda: run_ours(encoder, work), "peer": lambda: run_theirs(model, work, best)}
     if name == "encode/documents":
-        kind = next(encoder.backbone.model.parameters()).dtype
-        on = encoder.backbone.device
-        sides["bound"] = lambda: [rates[k].append(matrix_rate(on, 0.3, kind, k)) for k in rates]
+        kind, on = next(encoder.backbone.model.parameters()).dtype, encoder.backbone.device
+        half = torch.bfloat16 if bfloat16_linear.is_used_in(encoder.backbone.model) else None
+        sides["bound"] = lambda: (
+            rates["torch"].append(matrix_rate(on, 0.3, kind, False)),
+            rates["onednn"].append(matrix_rate(on, 0.3, kind)),
+            half and rates["bfloat16"].append(matrix_rate(on, 0.3, half)),
+        )
     seconds = in_turn(sides)
     memory = [alone(side, folder, part, best)[1] for side in (_memory_of_ours, _memory_of_theirs)]
     count = sum(len(texts) for _, texts in work)
@@ -167,7 +172,7 @@ def compare(name: str, work: Work, folder: str) -> list[dict]:
         name, count / seconds["ours"], count / seconds["peer"], f"SentenceTransformer.encode, batch {best}",
         "texts/s", f"least cosine {least:.7f}, peak memory {memory[0]:.2f} GB against {memory[1]:.2f} GB",
     )]  # fmt: skip
-    return found + (bounds(encoder, work, seconds["ours"], rates) if rates[True] else [])
+    return found + (bounds(encoder, work, seconds["ours"], rates) if rates["onednn"] else [])
 
 
 def sample(work: Work) -> Work:
@@ -194,10 +199,12 @@ def executed(encoder: Encoder, rows: list[list[int]]) -> float:
     return 2 * (tokens * (whole - last_token_only) + len(rows) * last_token_only)
 
 
-def bounds(encoder: Encoder, work: Work, seconds: float, rates: dict[bool, list[float]]) -> list[dict]:
+def bounds(encoder: Encoder, work: Work, seconds: float, rates: dict[str, list[float]]) -> list[dict]:
     """The share of the matrix-product rate that was measured in the same rounds: of torch's own product,
-    which the peer's layers use, and of the fastest that torch carries, which ours use."""
-    rows, own, fastest = encoder.rows(work[0][1]), *(float(np.median(rates[k])) / 1e9 for k in (False, True))
+    which the peer's layers use, of the fastest in float32 that torch carries, and of bfloat16's if ours are
+    rounded to it."""
+    rows = encoder.rows(work[0][1])
+    own, fastest, half = (float(np.median(r)) / 1e9 if r else 0.0 for r in rates.values())
     made = executed(encoder, rows) / seconds / 1e9
     plain = 2 * encoder.backbone.matrix_parameters() * sum(map(len, rows)) / seconds / 1e9
     told = "operations really made; with 2N a token it would be"
@@ -208,6 +215,11 @@ def bounds(encoder: Encoder, work: Work, seconds: float, rates: dict[bool, list[
         shares.append(row(
             "encode/bound-onednn", made, fastest, "oneDNN's product, large and square", "GFLOP/s",
             f"{told} {plain / fastest:.2f}",
+        ))  # fmt: skip
+    if half:
+        shares.append(row(
+            "encode/bound-bfloat16", made, half, "oneDNN's product in bfloat16, large and square", "GFLOP/s",
+            f"{told} {plain / half:.2f}",
         ))  # fmt: skip
     return shares
 
@@ -242,8 +254,8 @@ def with_mteb(folder: str, scale: float) -> dict:
 
 def int8(work: Work, folder: str) -> dict:
     """int8 weights beside our own float32, and what they cost in cosine."""
-    exact = ours(folder)
-    base = exact.backbone
+    base = backbone.load(Backbone(model=folder, dtype="float32"))
+    exact = Encoder(base, "last", MAX_LENGTH, 1_024)
     small = Encoder(
         Base(to_int8(base.model), base.contract, base.source), "last", MAX_LENGTH, exact.batch_tokens
     )

@@ -136,7 +136,8 @@ def plain(size: Size, folder: str) -> dict:
 
 def bound(size: Size, folder: str) -> list[dict]:
     """Tokens/s on texts of one length against what 4N and a matrix-product rate of the run allow: of
-    torch's own product, and of the fastest that torch carries."""
+    torch's own product, of the fastest in float32 that torch carries, and of bfloat16's if weights are
+    rounded to it."""
     size = replace(size, graph_tokens=size.plain_graph_tokens)
     (side,) = in_turn([Side(folder, "ours", size.batches[0], size, equal=True)], size.steps)
     ours = statistics.median(s["tokens"] / s["seconds"] for s in side.steps[1:])
@@ -144,6 +145,8 @@ def bound(size: Size, folder: str) -> list[dict]:
     sides = {"bound": ("train/bound", "torch.matmul's rate / 4N")}
     if onednn_linear.use_onednn():
         sides["fastest"] = ("train/bound-onednn", "oneDNN's rate / 4N")
+    if "rounded" in side.steps[-1]:
+        sides["rounded"] = ("train/bound-bfloat16", "oneDNN's rate in bfloat16 / 4N")
     return [row(n, ours, side.median(k), peer, "tokens/s", check) for k, (n, peer) in sides.items()]
 
 
@@ -230,7 +233,8 @@ def serve(task: dict) -> None:
 def ours(task: dict, size: Size, corpus: list):
     import torch
     from synthembed.model import backbone
-    from synthembed.model.rate import matrix_rate
+    from synthembed.model.cpu import bfloat16_linear
+    from synthembed.model.rate import matrix_rate, rate_for
     from synthembed.training import train
     from synthembed.training.batches import Batch
 
@@ -260,7 +264,10 @@ def ours(task: dict, size: Size, corpus: list):
             if not task.get("equal"):
                 return {"tokens": batch.tokens}
             own, fastest = (matrix_rate(model.device, 1.0, fastest=f) / operations for f in (False, True))
-            return {"tokens": batch.tokens, "bound": own, "fastest": fastest}
+            found = {"tokens": batch.tokens, "bound": own, "fastest": fastest}
+            if bfloat16_linear.is_used_in(model.model):
+                found["rounded"] = rate_for(model.model) / operations
+            return found
 
         return loss, facts
 

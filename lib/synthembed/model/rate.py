@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import nn
 
-from synthembed.model.cpu import onednn_linear
+from synthembed.model.cpu import bfloat16_linear, onednn_linear
 
 
 def matrix_rate(
@@ -26,3 +27,12 @@ def matrix_rate(
         product(a, a)[0, 0].item()
         count += 1
     return 2 * size**3 * count / (time.monotonic() - start)
+
+
+def rate_for(model: nn.Module) -> float:
+    """``matrix_rate`` in the precision of the model's own products: what its MFU is a share of."""
+    parameter = next(model.parameters())
+    if parameter.device.type == "cpu" and bfloat16_linear.is_used_in(model):
+        return matrix_rate(parameter.device, dtype=torch.bfloat16)
+    half = parameter.dtype in (torch.float16, torch.bfloat16) and parameter.device.type == "cuda"
+    return matrix_rate(parameter.device, dtype=parameter.dtype if half else None)

@@ -16,13 +16,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.nn import functional as F
 
 from synthembed.ground.console import Progress
 from synthembed.ground.files import write_json
 from synthembed.model.encoder import Encoder
-from synthembed.model.rate import matrix_rate
+from synthembed.model.rate import rate_for
 
 HEADER = 128  # bytes of a .npy header, padded so that the count of rows can be written at the end
 BLOCK = 16_384  # texts between two notes of progress on disk; sorted by length within
@@ -151,9 +150,7 @@ class _Report:
     """Texts and tokens a second, MFU (2N a token) and the time that is left, as plain lines."""
 
     def __init__(self, encoder: Encoder, skipped: int, total: int | None):
-        on = encoder.backbone.device
-        kind = next(encoder.backbone.model.parameters()).dtype if on.type == "cuda" else torch.float32
-        self.rate = matrix_rate(on, dtype=kind)
+        self.rate = rate_for(encoder.backbone.model)
         self.size = encoder.backbone.matrix_parameters()
         self.skipped, self.total, self.tokens = skipped, total, 0
         self.start = time.monotonic()

@@ -30,7 +30,7 @@ from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
-from synthembed.model.rate import matrix_rate
+from synthembed.model.rate import rate_for
 from synthembed.profile.settings import Profile, Train
 from synthembed.training import checkpoints, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
@@ -80,7 +80,7 @@ def fine_tune(
     first, found = checkpoints.resume(folder, key, trainable, optimiser)
     if first < steps:
         settings = memory_budget.fit(profile, model, corpus, vectors_of(profile), found)
-    rate = matrix_rate(model.device) * workers.world()
+    rate = rate_for(model.model) * workers.world()
     progress, started = Progress("training", "steps", every=15), time.monotonic()
     with open(folder / "log.jsonl" if main else os.devnull, "a", encoding="utf-8") as log:
         for step in range(first, steps):
