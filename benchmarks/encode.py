@@ -54,7 +54,8 @@ def run(settings: Backbone | None = None, scale: float = 1.0) -> list[dict]:
         rows = [r for name, work in works.items() for r in compare(name, work, folder)]
         rows.append(with_mteb(folder, scale))
         if hardware.device().type == "cpu":
-            rows += [int8(sample(works["encode/documents"]), folder), growth(folder, scale)]
+            documents = sample(works["encode/documents"])
+            rows += [rounded(documents, folder), int8(documents, folder), growth(folder, scale)]
     return rows
 
 
@@ -252,19 +253,33 @@ def with_mteb(folder: str, scale: float) -> dict:
     )  # fmt: skip
 
 
+def exact(folder: str) -> Encoder:
+    """Ours in float32 throughout."""
+    return Encoder(backbone.load(Backbone(model=folder, dtype="float32")), "last", MAX_LENGTH, 1_024)
+
+
+def rounded(work: Work, folder: str) -> dict:
+    """Frozen weights in bfloat16, where they are chosen here, beside our own float32."""
+    return beside_float32("encode/bfloat16", ours(folder), exact(folder), work)
+
+
 def int8(work: Work, folder: str) -> dict:
     """int8 weights beside our own float32, and what they cost in cosine."""
-    base = backbone.load(Backbone(model=folder, dtype="float32"))
-    exact = Encoder(base, "last", MAX_LENGTH, 1_024)
+    whole = exact(folder)
+    base = whole.backbone
     small = Encoder(
-        Base(to_int8(base.model), base.contract, base.source), "last", MAX_LENGTH, exact.batch_tokens
+        Base(to_int8(base.model), base.contract, base.source), "last", MAX_LENGTH, whole.batch_tokens
     )
-    (a,), (b,) = run_ours(exact, work), run_ours(small, work)
+    return beside_float32("encode/int8", small, whole, work)
+
+
+def beside_float32(name: str, encoder: Encoder, whole: Encoder, work: Work) -> dict:
+    (a,), (b,) = run_ours(whole, work), run_ours(encoder, work)
     cosine = (a * b).sum(1)
-    seconds = in_turn({"ours": lambda: run_ours(small, work), "peer": lambda: run_ours(exact, work)})
+    seconds = in_turn({"ours": lambda: run_ours(encoder, work), "peer": lambda: run_ours(whole, work)})
     count = len(work[0][1])
     return row(
-        "encode/int8", count / seconds["ours"], count / seconds["peer"], "our own float32", "texts/s",
+        name, count / seconds["ours"], count / seconds["peer"], "our own float32", "texts/s",
         f"cosine to float32: mean {cosine.mean():.5f}, least {cosine.min():.5f}",
     )  # fmt: skip
 

@@ -54,7 +54,8 @@ TINY = Size(2, 32, (8, 12), 8, 2, 256, 512, 2_048, ("size=4", "tokens=256"), (8,
 def run(size: Size = Size()) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder), max(*size.batches, *size.flat), size)
-        return [*cached(size, folder), plain(size, folder), *bound(size, folder), flat(size, folder)]
+        compared = [*cached(size, folder), plain(size, folder), rounded(size, folder)]
+        return [*compared, *bound(size, folder), flat(size, folder)]
 
 
 # -- the parent: which sides, in turn ------------------------------------------------------------
@@ -132,6 +133,16 @@ def plain(size: Size, folder: str) -> dict:
     return row(
         "train/plain", ours.batch / ours.median(), peer.batch / peer.median(), name, "examples/s", check
     )
+
+
+def rounded(size: Size, folder: str) -> dict:
+    """Frozen weights in bfloat16, where they are chosen here, beside our own float32."""
+    ours, whole = in_turn(
+        [Side(folder, kind, size.batches[0], size) for kind in ("ours", "exact")], size.steps
+    )
+    check = f"batch {ours.batch}; {_losses(ours, whole)}"
+    rates = (ours.batch / ours.median(), whole.batch / whole.median())
+    return row("train/bfloat16", *rates, "our own float32", "examples/s", check)
 
 
 def bound(size: Size, folder: str) -> list[dict]:
@@ -222,7 +233,7 @@ def serve(task: dict) -> None:
     from synthembed.ground.hardware import peak_memory
 
     corpus = example_files.read(Path(task["folder"]) / "triplets.jsonl")
-    step = (ours if task["kind"] == "ours" else peer)(task, Size(**task["size"]), corpus)
+    step = (ours if task["kind"] in ("ours", "exact") else peer)(task, Size(**task["size"]), corpus)
     for _ in sys.stdin:
         start = time.monotonic()
         loss, facts = step()
@@ -243,6 +254,7 @@ def ours(task: dict, size: Size, corpus: list):
         "backbone.model": f"{task['folder']}/base-{size.layers}", "train.temperature": TEMPERATURE,
         "train.max_length": length, "train.mask_known_positives": False,
         "train.chunk_tokens": size.chunk_tokens, "train.graph_tokens": size.graph_tokens,
+        "backbone.dtype": "float32" if task["kind"] == "exact" else "auto",
         "train.gradient_checkpointing": False, **{f"lora.{k}": v for k, v in LORA.items()},
     })  # fmt: skip
     base = backbone.load(settings.backbone)

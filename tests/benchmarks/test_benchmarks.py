@@ -38,7 +38,7 @@ def test_encode(tmp_path):
     byte_tokenizer("llama").save_pretrained(tmp_path)
     rows = encode.run(Backbone(model=str(tmp_path)), scale=0.01)
     bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
-    names = ["queries", "mix", "documents", *bounds, "mteb", "int8", "growth"]
+    names = ["queries", "mix", "documents", *bounds, "mteb", "bfloat16", "int8", "growth"]
     checked(rows, [f"encode/{n}" for n in names])
 
 
@@ -55,9 +55,16 @@ def test_train(tmp_path, monkeypatch):
     load = backbone.load
     monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(base))))
     train.write_corpus(work, 12, train.TINY)
-    rows = [train.plain(train.TINY, str(work)), *train.bound(train.TINY, str(work))]
+    compared = [train.plain(train.TINY, str(work)), train.rounded(train.TINY, str(work))]
+    rows = [*compared, *train.bound(train.TINY, str(work))]
     checked(
-        rows, ["train/plain", "train/bound", *(["train/bound-onednn"] if onednn_linear.use_onednn() else [])]
+        rows,
+        [
+            "train/plain",
+            "train/bfloat16",
+            "train/bound",
+            *(["train/bound-onednn"] if onednn_linear.use_onednn() else []),
+        ],
     )
     assert "losses agree to" in rows[0]["check"]
 
