@@ -8,6 +8,7 @@ its channel and the names of the packages.
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -44,6 +45,7 @@ def serve(channel: socket.socket, heavy: list[str]) -> dict | None:
     try:
         for name in heavy:
             importlib.import_module(name)
+        gc.freeze()  # what was imported stays: a fork's collector leaves its pages alone
         threads = _threads()
         say(ready=True)
         while True:
