@@ -1,7 +1,8 @@
 """Where the minutes of a run go, by stage and kind of work: ``python -m benchmarks.minutes [RUN]``.
 
 Reads what ``synthembed run --where`` left in the stages' folders of results/RUN (laptop); draws
-docs/minutes.png and writes the table of docs/minutes.md between its marks. Runs nothing.
+docs/minutes.png, writes the table of docs/minutes.md between its marks and results/bench/run.json. Runs
+nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
-from synthembed.ground.files import ROOT, read_json
+from synthembed.ground.files import ROOT, read_json, write_json
 from synthembed.report import rendering
 from synthembed.report.figures import OURS, PALETTE, STYLE
 from synthembed.stages import sampling as kinds
 from synthembed.stages.record import STAGES
+
+from benchmarks.measure import row
 
 PROCESS = "start and end of the process"
 # Work of the model in blue and orange; what has no part in it in grey. Neighbours differ in lightness too.
@@ -97,6 +100,13 @@ def described(run: Path, stages: dict[str, dict[str, float]]) -> str:
     )
 
 
+def as_row(run: Path, stages: dict[str, dict[str, float]]) -> dict:
+    """The run as a row of results/bench: its minutes, and those of each stage."""
+    minutes = {stage: sum(parts.values()) / 60 for stage, parts in stages.items()}
+    told = ", ".join(f"{stage} {value:.1f}" for stage, value in minutes.items())
+    return row(f"run/{run.name}", sum(minutes.values()), None, "", "minutes", told)
+
+
 def write(run: Path, docs: Path) -> str:
     """The figure and the page's part between the marks; returns that part."""
     stages = read(run)
@@ -114,4 +124,7 @@ def write(run: Path, docs: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(write(ROOT / "results" / (sys.argv[1:] or ["laptop"])[0], ROOT / "docs"))
+    of = ROOT / "results" / (sys.argv[1:] or ["laptop"])[0]
+    print(write(of, ROOT / "docs"))
+    (ROOT / "results" / "bench").mkdir(exist_ok=True)
+    write_json(ROOT / "results" / "bench" / "run.json", [as_row(of, read(of))])

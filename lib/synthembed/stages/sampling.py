@@ -37,7 +37,7 @@ KINDS = (PRODUCTS, ATTENTION, MODEL, BACKWARD, TOKENISING, FILES, MTEB, IMPORTS,
 # (file, function, kind): the first rule that fits a frame is its kind, and the innermost frame with a kind is
 # the stack's. A frame that no rule fits (numpy, pandas, most of torch, IPython) works for whom it is called by.
 _RULES = [(re.compile(file), re.compile(function), kind) for file, function, kind in (
-    (r"synthembed/model/cpu/(onednn|int8)_linear|torch/nn/modules/linear", "", PRODUCTS),
+    (r"synthembed/model/cpu/(onednn|bfloat16|int8)_linear|torch/nn/modules/linear", "", PRODUCTS),
     (r"synthembed/training/contrastive", "add$", PRODUCTS),
     (r"synthembed/model/packed_rows", "_grouped|_varlen|_mask", ATTENTION),
     (r"transformers/(masking_utils|integrations/.*attention)", "", ATTENTION),
