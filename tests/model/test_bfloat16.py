@@ -23,8 +23,10 @@ needs_bfloat16 = pytest.mark.skipif(
 def rounded(monkeypatch):
     """A tiny model whose layers, small as they are, are rounded."""
     monkeypatch.setattr(bfloat16_linear, "LEAST", 1)
+    monkeypatch.setattr(bfloat16_linear, "product_rates", lambda: {"float32": 100.0, "bfloat16": 180.0})
     model = tiny_model("llama").eval()
-    bfloat16_linear.use_in(model)
+    ids = torch.arange(20, 40)[None]
+    assert bfloat16_linear.use_in(model, lambda: model(input_ids=ids).last_hidden_state[:, -1])
     return model
 
 

@@ -66,6 +66,5 @@ def merge_lora(backbone: Backbone) -> Backbone:
     if not hasattr(backbone.model, "merge_and_unload"):
         return backbone
     merged = backbone.model.merge_and_unload().eval()
-    if bfloat16_linear.is_used_in(merged):
-        bfloat16_linear.use_in(merged)  # the rounded weights are those from before the merge
+    bfloat16_linear.round_again(merged)  # of the weights that the adapter is now part of
     return Backbone(merged, backbone.contract, backbone.source)

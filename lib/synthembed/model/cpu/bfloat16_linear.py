@@ -11,6 +11,7 @@ import json
 import platform
 import re
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from synthembed.model.cpu.onednn_linear import FastLinear, linear, use_onednn, w
 
 LEAST = 256  # inputs of a layer; below it, rounding costs more than the product gains
 WORTH = 1.2  # times float32's rate
+FAITHFUL = 0.9999  # least cosine on the probe; real texts may fall a little below it
 
 
 class _Product(torch.autograd.Function):
@@ -62,16 +64,45 @@ class Bfloat16Linear(nn.Linear):
         return out if self.bias is None else out + self.bias
 
 
-def use_in(model: nn.Module) -> None:
+def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:
     """Put a Bfloat16Linear in the place of each linear layer of ``model`` that is large enough, those of the
-    first decoder layer aside: what is rounded there is felt by all that follow (docs/decisions.md). Where
-    one stands already its rounded weights are made anew, as after a merge."""
-    layers = getattr(model, "layers", None) or getattr(getattr(model, "encoder", None), "layer", [])
-    exact = {id(module) for layer in layers[:1] for module in layer.modules()}
-    for parent in [m for m in model.modules() if id(m) not in exact]:
+    first decoder layers aside: what is rounded there is felt by all that follow. As few layers stay exact as
+    keep the vectors of a probe, (texts, dim) by ``vectors_of``, within FAITHFUL of float32's; if that takes
+    more than half of them, nothing is rounded. Says what was done; returns whether anything is rounded."""
+    layers = getattr(model, "layers", None) or getattr(getattr(model, "encoder", None), "layer", None)
+    if layers is None or not any(_fits(m) for m in model.modules() if isinstance(m, nn.Linear)):
+        return False
+    exact, gain = vectors_of(), product_rates()["bfloat16"] / product_rates()["float32"]
+    for count in range(1, len(layers) // 2 + 1):
+        _put(model, {id(module) for layer in layers[:count] for module in layer.modules()})
+        least = nn.functional.cosine_similarity(vectors_of(), exact).min().item()
+        if least >= FAITHFUL:
+            told = f"cosine {least:.5f} to float32 on a probe, first {count} of {len(layers)} layers exact"
+            print(
+                f"products of frozen weights in bfloat16: {gain:.1f} times float32's rate here; {told}",
+                flush=True,
+            )
+            return True
+    _put(model, {id(module) for module in model.modules()})
+    print(f"products in float32: in bfloat16 a probe's vectors have cosine {least:.5f} to it", flush=True)
+    return False
+
+
+def _put(model: nn.Module, exact: set[int]) -> None:
+    """Rounded layers everywhere but in the modules of ``exact``, where they give way to float32's."""
+    for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) in (nn.Linear, FastLinear, Bfloat16Linear) and _fits(child):
+            if id(parent) in exact and type(child) is Bfloat16Linear:
+                setattr(parent, name, FastLinear.of(child))
+            elif id(parent) not in exact and type(child) in (nn.Linear, FastLinear) and _fits(child):
                 setattr(parent, name, Bfloat16Linear.of(child))
+
+
+def round_again(model: nn.Module) -> None:
+    """The rounded weights made anew from the float32 ones, as after a merge."""
+    for module in model.modules():
+        if isinstance(module, Bfloat16Linear):
+            module.rounded = module.weight.detach().bfloat16()
 
 
 def _fits(layer: nn.Linear) -> bool:
@@ -87,11 +118,7 @@ def is_used_in(model: nn.Module) -> bool:
 def is_faster() -> bool:
     """Whether products in bfloat16 are faster here than float32's, by the rates that were measured once."""
     rates = product_rates()
-    faster = rates.get("bfloat16", 0) > WORTH * rates["float32"]
-    if faster:
-        gain = rates["bfloat16"] / rates["float32"]
-        print(f"products of frozen weights in bfloat16, {gain:.1f} times float32's rate here", flush=True)
-    return faster
+    return rates.get("bfloat16", 0) > WORTH * rates["float32"]
 
 
 def product_rates() -> dict[str, float]:
