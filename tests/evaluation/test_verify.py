@@ -13,7 +13,7 @@ from synthembed.evaluation import mteb_runs, released_weights
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
 from synthembed.ground.embedded import BackboneError
 from synthembed.model import backbone
-from synthembed.model.tokens import TokenContract
+from synthembed.model.tokens import CACHE, TokenContract
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Backbone as Settings
 from synthembed.stages.command_line import app
@@ -117,10 +117,12 @@ def test_the_verdict_follows_eos_and_weights(release, published, tmp_path, monke
     whole = TokenContract.ids
     with monkeypatch.context() as lost:
         lost.setattr(TokenContract, "ids", without)
+        CACHE.kept.clear()  # of ids as they were
         with pytest.raises(BackboneError, match="must begin with bos 1 and end with eos 2"):
             check(release, tmp_path / "b")
         lost.setattr(TokenContract, "check", lambda self, ids: None)  # as in a pipeline without a contract
         assert check(release, tmp_path / "b")["verdict"] == "differs"
+    CACHE.kept.clear()
 
     model = MistralModel.from_pretrained(release)
     with torch.no_grad():
