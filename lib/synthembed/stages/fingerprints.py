@@ -124,9 +124,13 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict:
-    return {
+    """What a stage ran on; ``products`` is the precision of frozen weights' products, if it loaded a model."""
+    found = {
         "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu(),
     }  # fmt: skip
+    if rounding := sys.modules.get("synthembed.model.cpu.bfloat16_linear"):
+        found["products"] = "bfloat16" if rounding.is_faster() else "float32"
+    return found
 
 
 def _gpu() -> str | None:
