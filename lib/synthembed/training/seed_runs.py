@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthembed.corpus.example import Example
+from synthembed.ground import embedded
 from synthembed.ground.files import read_json, sha256, write_json
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import adapter, export
@@ -84,6 +85,8 @@ def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
     steps = batches.steps_of(profile.train, mixed.examples)
     card = export.model_card(profile, mixed.about, steps)
     export.export(merged, folder / "model", profile.backbone.pooling, profile.train.instruction, card)
+    for notice in embedded.notices(profile.backbone.model):
+        shutil.copy(notice, folder / "model")
     outputs = [p for name in MADE for p in sorted((folder / name).rglob("*")) if p.is_file()]
     outputs.append(folder / "log.jsonl")
     record = {
