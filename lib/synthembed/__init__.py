@@ -25,11 +25,12 @@ from importlib import import_module
 
 # OpenMP's threads spin while they wait for one another. Where other processes want the cores too, they spin
 # for a thread that the system has taken off its core: an encoding pass and a training step became several
-# times slower (docs/decisions.md). The variables are read when torch is loaded, so they are set before it, and
-# not where it is loaded already or where a user has said how to wait. GNU's OpenMP (torch on Linux) reads the
-# first, LLVM's (macOS) and Intel's (Windows) wait as long as the second says.
+# times slower. A short spin costs little there and nothing on idle cores, where sleeping at once costs a tenth
+# (docs/decisions.md). The variables are read when torch is loaded, so they are set before it, and not where it
+# is loaded already or where a user has said how to wait. GNU's OpenMP (torch on Linux) reads the first, LLVM's
+# (macOS) and Intel's (Windows) the second.
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _PUBLIC = {
