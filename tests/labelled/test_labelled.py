@@ -430,3 +430,24 @@ def test_what_was_trained_on_is_told_to_mteb_and_in_the_card():
     assert "No labelled data set was used" not in card
     alone = export.model_card(data, {"examples": 20, "sets": {"synthetic": {"examples": 20}}}, 5)
     assert "No labelled data set was used" in alone
+
+
+def test_shuffled_pairs_keep_every_text_and_part_what_belongs_together():
+    families = ["sts", "bitext", "sts", "short-long", "sts", "bitext", "short-long"]
+    examples = [
+        Example(f"e{n}", family, "task", "en", "en", f"query {n}", f"positive {n}", f"negative {n}")
+        for n, family in enumerate(families)
+    ]
+    found = mixture.shuffled(examples, 3)
+    assert [(e.id, e.query, e.family) for e in found] == [(e.id, e.query, e.family) for e in examples]
+    for family in set(families):
+        texts = [{e.positive for e in some if e.family == family} for some in (examples, found)]
+        assert texts[0] == texts[1]
+    assert all(
+        e.positive != f.positive and e.positive[9:] != f.negative[9:]
+        for e, f in zip(examples, found, strict=True)
+    )
+    assert all(
+        f.positive[9:] == f.negative[9:] for f in found
+    )  # a document's own hard negative stays beside it
+    assert found == mixture.shuffled(examples[:], 3) != mixture.shuffled(examples, 4)

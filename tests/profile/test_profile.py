@@ -65,3 +65,23 @@ def test_overrides_replace_and_change_the_hash():
     plain, changed = profile.load("laptop"), profile.load("laptop", "train.batch_size=8 seed=3")
     assert (changed.train.batch_size, changed.seed) == (8, 3)
     assert plain.hash() != changed.hash() and plain.hash("lora") == changed.hash("lora")
+
+
+def test_a_profile_that_extends_another_says_only_what_differs(tmp_path):
+    (tmp_path / "under.yaml").write_text(
+        "description: under\ntrain: {batch_size: 8, max_length: 64}\nseeds: [1, 2]\n"
+    )
+    over = tmp_path / "over.yaml"
+    over.write_text(f"extends: {tmp_path / 'under.yaml'}\nseeds: [3]\ntrain: {{max_length: 32}}\n")
+    found = profile.load(over, ["train.learning_rate=0.5"])
+    assert (found.name, found.description, found.seeds) == ("over", "", [3])
+    assert (found.train.batch_size, found.train.max_length, found.train.learning_rate) == (8, 32, 0.5)
+    over.write_text(f"extends: {over}\n")
+    with pytest.raises(profile.ProfileError, match="extends itself"):
+        profile.load(over)
+    over.write_text("extends: [a, b]\n")
+    with pytest.raises(profile.ProfileError, match=r"over.yaml:1: extends"):
+        profile.load(over)
+    over.write_text("extends: nowhere\n")
+    with pytest.raises(profile.ProfileError, match="no profile 'nowhere'"):
+        profile.load(over)

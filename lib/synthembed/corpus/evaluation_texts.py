@@ -27,7 +27,8 @@ class Evaluated:
 
 
 _KINDS = {"queries": "query", "corpus": "document"}  # by the file's name, then by the field's
-_FIELDS = {"query": "query", "positive": "document", "negative": "document", "label": "label"}
+_FIELDS = {"query": "query", "positive": "document", "negative": "document", "label": "label",
+           "subject": "label", "act": "label"}  # fmt: skip
 
 
 def suite() -> Iterator[Evaluated]:
@@ -38,7 +39,8 @@ def suite() -> Iterator[Evaluated]:
         name = path.parent.relative_to(SUITE).as_posix()
         for line in path.read_text(encoding="utf-8").splitlines():
             for field, value in json.loads(line).items():
-                kind = "label" if field == "label" else _KINDS.get(path.stem, _FIELDS.get(field, "text"))
+                of_field = _FIELDS.get(field, "text")
+                kind = of_field if of_field == "label" else _KINDS.get(path.stem, of_field)
                 if field != "id":
                     yield from (Evaluated(name, kind, text) for text in _strings(value))
 

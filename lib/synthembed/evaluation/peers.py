@@ -16,7 +16,7 @@ from synthembed.evaluation.suites import benchmarks, embedded_tasks, names
 from synthembed.ground import embedded
 
 LEXICAL = "bm25"
-NEURAL = "minilm"
+NEURAL = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}
 # What a peer's scores are made by: these modules, without those of ours that they import, and these packages.
 MODULES = (mteb_runs, protocol, benchmarks, embedded_tasks, names)
 PACKAGES = ("mteb", "bm25s", "PyStemmer", "sentence-transformers", "transformers", "torch", "numpy", "scipy",
@@ -26,15 +26,16 @@ PACKAGES = ("mteb", "bm25s", "PyStemmer", "sentence-transformers", "transformers
 def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     """A system that is not ours, and which tasks it can do.
 
-    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel; anything else
-    is a hub id or local folder for sentence-transformers.
+    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel, "me5-small-4bit"
+    multilingual-e5-small rounded to 4 bits by another; anything else is a hub id or local folder for
+    sentence-transformers.
     """
     if name == LEXICAL:
         model = mteb.get_model("mteb/baseline-bm25s")
         return model, lambda task: task.metadata.type in ("Retrieval", "Reranking")
     from sentence_transformers import SentenceTransformer
 
-    folder = embedded.fetch("embedded:minilm-l6") if name == NEURAL else name
+    folder = embedded.folder_of(NEURAL[name]) if name in NEURAL else name
     return SentenceTransformer(str(folder)), lambda task: True
 
 
@@ -46,8 +47,8 @@ def revision(name: str) -> str:
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             parts.append(f"{package} {importlib.metadata.version(package)}")
-    if name == NEURAL:
-        parts.append(embedded.EMBEDDED["embedded:minilm-l6"].sha256)
+    if name in NEURAL:
+        parts.append(embedded.EMBEDDED[NEURAL[name]].sha256)
     elif (folder := Path(name)).is_dir():
         stats = ((str(p), p.stat()) for p in sorted(folder.rglob("*")) if p.is_file())
         parts += [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]

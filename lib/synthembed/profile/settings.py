@@ -197,6 +197,7 @@ class Data(Section):
     labelled: Literal["public", "installed"] = "public"  # the 13 sets, or stand-ins that need no hub
     sets: dict[SetName, Source] = {}
     negatives: Negatives = Negatives()
+    shuffled: bool = False  # a control, not in the paper: every query with another one's documents
     seed: Annotated[int, Field(ge=0)] = 42  # of sampling and drawing; one mixture for all training seeds
 
 

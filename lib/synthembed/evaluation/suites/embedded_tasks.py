@@ -51,7 +51,12 @@ def columns(records: list[dict], *names: str) -> Dataset:
 def revision(folder: str) -> str:
     """A hash of the task's data: two results compare only if it is equal."""
     digest = hashlib.sha256()
-    for path in sorted((DATA / folder).rglob("*.jsonl")):
+    files = (
+        (DATA / folder).rglob("*.jsonl")
+        if (DATA / folder).exists()
+        else (DATA / folder).parent.glob("*.jsonl")
+    )
+    for path in sorted(files):
         digest.update(path.relative_to(DATA).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:40]
 
@@ -119,6 +124,22 @@ class RetrievalData(Embedded):
             "top_ranked": None,
         }
         return {"test": data}
+
+
+class ReadingsData(Embedded):
+    """Messages with two labels, any one of which says what is alike: the end of ``folder`` names it, and only
+    the instruction tells it."""
+
+    def read(self):
+        folder, _, label = self.folder.rpartition("/")
+        corpus, queries = (rows(DATA / folder / f"{name}.jsonl") for name in ("corpus", "queries"))
+        data = {
+            "corpus": columns(corpus, "id", "title", "text"),
+            "queries": columns(queries, "id", "text"),
+            "relevant_docs": {q["id"]: {d["id"]: 1 for d in corpus if d[label] == q[label]} for q in queries},
+            "top_ranked": None,
+        }
+        return {"default": {"test": data}}
 
 
 class RerankingData(Embedded):
@@ -202,6 +223,7 @@ class BitextData(Embedded):
 # type → (mteb's task class, our data reader, main score)
 KINDS = {
     "Retrieval": (AbsTaskRetrieval, RetrievalData, "ndcg_at_10"),
+    "InstructionRetrieval": (AbsTaskRetrieval, ReadingsData, "ndcg_at_10"),
     "Reranking": (AbsTaskRetrieval, RerankingData, "map_at_1000"),
     "STS": (AbsTaskSTS, StsData, "cosine_spearman"),
     "PairClassification": (AbsTaskPairClassification, PairData, "max_ap"),
