@@ -5,7 +5,7 @@ from synthembed import profile
 from synthembed.profile.reading import ProfileError
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "gpu", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "laptop", "overnight", "gpu", "paper"])
 def test_shipped_profiles_load(name):
     assert profile.load(name).name == name
 
@@ -50,7 +50,7 @@ def test_invalid_yaml_and_unknown_profile(tmp_path):
     path.write_text("train: [")
     with pytest.raises(ProfileError, match=r"torn\.yaml: not valid YAML"):
         profile.load(path)
-    with pytest.raises(ProfileError, match="use one of gpu, laptop, paper, smoke"):
+    with pytest.raises(ProfileError, match="use one of gpu, laptop, overnight, paper, smoke"):
         profile.load("labtop")
 
 

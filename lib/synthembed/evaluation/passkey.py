@@ -180,11 +180,14 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
     """The same weights under another RoPE base or sliding window; the given backbone is untouched.
 
     A window can be laid on any decoder that runs without padding (packed_rows.py), also on one that was
-    trained with full attention.
+    trained with full attention; layers that have a shorter one keep it. Where layers with and without a
+    window have bases of their own (Gemma 3), the new base is that of the layers without.
     """
     config = copy.deepcopy(backbone.config)
     if variant.rope_theta is not None:
-        config.rope_parameters = {**config.rope_parameters, "rope_theta": variant.rope_theta}
+        rope, new = config.rope_parameters, {"rope_theta": variant.rope_theta}
+        far = rope.get("full_attention")
+        config.rope_parameters = {**rope, "full_attention": {**far, **new}} if far else {**rope, **new}
     if variant.sliding_window is not None:
         if not packed_rows.supports(backbone.model):
             raise BackboneError(
@@ -200,8 +203,9 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
         if hasattr(module, "config"):
             module.config = config
     if variant.sliding_window is not None:
-        for layer in model.layers:
-            layer.self_attn.sliding_window = variant.sliding_window  # what packed_rows.attend reads
+        for layer in model.layers:  # what packed_rows.attend reads
+            own = getattr(layer.self_attn, "sliding_window", None)
+            layer.self_attn.sliding_window = min(own or variant.sliding_window, variant.sliding_window)
     model.rotary_emb = type(model.rotary_emb)(config=config).to(backbone.device)
     return Backbone(model, backbone.contract, backbone.source)
 

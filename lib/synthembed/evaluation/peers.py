@@ -15,7 +15,7 @@ from synthembed.evaluation import mteb_runs, protocol
 from synthembed.evaluation.suites import benchmarks, embedded_tasks, names
 from synthembed.ground import embedded
 
-LEXICAL = "bm25"
+LEXICAL, CHANCE = "bm25", "random"
 NEURAL = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}
 # What a peer's scores are made by: these modules, without those of ours that they import, and these packages.
 MODULES = (mteb_runs, protocol, benchmarks, embedded_tasks, names)
@@ -26,13 +26,15 @@ PACKAGES = ("mteb", "bm25s", "PyStemmer", "sentence-transformers", "transformers
 def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     """A system that is not ours, and which tasks it can do.
 
-    "bm25" is mteb's lexical baseline, "minilm" the all-MiniLM-L6-v2 of a PyPI wheel, "me5-small-4bit"
+    "bm25" is mteb's lexical baseline, "random" its random vectors (chance), "minilm" the all-MiniLM-L6-v2 of a PyPI wheel, "me5-small-4bit"
     multilingual-e5-small rounded to 4 bits by another; anything else is a hub id or local folder for
     sentence-transformers.
     """
     if name == LEXICAL:
         model = mteb.get_model("mteb/baseline-bm25s")
         return model, lambda task: task.metadata.type in ("Retrieval", "Reranking")
+    if name == CHANCE:
+        return mteb.get_model("mteb/baseline-random-encoder"), lambda task: True
     from sentence_transformers import SentenceTransformer
 
     folder = embedded.folder_of(NEURAL[name]) if name in NEURAL else name

@@ -108,13 +108,14 @@ def supports(model: nn.Module) -> bool:
     """Whether a model can run packed; if not, the encoder pads."""
     base = _base(model)
     rope = getattr(base.config, "rope_parameters", None) or {}
+    kinds = {"full": rope} if "rope_type" in rope else {k: v for k, v in rope.items() if isinstance(v, dict)}
     return (
         getattr(base, "_supports_attention_backend", False)
         and base.config._attn_implementation in ("sdpa", NAME)  # another one was asked for
         and all(m.is_causal for m in base.modules() if hasattr(m, "is_causal"))  # rows look back only
         and hasattr(base, "layers")
         and hasattr(base, "rotary_emb")
-        and rope.get("rope_type", "default") not in BATCH_DEPENDENT_ROPE
+        and not BATCH_DEPENDENT_ROPE & {kind.get("rope_type") for kind in kinds.values()}
     )
 
 

@@ -51,10 +51,20 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
         tables={name: to_html(table) for name, table in made.items()},
         figures=drawn,
         variance=variance(runs),
+        controls=[
+            (r.name, tables.who_wins(c, _seeds(r)), to_html(c.round(1)))
+            for r in runs
+            if len(c := tables.controls(r))
+        ],
         benchmarks=sorted({b for r in runs for s in r.scores.values() for b in s.benchmarks}),
     )
     (out / "report.html").write_text(text, encoding="utf-8")
     return entries
+
+
+def _seeds(results: Results) -> int:
+    """Of the ablations' rows."""
+    return len({r.get("seed") for r in results.scores[ABLATIONS].rows})
 
 
 def _draw(runs: list[Results], folder: Path) -> dict[str, list[tuple[str, str]]]:

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from synthembed import paper
+from synthembed.evaluation.scores import TABLE1, by_system
 from synthembed.report.cells import of_cell
 from synthembed.report.rendering import PEER, Block, Table
 from synthembed.report.results import ABLATIONS, Number, Results, lookup
@@ -17,6 +20,19 @@ SYSTEM_NAMES = {
     "static": "mean of the base's token embeddings",
     "bm25": "BM25",
     "minilm": "all-MiniLM-L6-v2",
+    "me5-small-4bit": "multilingual-e5-small, 4 bits",
+    "random": "random vectors (chance)",
+}
+# The controls of notebook 05 at one budget: what is trained, or why not; "synthetic" is what they are for.
+CONTROLS = {
+    "random": "random vectors: chance",
+    "static": "mean of the base's token embeddings",
+    "base": "base, untouched",
+    "random-init": "the base's shape with random weights, trained on synthetic + docstring pairs",
+    "shuffled": "synthetic, each query with another one's documents",
+    "msmarco": "docstring pairs alone, the stand-in for MS-MARCO",
+    "no-hard-negatives": "synthetic without hard negatives",
+    "synthetic": "synthetic",
 }
 PEER_NOTE = f"{PEER} a peer's numbers, as published, not run by us."
 
@@ -44,6 +60,42 @@ def build(artefact: str, runs: list[Results]) -> Table:
         counts = " or ".join(str(n) for n in sorted(spread))
         notes.append(f"±: standard deviation over {counts} seeds of training.")
     return Table(about["title"], [_published(artefact), *ours], list(dict.fromkeys(notes)))
+
+
+def controls(results: Results) -> pd.DataFrame:
+    """Controls beside training on synthetic data, at the ablations' budget and on their tasks: columns row,
+    what, Avg, and gain over the untouched base; worst first. Empty without them."""
+    trained, main = results.scores[ABLATIONS].rows, results.evaluation
+    wanted = {r["task"] for r in trained if r["system"] == "synthetic" and r["category"] in TABLE1}
+    rows = [r for r in [*main, *trained] if r["task"] in wanted and r["system"] in CONTROLS]
+    found = {
+        s: v["Avg"]
+        for s, v in by_system(rows).items()
+        if {r["task"] for r in rows if r["system"] == s} == wanted
+    }
+    frame = pd.DataFrame(
+        {"row": s, "what": CONTROLS[s], "Avg": avg, "gain": avg - found.get("base", float("nan"))}
+        for s, avg in found.items()
+    )
+    return frame.sort_values("Avg", ignore_index=True) if len(frame) else frame
+
+
+def who_wins(frame: pd.DataFrame, seeds: int) -> str:
+    """The finding of ``controls`` in a sentence or two, from its numbers."""
+    if not len(frame) or "synthetic" not in set(frame["row"]):
+        return "The controls have not been run."
+    avg = frame.set_index("row")["Avg"]
+    best, others = avg.idxmax(), avg.drop("synthetic")
+    if best == "synthetic":
+        said = f"At one budget training on synthetic data wins with {avg['synthetic']:.1f}, ahead of "
+        said += f"{CONTROLS[others.idxmax()]} ({others.max():.1f})"
+    else:
+        said = f"At one budget training on synthetic data has {avg['synthetic']:.1f} and does not win: "
+        said += f"{CONTROLS[best]} has {avg[best]:.1f}"
+    if "shuffled" in avg:
+        fails = avg["shuffled"] < avg["synthetic"] - 5
+        said += f"; shuffled pairs {'fail, as they must' if fails else 'do not fail, as they should'} ({avg['shuffled']:.1f})"
+    return said + f". {seeds} seed{'s' if seeds > 1 else ', so the noise of training is not in this'}."
 
 
 def _row_notes(artefact: str, results: Results) -> list[tuple[str, str]]:
