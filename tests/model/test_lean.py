@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from synthembed.model import adapter
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import lean_layers
-from synthembed.model.cpu.onednn_linear import with_weights
 from synthembed.profile.settings import Lora
 from tiny_models import tiny_model
 from torch import nn
@@ -62,39 +62,13 @@ def test_gradients_are_those_of_the_models_own_mlp(style, dropout, checkpointing
         torch.testing.assert_close(found[name], gradient, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("wide", [False, True])
-def test_a_dropped_product_is_dropout_and_a_product(wide):
-    torch.manual_seed(0)
-    plain = nn.Linear(5, 9 if wide else 3, bias=False).double()
-    layer = lean_layers.DroppedLinear.of(copy.deepcopy(plain), 0.4)
-    x = torch.randn(2, 7, 5, dtype=torch.float64, requires_grad=True)
-    eye = nn.Linear(5, 5, bias=False).double()
-    eye.weight.data.copy_(torch.eye(5))
-    torch.manual_seed(3)
-    y = layer(x)
-    torch.manual_seed(3)  # the mask that was drawn: the same numbers, through a layer that shows them
-    mask = lean_layers.DroppedLinear.of(eye, 0.4)(torch.ones_like(x)).detach()
-    expected = plain(x * mask)
-    assert 0 < (mask == 0).sum() < mask.numel()
-    torch.testing.assert_close(y, expected)
-    weights = torch.randn_like(y)
-    for mine, right in zip(
-        torch.autograd.grad((y * weights).sum(), [x, layer.weight]),
-        torch.autograd.grad((expected * weights).sum(), [x, plain.weight]),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, right)
-
-
 def test_less_is_kept():
-    """A third less at least, with the model's own MLP and torch's dropout as the measure."""
-    lean_one, stock = tiny_model("llama"), tiny_model("llama")
+    """A third less at least, with the model's own MLP and PEFT's layers as the measure."""
+    lean_one, settings = tiny_model("llama"), Lora()
     lean_layers.use_in_mlps(lean_one)
-    lean_one, stock = adapted(lean_one, 0.1), adapted(stock, 0.1)
-    for module in stock.modules():
-        for name in getattr(module, "lora_dropout", {}):
-            module.lora_dropout[name] = nn.Dropout(0.1)
-            module.lora_A[name] = with_weights(nn.Linear(1, 1, False), module.lora_A[name])
+    lean_one = adapted(lean_one, 0.1)
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=settings.targets)
+    stock = get_peft_model(tiny_model("llama"), config).double().train()
     assert bytes_kept(lean_one) < 0.67 * bytes_kept(stock)
 
 

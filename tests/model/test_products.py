@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.model import adapter
-from synthembed.model.cpu import lean_layers, onednn_linear
+from synthembed.model.cpu import onednn_linear
 from synthembed.profile.settings import Lora
 from torch import nn
 
@@ -67,10 +67,7 @@ def test_plain_linear_layers_alone_change_and_lora_with_them(llama, monkeypatch)
     assert kinds == {onednn_linear.FastLinear}
     wrapped = adapter.add_lora(base, Lora(rank=2), 0)
     lora = [m for n, m in wrapped.model.named_modules() if "lora_A.default" in n or "lora_B.default" in n]
-    assert {type(m) for m in lora} == {
-        onednn_linear.FastLinear,
-        lean_layers.DroppedLinear,
-    }  # both of onednn_linear.linear
+    assert {type(m) for m in lora} == {onednn_linear.FastLinear}
 
 
 def test_intel_processors_keep_torchs_own(monkeypatch, tmp_path):

@@ -13,7 +13,6 @@ from synthembed.ground import embedded
 from synthembed.model import adapter, instructions, tokens
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
-from synthembed.model.cpu.lean_layers import DroppedLinear
 from synthembed.training import batches, contrastive, memory_budget, trackers, train
 from tiny_training import CORPUS, assert_equal, example, fresh, tiny, with_adapter
 from torch.nn import functional as F
@@ -358,23 +357,6 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
             batches.TrainingError, match=rf"step 1: .*{says}.*; examples of the batch: (e\d+ ?){{8}}$"
         ):
             train.train(tiny(), fresh(llama), CORPUS, tmp_path)
-
-
-def test_fast_dropout_keeps_the_expectation_and_its_gradient():
-    one = torch.nn.Linear(501, 501, bias=False)
-    one.weight.data.copy_(torch.eye(501))
-    torch.manual_seed(0)
-    layer, x = DroppedLinear.of(one, 0.1), torch.ones(2000, 501, requires_grad=True)
-    y = layer(x)
-    dropped = (y == 0).double().mean().item()
-    assert dropped == pytest.approx(0.1, abs=0.001) and y.double().mean().item() == pytest.approx(
-        1, abs=0.001
-    )
-    y.sum().backward()
-    assert torch.equal(x.grad, y.detach())
-    assert torch.equal(layer.eval()(x), x)
-    torch.manual_seed(0)
-    assert torch.equal(layer.train()(x), y)
 
 
 def test_same_task_batches_hold_one_task_each():

@@ -7,7 +7,7 @@ from torch import nn
 
 from synthembed.ground.embedded import BackboneError
 from synthembed.model.backbone import Backbone
-from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear
+from synthembed.model.cpu import bfloat16_linear, onednn_linear
 from synthembed.profile.settings import Lora
 
 
@@ -24,12 +24,16 @@ def add_lora(backbone: Backbone, settings: Lora, seed: int) -> Backbone:
         bias="none",
         task_type="FEATURE_EXTRACTION",
     )
+    on_cpu = backbone.device.type == "cpu"
+    if on_cpu and all(p.is_floating_point() for p in backbone.model.parameters()):
+        from synthembed.model.cpu.fused_lora import FusedLora
+
+        config._register_custom_module({nn.Linear: FusedLora})
     try:
         model = get_peft_model(backbone.model, config)
     except ValueError as error:
         raise BackboneError(f"lora.targets {settings.targets}: {error}") from None
-    if backbone.device.type == "cpu":
-        lean_layers.use_in_adapters(model)
+    if on_cpu:
         onednn_linear.use_in(model)
     return Backbone(model, backbone.contract, backbone.source)
 

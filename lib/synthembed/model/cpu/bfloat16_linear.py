@@ -31,17 +31,21 @@ class _Product(torch.autograd.Function):
     """x W^T of a frozen W in bfloat16; x float32."""
 
     @staticmethod
-    def forward(ctx, x, half):
+    def forward(ctx, x, half, bias):
         ctx.save_for_backward(half)
-        return _product(x, half)
+        return product(x, half, bias)
 
     @staticmethod
     def backward(ctx, gradient):
-        return _product(gradient, ctx.saved_tensors[0].T), None
+        return product(gradient, ctx.saved_tensors[0].T), None, None
 
 
-def _product(x: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x.bfloat16(), half, None, "none", [], "").float()
+def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x W^T + b, rounded if the weights are; for use where no graph is made."""
+    if weight.dtype == x.dtype:
+        return linear(x, weight, bias)
+    out = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), weight, None, "none", [], "").float()
+    return out if bias is None else out.add_(bias)
 
 
 class Bfloat16Linear(nn.Linear):
@@ -55,13 +59,17 @@ class Bfloat16Linear(nn.Linear):
         made.register_buffer("rounded", made.weight.detach().bfloat16(), persistent=False)
         return made
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def weight_for(self, x: torch.Tensor) -> torch.Tensor:
+        """The weights that ``x`` is multiplied with: rounded ones, if it is float32 and they are frozen."""
         plain = x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0
-        if plain or self.weight.requires_grad:
-            return linear(x, self.weight, self.bias)
+        return self.weight if plain or self.weight.requires_grad else self.rounded
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight_for(x)
+        if weight is self.weight:
+            return linear(x, weight, self.bias)
         wanted = x.requires_grad and torch.is_grad_enabled()
-        out = _Product.apply(x, self.rounded) if wanted else _product(x, self.rounded)
-        return out if self.bias is None else out + self.bias
+        return (_Product.apply if wanted else product)(x, weight, self.bias)
 
 
 def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:
@@ -159,15 +167,15 @@ def _measured(tokens: int = 1024, size: int = 1024, rounds: int = 7) -> dict[str
     sides = {"float32": lambda: linear(x, weight)}
     if use_onednn() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         half = weight.bfloat16()
-        sides["bfloat16"] = lambda: _product(x, half)
+        sides["bfloat16"] = lambda: product(x, half)
     best, threads = dict.fromkeys(sides, float("inf")), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             for _ in range(rounds + 1):
-                for name, product in sides.items():
+                for name, run in sides.items():
                     start = time.process_time()
-                    product()
+                    run()
                     best[name] = min(best[name], time.process_time() - start)
     finally:
         torch.set_num_threads(threads)

@@ -14,9 +14,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from synthembed.model.cpu import onednn_linear
-from synthembed.model.cpu.onednn_linear import with_weights
-
 # A gate's activation by name: what it gives, what it gives in place, and the gradient of its input.
 ACTIVATIONS = {
     "silu": (F.silu, partial(F.silu, inplace=True), torch.ops.aten.silu_backward),
@@ -27,65 +24,19 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-class _DroppedProduct(torch.autograd.Function):
-    """(x * keep) W^T * scale, of which x, W and keep are kept; instead of x, what it was made of."""
-
-    @staticmethod
-    def forward(ctx, x, weight, keep, scale, activation=None, *gated):
-        ctx.save_for_backward(weight, keep, *(gated or (x,)))
-        ctx.scale, ctx.activation = scale, activation
-        return onednn_linear.linear(x * keep, weight).mul_(scale)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        weight, keep, *kept = ctx.saved_tensors
-        x = _gated(ctx.activation, *kept) if len(kept) == 2 else kept[0]
-        gradient, of_x = gradient * ctx.scale, None
-        of_weight = onednn_linear.transposed_product(gradient.flatten(0, -2), (x * keep).flatten(0, -2))
-        if ctx.needs_input_grad[0]:
-            of_x = onednn_linear.linear(gradient, weight.T).mul_(keep)
-        return of_x, of_weight, *[None] * (len(ctx.needs_input_grad) - 2)
-
-
-class DroppedLinear(nn.Linear):
-    """LoRA's dropout and first product (Sec. 4.2) in one, on CPU; draws from torch's global generator.
-
-    torch draws one Bernoulli number an element with a slow generator; here one 64-bit random number
-    gives four elements. The probability is that of 16 bits (0.1 becomes 0.100006) and the scale
-    follows it, so the expectation is exact.
-    """
-
-    dropped: int  # of 65,536 values of a 16-bit number
-
-    @classmethod
-    def of(cls, layer: nn.Linear, p: float) -> DroppedLinear:
-        """A layer with the very weights of ``layer``, which has no bias, and dropout of its input."""
-        made = with_weights(cls(layer.in_features, layer.out_features, False, "meta"), layer)
-        made.dropped = round(p * 65_536)
-        return made
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.dropped == 0:
-            return onednn_linear.linear(x, self.weight)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= self.dropped - 32_768
-        return _DroppedProduct.apply(
-            x, self.weight, keep, 65_536 / (65_536 - self.dropped), *getattr(x, "gated", ())
-        )
-
-
-def _gated(activation: str, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+def gated(activation: str, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """activation(gate) * up."""
     return ACTIVATIONS[activation][0](gate).mul_(up)
 
 
 class _Gated(torch.autograd.Function):
-    """activation(gate) * up, of which both inputs are kept."""
+    """``gated``, of which both inputs are kept."""
 
     @staticmethod
     def forward(ctx, activation, gate, up):
         ctx.save_for_backward(gate, up)
         ctx.activation = activation
-        return _gated(activation, gate, up)
+        return gated(activation, gate, up)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -142,12 +93,3 @@ def _activation_of(mlp: nn.Module) -> str | None:
         except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
             return None
     return None
-
-
-def use_in_adapters(model: nn.Module) -> None:
-    """Let the LoRA layers of ``model`` drop and multiply in one, in place."""
-    for module in model.modules():
-        for name, dropout in getattr(module, "lora_dropout", {}).items():
-            if isinstance(dropout, nn.Dropout) and type(module.lora_A[name]) is nn.Linear:
-                module.lora_A[name] = DroppedLinear.of(module.lora_A[name], dropout.p)
-                module.lora_dropout[name] = nn.Identity()
