@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -446,23 +445,32 @@ def test_noise_over_the_bound_leaves_a_claim_open():
         assert verdict == expected, (value, noise)
     apart = {"a": Evidence(9, benchmark="embedded"), "b": Evidence(0, benchmark="BEIR")}
     assert claims.judge(claim, apart.get)["verdict"] == OPEN
-    paired = {
-        "a": Evidence(3, interval={"low": 0.5, "high": 5.5, "against": "default"}),
-        "b": Evidence(0, system="default"),
-    }
-    assert claims.judge(claim, paired.get)["verdict"] == OPEN
-    assert claims.judge(claim, (paired | {"b": Evidence(0, system="other")}).get)["verdict"] == HOLDS
-    rows = [
-        {"system": s, "task": t, "category": c, "score": x, "seed": 0, "language": "en"}
-        for s, scores in (("a", (14, 1, 3)), ("b", (0, 5, 4)))
-        for (t, c), x in zip((("t", "STS"), ("u", "STS"), ("v", "Retr.")), scores, strict=True)
-    ]
-    of_one_stage = {"a": Evidence(6, system="a", rows=rows), "b": Evidence(3, system="b", rows=rows)}
-    assert claims.judge(claim, of_one_stage.get)["verdict"] == OPEN  # three tasks that disagree
-    assert (
-        claims.judge(claim, {n: replace(e, rows=None) for n, e in of_one_stage.items()}.get)["verdict"]
-        == HOLDS
-    )
+    for low, high, expected in ((0.5, 5.5, OPEN), (1.5, 9, HOLDS), (-5, 0.9, FAILS), (-5, 1.1, OPEN)):
+        found = {"a": Evidence(3, interval={"low": low, "high": high}), "b": Evidence(0)}
+        assert claims.judge(claim, found.get)["verdict"] == expected, (low, high)
+    once = {"a": Evidence(3, interval={"low": 2, "high": 4, "seeds": 1, "why": "one seed"}), "b": Evidence(0)}
+    judged = claims.judge(claim, once.get)
+    assert judged["verdict"] == OPEN and "one seed: no interval of training" in judged["evidence"]
+
+    def scored(system: str, *scores: float, seeds=(0,)) -> Evidence:
+        tasks = (("t", "STS"), ("u", "STS"), ("v", "Retr."))
+        rows = [
+            {"system": system, "task": t, "category": c, "score": x, "language": "en"}
+            | ({} if seed is None else {"seed": seed})
+            for (t, c), x in zip(tasks, scores, strict=True)
+            for seed in seeds
+        ]
+        return Evidence(sum(scores) / 3, rows=rows)
+
+    for left, right, expected in (
+        (scored("a", 14, 1, 3), scored("b", 0, 5, 4), OPEN),  # three tasks that disagree
+        (scored("a", 14, 15, 14), scored("b", 0, 1, 0), OPEN),  # two trainings, one seed
+        (scored("a", 14, 15, 14), scored("b", 0, 1, 0, seeds=[None]), HOLDS),  # this training, and a peer
+        (scored("a", 14, 15, 14, seeds=[0, 1]), scored("b", 0, 1, 0, seeds=[0, 1]), HOLDS),
+    ):
+        judged = claims.judge(claim, {"a": left, "b": right}.get)
+        assert judged["verdict"] == expected, judged["evidence"]
+        assert ("one seed" in judged["evidence"]) == (len(left.rows) == 3)
     budgets = {"a": Evidence(9, budget="{}"), "b": Evidence(0, budget="14 steps")}
     assert claims.judge(claim, budgets.get)["verdict"] == OPEN
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from synthembed import paper
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, systems
-from synthembed.evaluation.intervals import interval
+from synthembed.evaluation.intervals import BENCHMARK, interval
 from synthembed.evaluation.scores import averages
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
@@ -135,7 +135,8 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dic
     """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
     its delta (intervals.py).
 
-    A row is compared with the one that it names in ``against``, by default with the first.
+    A row is compared with the one that it names in ``against``, by default with the first: on tasks like
+    these and, under ``on this benchmark``, on these tasks alone.
     """
     listed = profile.ablations.rows
     pairs = {row.id: row.against or listed[0].id for row in listed}
@@ -143,7 +144,8 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dic
     for system, against in pairs.items():
         if system != against:
             try:
-                intervals[system] = interval(rows, system, against)
+                here = interval(rows, system, against, kind=BENCHMARK)
+                intervals[system] = interval(rows, system, against) | {BENCHMARK: here}
             except ValueError as error:
                 print(f"no interval: {error}")
     return {

@@ -16,6 +16,7 @@ from statistics import fmean
 
 import pandas as pd
 import yaml
+from scipy.special import stdtrit
 
 from synthembed import paper
 from synthembed.evaluation import intervals
@@ -29,17 +30,17 @@ HOLDS, FAILS, OPEN = "holds", "does not", "cannot be judged here"
 
 @dataclass(frozen=True)
 class Evidence:
-    """A quantity in points (or a count), half the width of what noise may do to it if that is known,
-    the benchmark it was measured on and the budget of its training if it has any."""
+    """A quantity in points (or a count), with what tells its noise: half a width, its own interval if it is
+    a difference, or the rows it is the mean of, which can be set against another's; the benchmark it was
+    measured on and the budget of its training if it has any."""
 
     value: float
     noise: float | None = None
     benchmark: str | None = None
     comparable: bool = True
     budget: str | None = None  # of training, if it says anything
-    system: str | None = None
-    interval: dict | None = None  # of its difference to the system ``against``
-    rows: list[dict] | None = None  # of the ablations it is from: two of them can be paired
+    interval: dict | None = None  # of a difference (intervals.py)
+    rows: list[dict] | None = None  # of scores.json
 
 
 Find = Callable[[str], Evidence | None]
@@ -108,8 +109,8 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     if None not in (left.budget, right.budget) and left.budget != right.budget:
         return OPEN, f"{both} were trained at different budgets"
     difference = left.value - right.value
-    noise = _noise(left, right)
-    outcome = _outcome(test["is"], difference, by, noise)
+    low, high, why, remark = _interval(left, right)
+    outcome = OPEN if why else _outcome(test["is"], low, high, by)
     if isinstance(right_given, (int, float)):
         bound = right.value + by
         said = f"{_name(test['left'])} is {_figure(left.value)}, {_words(test['is'], bound)}"
@@ -118,26 +119,58 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
             f"{_name(test['left'])} {_figure(left.value)}, {_name(right_given)} {_figure(right.value)}: "
             f"difference {difference:+.1f}, {_words(test['is'], by)}"
         )
-    return outcome, said + (f", within noise of ±{noise:.1f}" if outcome == OPEN else "")
+    if outcome == OPEN and not why:
+        said += f", within noise (95 % from {low:+.1f} to {high:+.1f})"
+    return outcome, said + (f"; {remark}" if remark else "")
 
 
-def _noise(left: Evidence, right: Evidence) -> float:
-    """Half the width of the difference's interval if the two can be paired, or else of their seeds'."""
-    paired = left.interval
-    if not (paired and right.system and paired.get("against") == right.system):
-        both = left.rows is not None and left.rows is right.rows and left.system != right.system
-        paired = intervals.interval(left.rows, left.system, right.system) if both else None
-    if paired and paired["low"] is not None:
-        return (paired["high"] - paired["low"]) / 2
-    return sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
+ONE_SEED = "one seed: no interval of training"
 
 
-def _outcome(kind: str, difference: float, by: float, noise: float) -> str:
-    """How far the claimed side is from its bound decides, unless noise reaches over the bound."""
-    margin = {"at least": difference - by, "at most": by - difference, "within": by - abs(difference)}[kind]
-    if noise and abs(margin) <= noise:
-        return OPEN
-    return HOLDS if margin >= -1e-9 else FAILS
+def _interval(left: Evidence, right: Evidence) -> tuple[float, float, str | None, str | None]:
+    """Both ends of the difference's interval, why nothing can be judged by it, and what to say of it.
+
+    A difference of two trainings that were run once cannot be judged. A trained system against one that
+    was not trained here can: it is about this one training, and the sentence says so.
+    """
+    difference, found = left.value - right.value, left.interval
+    trained = left.interval is not None
+    if not found and left.rows and right.rows:
+        rows = _sides(left.rows, right.rows)
+        found = intervals.interval(rows, "left", "right", categories=None)
+        trained = any(r.get("seed") is not None for r in rows)
+    if not found:
+        noise = sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
+        return difference - noise, difference + noise, None, None
+    why = found.get("why", "one seed" if found.get("seeds") == 1 else None)  # older records have no why
+    once = why == "one seed" or (trained and "training" not in found.get("covers", ["training"]))
+    remarks = [ONE_SEED] if once else []
+    if why and why != "one seed":
+        remarks.insert(0, f"{why}: no interval")
+    ends = (found["low"], found["high"]) if found["low"] is not None else (difference, difference)
+    return *ends, why, "; ".join(remarks) or None
+
+
+def _sides(left: list[dict], right: list[dict]) -> list[dict]:
+    """Rows of two systems named by their sides; the languages of a single task stand as tasks."""
+    single = len({r["task"] for r in [*left, *right]}) == 1
+    return [
+        row | {"system": side, "task": f"{row['task']}/{row['language']}" if single else row["task"]}
+        for side, rows in (("left", left), ("right", right))
+        for row in rows
+    ]
+
+
+def _outcome(kind: str, low: float, high: float, by: float) -> str:
+    """On which side of its bound the whole interval lies; open if it reaches over the bound."""
+    near = 1e-9
+    if kind == "within":
+        holds, fails = -by - near <= low and high <= by + near, low > by + near or high < -by - near
+    elif kind == "at least":
+        holds, fails = low >= by - near, high < by - near
+    else:
+        holds, fails = high <= by + near, low > by + near
+    return HOLDS if holds else FAILS if fails else OPEN
 
 
 def _mean(names, find: Find) -> Evidence | None:
@@ -151,7 +184,9 @@ def _mean(names, find: Find) -> Evidence | None:
     noises = [e.noise for e in found if e.noise is not None]
     noise = sqrt(sum(n**2 for n in noises)) / len(found) if noises else None
     comparable = all(e.comparable for e in found)
-    return Evidence(fmean(e.value for e in found), noise, found[0].benchmark, comparable, found[0].budget)
+    rows = [row for e in found for row in e.rows or ()]
+    value = fmean(e.value for e in found)
+    return Evidence(value, noise, found[0].benchmark, comparable, found[0].budget, rows=rows)
 
 
 def _words(kind: str, bound: float) -> str:
@@ -212,15 +247,11 @@ def evidence_of(results: Results) -> Find:
 def _of_number(results: Results, number: Number | None) -> Evidence | None:
     if number is None:
         return None
-    noise = None if number.std is None else 2 * number.std / sqrt(number.n)
+    noise = None
+    if number.std is not None:
+        noise = float(stdtrit(number.n - 1, 0.975)) * number.std / sqrt(number.n)
     budget = json.dumps(results.budget(number.stage), sort_keys=True)
-    interval = (
-        results.scores[number.stage].intervals.get(number.system) if number.stage in results.scores else None
-    )
-    rows = results.scores[ABLATIONS].rows if number.stage == ABLATIONS else None
-    return Evidence(
-        number.mean, noise, number.benchmark, number.why is None, budget, number.system, interval, rows
-    )
+    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget, rows=number.rows)
 
 
 def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:
@@ -239,14 +270,13 @@ def _system(results: Results, system: str, artefact: str, column: str) -> Eviden
 
 
 def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
-    """A change of Table 5, with half the width of its bootstrap interval."""
+    """A change of Table 5, with its interval."""
     number = of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
     if number is None:
         return None
     interval = results.scores[ABLATIONS].intervals.get(number.system)
-    if interval and interval["low"] is not None:
-        half = (interval["high"] - interval["low"]) / 2
-        return Evidence(interval["delta"], half, number.benchmark, number.why is None)
+    if interval:
+        return Evidence(interval["delta"], None, number.benchmark, number.why is None, interval=interval)
     return _of_number(results, number)
 
 

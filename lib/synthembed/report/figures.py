@@ -129,7 +129,7 @@ def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
 def deltas(rows: list[dict]):
     """Table 5 as deltas to the default: the paper's and ours, one bar each per ablation.
 
-    Bars of ours carry their 95 % interval if it was measured; those within noise are pale.
+    Bars of ours carry their 95 % interval if it was measured; those within noise, or of one seed, are pale.
     """
     with matplotlib.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1.3))
@@ -160,7 +160,7 @@ def deltas(rows: list[dict]):
             axis.set(xlabel="change of the average, points (logarithmic beyond ±5)")
         named = [(PAPER, "paper, MTEB"), (OURS, "ours, this run's benchmark")]
         if any(r.get("within_noise") for r in rows):
-            named.append((PALETTE[5], "ours, within noise"))
+            named.append((PALETTE[5], "ours, within noise or one seed"))
         _legend_below(figure, named)
     return figure
 

@@ -191,11 +191,14 @@ def variance(runs: list[Results]) -> str:
     else:
         said += " This run trained every system once as well, so it has no spread of its own to set beside."
     if deltas:
-        noise = sum(d["within_noise"] for d in deltas)
+        once = sum(d.get("why") == "one seed" for d in deltas)
+        noise = sum(d["within_noise"] for d in deltas) - once
         said += (
-            f" Of our {len(deltas)} differences, {noise} lie within noise: their paired bootstrap interval "
-            "(95 %, tasks and seeds resampled) holds zero, and the tables say so."
+            f" Of our {len(deltas)} differences, {noise} lie within noise: their 95 % interval on tasks like "
+            "these (tasks resampled, seeds by Student's t) holds zero, and the tables say so."
         )
+        if once:
+            said += f" {once} are of trainings that were run once: nothing tells whether they would repeat."
     return said
 
 

@@ -27,6 +27,7 @@ class Number:
     stage: str
     why: str | None = None
     tasks: int = 1
+    rows: list[dict] = field(default_factory=list, repr=False, compare=False)  # of scores.json
 
     @property
     def mean(self) -> float:
@@ -145,9 +146,10 @@ def lookup(scores: Scores, stage: str, system: str, benchmark: str, conditions: 
     most = max(map(len, by_seed.values()))
     whole = {seed: of_seed for seed, of_seed in by_seed.items() if len(of_seed) == most}
     values = {seed: mean_over_tasks(of_seed) for seed, of_seed in whole.items()}
+    rows = [row for of_seed in whole.values() for row in of_seed]
     counts = {"tasks": max(len(by_task(of_seed)) for of_seed in whole.values()), "subsets": most}
     short = [f"{n} of {conditions[u]} {u}" for u, n in counts.items() if n < conditions.get(u, n)]
-    return Number(values, benchmark, system, stage, short[0] if short else None, counts["tasks"])
+    return Number(values, benchmark, system, stage, short[0] if short else None, counts["tasks"], rows)
 
 
 def _whole(benchmark: str) -> str:

@@ -213,11 +213,14 @@ def _delta(row: str, results: Results) -> float | None:
 
 
 def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
-    """A change in points with its 95 % interval, named as noise if the interval holds 0."""
+    """A change in points with its 95 % interval; named as noise if the interval holds 0, and with the
+    reason if what is missing (a second seed) leaves it undecided."""
     if interval is None:
         return None if delta is None else f"{delta:+z.1f}"
     bounds = "" if interval["low"] is None else f" [{interval['low']:+z.1f}, {interval['high']:+z.1f}]"
-    return f"{interval['delta']:+z.1f}{bounds}" + (", within noise" if interval["within_noise"] else "")
+    return f"{interval['delta']:+z.1f}{bounds}" + (
+        f", {interval.get('why') or 'within noise'}" if interval["within_noise"] else ""
+    )
 
 
 def label(system: str, results: Results) -> str:
