@@ -43,8 +43,8 @@ def interval(
     ``low`` and ``high`` are its ends, ``covers`` the sources of noise that are in it; both ends are None
     if there is none to measure. ``within_noise`` is False only if all noise that there may be was
     measured and 0 lies outside; ``significant`` is its opposite and ``why`` names what is missing.
-    ``units`` are resampled differences of tasks, task → (resamples,), for ``BENCHMARK``; they count only
-    if every task has them. ``categories`` are those that count, None for all. Raises ValueError if the
+    ``units`` are resampled differences of tasks, task → (resamples,), for ``BENCHMARK`` (suites/units.py);
+    ``fixed`` names the tasks without, whose texts' noise is not in the interval. ``categories`` are those that count, None for all. Raises ValueError if the
     two have no task in common.
     """
     tasks, strata, differences, training = paired(rows, system, against, categories)
@@ -55,8 +55,8 @@ def interval(
         covers.append("tasks")
     elif kind == TASKS:
         why = "one task"
-    elif units and all(task in units for task in tasks):
-        drawn = np.mean([units[task] for task in tasks], axis=0)
+    elif units and any(task in units for task in tasks):
+        drawn = np.sum([units[task] for task in tasks if task in units], axis=0) / len(tasks)
         parts.append((drawn - drawn.mean(), np.inf))
         covers.append("texts")
     elif not training:
@@ -75,6 +75,7 @@ def interval(
     return {
         "delta": round(delta, 4), "low": low, "high": high, "within_noise": not significant,
         "significant": significant, "why": why, "kind": kind, "covers": covers,
+        "fixed": [t for t in tasks if t not in (units or {})] if "texts" in covers else [],
         "resamples": resamples, "unit": " and ".join(UNIT[c] for c in covers) or "none",
         "against": against, "tasks": len(tasks), "seeds": _seeds(rows, system, against, differences),
     }  # fmt: skip

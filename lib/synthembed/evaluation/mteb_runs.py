@@ -19,8 +19,9 @@ from mteb.results import TaskResult
 
 from synthembed.evaluation.protocol import SPLITS, MtebEncoder
 from synthembed.evaluation.scores import category
-from synthembed.evaluation.suites import benchmarks
+from synthembed.evaluation.suites import benchmarks, units
 from synthembed.evaluation.suites.benchmarks import MORE
+from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
 from synthembed.ground.files import write_json
 from synthembed.profile.settings import Evaluate as Settings
@@ -59,7 +60,8 @@ def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "em
 
     Tasks are mteb's own or of its classes. Their data is loaded and let go again, unless it is there
     already (``dataset`` filled by hand and ``data_loaded`` set): then it is used, and kept. A task whose
-    result is there, for the same data, splits, subsets and mteb, is not run again. With the model's
+    result is there, for the same data, splits, subsets and mteb, is not run again; one of the embedded
+    suite must have its texts' own scores there too (suites/units.py). With the model's
     metadata beside them, results are as mteb's own cache has them, and can be submitted as they are.
     Raises DataUnavailable for a task whose data cannot be loaded.
     """
@@ -88,12 +90,18 @@ def _result(model, task, folder: Path) -> dict:
         task.filter_eval_splits(SPLITS[task.metadata.name])
     content = _content(task)
     beside = path.with_suffix(".content")
-    if (stored := _stored(path, task)) and content == (beside.read_text() if beside.exists() else ""):
+    whole = not isinstance(task, Embedded) or units.path(folder, task.metadata.name).exists()
+    if (
+        whole
+        and (stored := _stored(path, task))
+        and content == (beside.read_text() if beside.exists() else "")
+    ):
         return stored
     by_hand = task.data_loaded
     if not by_hand:
         _load(task)
     _seed(task)
+    task.units = None
     outcome = mteb.evaluate(
         model, [task], cache=None, overwrite_strategy="always",
         encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
@@ -101,6 +109,8 @@ def _result(model, task, folder: Path) -> dict:
     if not by_hand:
         task.unload_data()
     path.unlink(missing_ok=True)  # never a result beside the key of another one
+    if task.units:
+        units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), task.units)
     beside.write_text(content) if content else beside.unlink(missing_ok=True)
     return _write(path, outcome.task_results[0].to_dict())
 

@@ -24,6 +24,7 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from synthembed.evaluation.suites import units
 from synthembed.evaluation.suites.names import BITEXT_LANGUAGES, RETRIEVAL_LANGUAGES, TASKS
 
 __all__ = ["BITEXT_LANGUAGES", "KINDS", "RETRIEVAL_LANGUAGES", "TASKS", "embedded", "revision"]
@@ -84,13 +85,31 @@ def metadata(name: str, folder: str, type: str, score: str, prompt, about: str, 
 
 
 class Embedded:
-    """What the tasks share: data from ``DATA / folder``, nothing fetched."""
+    """What the tasks share: data from ``DATA / folder``, nothing fetched, and each text's own score kept."""
 
     folder: str
+    units: dict | None = None  # of the last evaluation, split → subset (suites/units.py)
 
     def load_data(self, num_proc: int | None = None, **kwargs) -> None:
         self.dataset = _apart(_data(type(self), revision(self.folder)))
         self.data_loaded = True
+
+    def _evaluate_subset(self, model, data_split, *, hf_split, hf_subset, prediction_folder=None, **more):
+        self._folder, self._seen = prediction_folder, None
+        scores = super()._evaluate_subset(
+            model, data_split, hf_split=hf_split, hf_subset=hf_subset,
+            prediction_folder=prediction_folder or Path(), **more,
+        )  # fmt: skip
+        about = self.metadata
+        found = units.of(about.type, about.main_score, data_split, hf_split, self._seen, scores)
+        self.units = self.units or {}
+        self.units.setdefault(hf_split, {})[hf_subset] = found
+        return scores
+
+    def _save_task_predictions(self, predictions, model, prediction_folder, hf_split, hf_subset) -> None:
+        self._seen = predictions
+        if self._folder:
+            super()._save_task_predictions(predictions, model, self._folder, hf_split, hf_subset)
 
 
 @lru_cache(maxsize=32)
@@ -106,7 +125,13 @@ def _apart(data):
     return list(data) if isinstance(data, list) else data
 
 
-class RetrievalData(Embedded):
+class Queries(Embedded):
+    def task_specific_scores(self, scores, qrels, results, hf_split, hf_subset):
+        self._seen = scores  # each query's
+        return super().task_specific_scores(scores, qrels, results, hf_split, hf_subset)
+
+
+class RetrievalData(Queries):
     def read(self):
         if not (DATA / self.folder / "corpus.jsonl").exists():  # one folder per language
             return {lang: self.split(DATA / self.folder / lang) for lang in self.metadata.eval_langs}
@@ -126,7 +151,7 @@ class RetrievalData(Embedded):
         return {"test": data}
 
 
-class ReadingsData(Embedded):
+class ReadingsData(Queries):
     """Messages with two labels, any one of which says what is alike: the end of ``folder`` names it, and only
     the instruction tells it."""
 
@@ -142,7 +167,7 @@ class ReadingsData(Embedded):
         return {"default": {"test": data}}
 
 
-class RerankingData(Embedded):
+class RerankingData(Queries):
     def read(self):
         corpus, queries, relevant, ranked = [], [], {}, {}
         for row in rows(DATA / self.folder / "data.jsonl"):
