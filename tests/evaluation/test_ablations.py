@@ -72,8 +72,10 @@ def test_a_row_is_a_complete_run_for_each_seed_and_a_finished_one_is_read(two_ro
         record = json.loads((job.folder / "stage.json").read_text())
         assert record["status"] == "done" and record["seed"] == job.profile.seed
         assert (job.folder / "log.jsonl").exists() and (job.folder / "data.json").exists()
-    written = ablations.scores(two_rows, **measured)
+    written = ablations.scores(two_rows, **measured, jobs=jobs)
     assert set(written["intervals"]) == {"warmer"} and written["intervals"]["warmer"]["seeds"] == 2
+    here = written["intervals"]["warmer"]["on this benchmark"]
+    assert here["covers"] == ["texts", "training"] and here["low"] <= here["delta"] <= here["high"]
     (jobs[3].folder / "log.jsonl").unlink()  # that run alone is made again
     made = []
     monkeypatch.setattr(ablations, "one", lambda job, real=ablations.one: made.append(job.key) or real(job))

@@ -19,6 +19,7 @@ from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, systems
 from synthembed.evaluation.intervals import BENCHMARK, interval
 from synthembed.evaluation.scores import averages
+from synthembed.evaluation.suites import units
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
 from synthembed.labelled import mixture
@@ -131,20 +132,24 @@ def _result(job: Job, scored: dict[str, list[dict]]) -> str:
     )
 
 
-def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = ()) -> dict:
+def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = (), jobs: Iterable[Job] = ()) -> dict:
     """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
     its delta (intervals.py).
 
     A row is compared with the one that it names in ``against``, by default with the first: on tasks like
-    these and, under ``on this benchmark``, on these tasks alone.
+    these and, under ``on this benchmark``, on these tasks alone, there with the noise of their texts if
+    ``jobs`` say where the runs lie.
     """
     listed = profile.ablations.rows
     pairs = {row.id: row.against or listed[0].id for row in listed}
-    intervals = {}
+    intervals, folders = {}, {}
+    for job in jobs:
+        folders.setdefault(job.row.id, []).append(job.folder / "mteb")
     for system, against in pairs.items():
         if system != against:
             try:
-                here = interval(rows, system, against, kind=BENCHMARK)
+                texts = folders and units.differences(folders[system], folders[against])
+                here = interval(rows, system, against, kind=BENCHMARK, units=texts)
                 intervals[system] = interval(rows, system, against) | {BENCHMARK: here}
             except ValueError as error:
                 print(f"no interval: {error}")
