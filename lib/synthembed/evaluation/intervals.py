@@ -41,11 +41,13 @@ def interval(
     """The difference in ``Avg`` between two systems of scores.json, with its 95 % interval, in points.
 
     ``low`` and ``high`` are its ends, ``covers`` the sources of noise that are in it; both ends are None
-    if there is none to measure. ``within_noise`` is False only if all noise that there may be was
-    measured and 0 lies outside; ``significant`` is its opposite and ``why`` names what is missing.
-    ``units`` are resampled differences of tasks, task → (resamples,), for ``BENCHMARK`` (suites/units.py);
-    ``fixed`` names the tasks without, whose texts' noise is not in the interval. ``categories`` are those that count, None for all. Raises ValueError if the
-    two have no task in common.
+    if there is none to measure. ``significant`` says that 0 lies outside and nothing that the comparison
+    needs is missing, ``within_noise`` is its opposite, and ``why`` names what is missing. A training that
+    was run once, against a system that is not trained here, is judged as it is: without "training" in
+    ``covers`` the interval does not say that it would repeat. ``units`` are resampled differences of
+    tasks, task → (resamples,), for ``BENCHMARK`` (suites/units.py); ``fixed`` names the tasks without,
+    whose texts' noise is not in it. ``categories`` are those that count, None for all. Raises
+    ValueError if the two have no task in common.
     """
     tasks, strata, differences, training = paired(rows, system, against, categories)
     by_task, rng = differences.mean(1), np.random.default_rng(seed)
@@ -56,18 +58,17 @@ def interval(
     elif kind == TASKS:
         why = "one task"
     elif units and any(task in units for task in tasks):
+        resamples = len(next(iter(units.values())))
         drawn = np.sum([units[task] for task in tasks if task in units], axis=0) / len(tasks)
         parts.append((drawn - drawn.mean(), np.inf))
         covers.append("texts")
-    elif not training:
+    elif training in ([], [None]):
         why = "no texts' scores"
     if None in training:
         why = why or ("one seed" if len(training) > 1 else None)
     else:
         covers += ["training"] * bool(training)
-        parts += [
-            (rng.normal(0, error, len(parts[0][0]) if parts else resamples), n) for error, n in training
-        ]
+        parts += [(rng.normal(0, error, resamples), n) for error, n in training]
     low, high = (None, None)
     if parts and why != "one task":
         low, high = (delta + ends(parts)).round(4).tolist()
