@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of
 from synthembed.ground.hardware import device, dtype_of
-from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear
+from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear, rms_norm
 from synthembed.model.cpu.allocator import keep_freed_memory
 from synthembed.model.cpu.int8_linear import Int8Linear
 from synthembed.model.tokens import TokenContract
@@ -113,7 +113,9 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     lean_layers.use_in_mlps(model)
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
-    loaded = Backbone(model.to(on).eval(), TokenContract.of(tokenizer), origin)
+    model = model.to(on).eval()
+    rms_norm.use_in(model)
+    loaded = Backbone(model, TokenContract.of(tokenizer), origin)
     if on.type == "cpu" and settings.dtype == "auto" and bfloat16_linear.is_faster():
         bfloat16_linear.use_in(model, lambda: _vectors_of_probe(loaded))
     return loaded
