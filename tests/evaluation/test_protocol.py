@@ -195,7 +195,7 @@ def test_benchmarks_are_the_papers():
     sizes = {name: len(found) for name in benchmarks.BENCHMARKS for found in benchmarks.load([name]).values()}
     assert sizes == {
         "MTEB(eng, v1)": 56, "BEIR": 15, "MIRACL": 1, "MIRACL (hard negatives)": 1,
-        "BUCC+Tatoeba": 2, "LongEmbed passkey": 1, "embedded": 15,
+        "BUCC+Tatoeba": 2, "LongEmbed passkey": 1, "embedded": 17,
     }  # fmt: skip
     (miracl,), (bucc, tatoeba) = benchmarks.load(["MIRACL", "BUCC+Tatoeba"]).values()
     assert len(miracl.hf_subsets) == 16 and miracl.eval_splits == ["dev"]
@@ -225,7 +225,7 @@ def test_secondary_metrics_are_rows_of_their_own(words, tmp_path):
     assert len(found["rows"]) == 16 and {r["metric"] for r in found["rows"]} == {"ndcg_at_10"}
     recall = [r for r in found["more"] if r["metric"] == "recall_at_100"]
     assert [r["language"] for r in recall] == [r["language"] for r in found["rows"]]
-    assert {r["score"] for r in recall} == {100}  # of 32 documents
+    assert all(60 < r["score"] <= 100 for r in recall)  # 100 of about 150 documents
     assert set(found["more"][0]) == set(found["rows"][0])
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,13 +82,13 @@ def retrieval(folder: str):
     return (embedded_tasks.rows(DATA / folder / f"{name}.jsonl") for name in ("corpus", "queries", "qrels"))
 
 
-def test_three_retrieval_tasks_of_150_documents_and_60_queries_one_graded_one_on_code():
+def test_three_retrieval_tasks_of_300_documents_and_100_queries_one_graded_one_on_code():
     found = of_type("Retrieval")
     found.pop("EmbeddedMultilingual")
     grades = {}
     for name, folder in found.items():
         documents, queries, judgements = retrieval(folder)
-        assert len({d["id"] for d in documents}) >= 150 and len({q["id"] for q in queries}) >= 60
+        assert len({d["id"] for d in documents}) >= 300 and len({q["id"] for q in queries}) >= 100
         assert {j["query"] for j in judgements} == {q["id"] for q in queries}
         grades[name] = {j["score"] for j in judgements}
     assert len(found) >= 3 and "EmbeddedCode" in found and {1, 2} in grades.values()
@@ -105,12 +106,12 @@ def test_a_quarter_of_the_retrieval_documents_and_more_are_distractors(folder):
         assert len(documents) - len(best) >= len(documents) / 4, one
 
 
-def test_multilingual_retrieval_has_30_documents_and_20_queries_in_each_language_of_table_6():
+def test_multilingual_retrieval_has_150_documents_and_60_queries_in_each_language_of_table_6():
     folder = of_type("Retrieval")["EmbeddedMultilingual"]
     assert sorted(embedded_tasks.RETRIEVAL_LANGUAGES) == sorted(benchmarks.MIRACL_LANGUAGES)
     for code in embedded_tasks.RETRIEVAL_LANGUAGES:
         documents, queries, _ = retrieval(f"{folder}/{code}")
-        assert len({d["text"] for d in documents}) >= 30 and len({q["text"] for q in queries}) >= 20
+        assert len({d["text"] for d in documents}) >= 150 and len({q["text"] for q in queries}) >= 60
 
 
 def test_reranking_has_60_queries_of_8_candidates():
@@ -163,16 +164,37 @@ def test_summarisation_has_30_texts_of_4_rated_summaries():
         assert len(set(row["relevance"])) > 1 and all(1 <= s <= 5 for s in row["relevance"])
 
 
-def test_bitext_has_50_pairs_in_each_of_16_languages():
-    assert len(embedded_tasks.BITEXT_LANGUAGES) == 16
+def test_bitext_has_50_pairs_in_each_of_26_languages():
+    assert len(embedded_tasks.BITEXT_LANGUAGES) == 26
     for code in embedded_tasks.BITEXT_LANGUAGES:
         found = embedded_tasks.rows(DATA / f"bitext/{code}-en.jsonl")
         assert all(len({r[side] for r in found}) >= 50 for side in ("sentence1", "sentence2")), code
 
 
+def test_chance_is_below_4_in_multilingual_retrieval():
+    """nDCG@10 of a random order, with one answer a query: the mean discount of the first ten, by documents."""
+    for code in embedded_tasks.RETRIEVAL_LANGUAGES:
+        documents, _, judgements = retrieval(f"retrieval/multilingual/{code}")
+        assert len({j["query"] for j in judgements}) == len(judgements)
+        assert 100 * sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / len(list(documents)) < 4, code
+
+
+def test_readings_are_one_message_for_each_subject_and_act():
+    """No subject and no act can be told from the other, and every label has the same number of answers."""
+    corpus, queries = (embedded_tasks.rows(DATA / f"readings/{name}.jsonl") for name in ("corpus", "queries"))
+    subjects, acts = ({d[label] for d in corpus} for label in ("subject", "act"))
+    assert (len(subjects), len(acts)) == (16, 12)
+    assert Counter((d["subject"], d["act"]) for d in corpus) == Counter(
+        (s, a) for s in subjects for a in acts
+    )
+    assert set(Counter(q["subject"] for q in queries).values()) == {6}
+    assert set(Counter(q["act"] for q in queries).values()) == {8}
+    assert len({r["text"] for r in corpus + queries}) == len(corpus) + len(queries) == 288
+
+
 def test_no_text_of_the_suite_is_in_the_corpus_or_nearly(corpus):
     texts = list(evaluation_texts.suite_texts())
-    assert len(texts) > 7500
+    assert len(texts) > 12_000
     assert shared(texts, corpus[1]) == []
     assert shared(corpus[1], texts) == []
 
