@@ -11,6 +11,7 @@ from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import LongContext, RopeVariant
 from tiny_models import byte_tokenizer, tiny_model
+from transformers import AutoModel, Gemma3TextConfig
 
 SHARED = LongContext(lengths=[160], queries=3, candidates=5, candidates_per="length")
 OWN = LongContext(lengths=[160], queries=3, candidates=5)
@@ -90,6 +91,30 @@ def test_a_window_on_mistral_is_the_models_own():
     texts = ["the cat sat on the mat and looked at the moon"]
     assert np.allclose(Encoder(wide).encode(texts), Encoder(expected).encode(texts), atol=1e-6)
     assert not np.allclose(Encoder(narrow).encode(texts), Encoder(wide).encode(texts), atol=1e-4)
+
+
+def layered(window: int = 16, far: float = 1e6) -> Backbone:
+    """Two layers as in Gemma 3: one with a window and a base of its own, one that sees everything."""
+    config = Gemma3TextConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, sliding_window=window, pad_token_id=0,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "default", "rope_theta": far},
+        },
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return Backbone(AutoModel.from_config(config).eval(), TokenContract.of(byte_tokenizer("llama")), {})
+
+
+def test_layers_with_bases_of_their_own_get_the_new_one_where_they_see_everything():
+    own, texts = layered(), ["the cat sat on the mat and looked at the moon for the whole of the night"]
+    found = Encoder(passkey.with_variant(own, RopeVariant(id="b", rope_theta=50.0))).encode(texts)
+    assert np.allclose(found, Encoder(layered(far=50.0)).encode(texts), atol=1e-6)
+    assert not np.allclose(found, Encoder(own).encode(texts), atol=1e-4)
+    kinds = passkey.with_variant(own, RopeVariant(id="w", sliding_window=24)).model.layers
+    assert [layer.self_attn.sliding_window for layer in kinds] == [16, 24]  # a shorter one is kept
 
 
 def test_a_window_laid_on_a_decoder_is_a_plain_mask(backbone):
