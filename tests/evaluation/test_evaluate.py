@@ -266,7 +266,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     (result,) = header["model-index"][0]["results"]
-    assert result["metrics"][0]["value"] == 61.25 and header["base_model"].startswith("HuggingFaceTB/")
+    assert result["metrics"][0]["value"] == 61.25 and header["base_model"] == "google/gemma-3-270m"
     assert "| T | eng | cosine_spearman | 61.2 |" in card and "for 7 steps" in card and "English 60.0" in card
     assert (folder / "model.safetensors").exists() and (folder / "adapter" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="not empty"):
