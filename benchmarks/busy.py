@@ -2,7 +2,7 @@
 
 A row says how much of its share is left: two cores and two busy processes leave a half, and at half of the
 idle speed the row has 1. The peer is the same code with OpenMP's threads spinning while they wait, as they do
-by default; the package sets them to sleep (synthembed/__init__.py). Each side is a process of its own; both
+by default; the package lets them spin shortly (synthembed/__init__.py). Each side is a process of its own; both
 make a pass in turn, first alone and then beside the busy processes.
 """
 
@@ -40,9 +40,9 @@ def run(size: train.Size = SIZE, texts: int = TEXTS, rounds: int = ROUNDS) -> li
 
 
 def measured(name: str, task: dict, rounds: int) -> dict:
-    """A row: what is left of the share beside the busy processes, with passive waiting and with spinning."""
+    """A row: what is left of the share beside the busy processes, with a short spin and with the default one."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    sides = {"passive": Side(task, spinning=False), "spinning": Side(task, spinning=True)}
+    sides = {"short": Side(task, by_default=False), "default": Side(task, by_default=True)}
     try:
         for side in sides.values():
             side.step("warm")
@@ -60,8 +60,8 @@ def measured(name: str, task: dict, rounds: int) -> dict:
         f"{k}: {s.median('idle'):.2f} s idle, {s.median('busy'):.2f} s busy" for k, s in sides.items()
     )
     check = f"{seconds}; {_agreement(*sides.values())}; load before {load:.1f}"
-    found = row(name, kept["passive"], kept["spinning"], "spinning", "of its share of the idle speed", check)
-    return found | {"ratio": kept["passive"]}
+    found = row(name, kept["short"], kept["default"], "default spin", "of its share of the idle speed", check)
+    return found | {"ratio": kept["short"]}
 
 
 @contextmanager
@@ -81,18 +81,20 @@ def _agreement(a: Side, b: Side) -> str:
     """The check that both did the same: a pass's loss, or the sum of its vectors, pass by pass."""
     off = max(abs(x / y - 1) for x, y in zip(a.values, b.values, strict=True))
     if off > 1e-3:
-        raise AssertionError(f"the results with passive waiting and with spinning differ by {off:.2%}")
+        raise AssertionError(f"the results with a short spin and with the default one differ by {off:.2%}")
     return f"results agree to {max(off, 1e-7):.1e}"
 
 
 class Side:
     """A process that makes a pass whenever it is asked to."""
 
-    def __init__(self, task: dict, spinning: bool):
+    def __init__(self, task: dict, by_default: bool):
         self.seconds, self.values, self.said = {}, [], tempfile.TemporaryFile("w+")
         environment = {k: v for k, v in os.environ.items() if k not in UNSET}
         environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        first = "import torch; " if spinning else ""  # where torch is loaded first, the package sets nothing
+        first = (
+            "import torch; " if by_default else ""
+        )  # where torch is loaded first, the package sets nothing
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{first}from benchmarks import busy; busy.serve()", json.dumps(task)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, cwd=ROOT, env=environment,

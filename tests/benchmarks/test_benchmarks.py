@@ -70,7 +70,7 @@ def test_train(tmp_path, monkeypatch):
 
 
 def test_busy(tmp_path, monkeypatch):
-    """Passive waiting and spinning, each in a process of its own, alone and beside busy processes."""
+    """A short spin and the default one, each in a process of its own, alone and beside busy processes."""
     from synthembed.model import backbone
 
     from benchmarks import busy, train

@@ -26,9 +26,9 @@ PACKAGES = ("mteb", "bm25s", "PyStemmer", "sentence-transformers", "transformers
 def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     """A system that is not ours, and which tasks it can do.
 
-    "bm25" is mteb's lexical baseline, "random" its random vectors (chance), "minilm" the all-MiniLM-L6-v2 of a PyPI wheel, "me5-small-4bit"
-    multilingual-e5-small rounded to 4 bits by another; anything else is a hub id or local folder for
-    sentence-transformers.
+    "bm25" is mteb's lexical baseline, "random" its random vectors (chance), "minilm" the all-MiniLM-L6-v2
+    of a PyPI wheel, "me5-small-4bit" multilingual-e5-small in another wheel's 4 bits; anything else is a hub
+    id or local folder for sentence-transformers.
     """
     if name == LEXICAL:
         model = mteb.get_model("mteb/baseline-bm25s")

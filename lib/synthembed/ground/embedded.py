@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,41 +177,38 @@ def folder_of(name: str) -> str:
             raise BackboneError(f"model {name!r}: known are {', '.join(EMBEDDED)}")
         return name
     path = fetch(name)
-    read = {".gguf": _from_gguf, ".bin": _from_four_bits}.get(path.suffix)
-    return str(read(path) if read else path)
+    convert = {".gguf": _from_gguf, ".bin": _from_four_bits}.get(path.suffix)
+    return str(_converted(path, convert) if convert else path)
 
 
-def _from_gguf(path: Path) -> Path:
-    """Read a GGUF once (half a minute) and keep it as float32 safetensors (read in a second)."""
+def _converted(path: Path, convert: Callable[[Path, Path], None]) -> Path:
+    """What ``convert`` makes of a file, in float32 safetensors: made once, and kept beside it."""
     target = path.parent / "safetensors"
     if not target.exists():
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-
-        print(f"Unpacking {path.name} (once, about a minute)", flush=True)
-        loaded = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        # A model read from GGUF refuses to be saved: its weights go into a fresh one of its config.
-        config = type(loaded.config).from_dict(
-            {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
-        )
-        model = AutoModel.from_config(config)
-        model.load_state_dict(loaded.state_dict())
         with tempfile.TemporaryDirectory(dir=path.parent) as tmp:
-            model.save_pretrained(Path(tmp) / "model")
-            AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(
-                Path(tmp) / "model"
-            )
+            convert(path, Path(tmp) / "model")
             _move(Path(tmp) / "model", target)
     return target
 
 
-def _from_four_bits(path: Path) -> Path:
-    """Read the 4-bit file once and keep it as a folder for sentence-transformers."""
-    target = path.parent / "safetensors"
-    if not target.exists():
-        from synthembed.ground import four_bit_e5
+def _from_gguf(path: Path, target: Path) -> None:
+    """Takes half a minute; what it writes is read in a second."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
 
-        with tempfile.TemporaryDirectory(dir=path.parent) as tmp:
-            four_bit_e5.unpack(path, Path(tmp) / "model")
-            _move(Path(tmp) / "model", target)
-    return target
+    print(f"Unpacking {path.name} (once, about a minute)", flush=True)
+    loaded = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    # A model read from GGUF refuses to be saved: its weights go into a fresh one of its config.
+    config = type(loaded.config).from_dict(
+        {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
+    )
+    model = AutoModel.from_config(config)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(target)
+
+
+def _from_four_bits(path: Path, target: Path) -> None:
+    from synthembed.ground import four_bit_e5
+
+    four_bit_e5.unpack(path, target)

@@ -8,7 +8,6 @@ trained with.
 
 from __future__ import annotations
 
-import json
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -158,6 +157,5 @@ def write_modules(sizes: dict, target: Path) -> None:
     pooling = {"word_embedding_dimension": sizes["hidden"], "pooling_mode_mean_tokens": True}
     write_json(target / "1_Pooling" / "config.json", pooling)
     prompts = {"query": QUERY, "document": PASSAGE} | dict.fromkeys(SYMMETRIC, QUERY)
-    (target / "config_sentence_transformers.json").write_text(
-        json.dumps({"prompts": prompts, "default_prompt_name": None}, indent=1) + "\n", encoding="utf-8"
-    )
+    about = {"prompts": prompts, "default_prompt_name": None}
+    write_json(target / "config_sentence_transformers.json", about)

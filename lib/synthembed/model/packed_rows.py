@@ -108,14 +108,14 @@ def supports(model: nn.Module) -> bool:
     """Whether a model can run packed; if not, the encoder pads."""
     base = _base(model)
     rope = getattr(base.config, "rope_parameters", None) or {}
-    kinds = {"full": rope} if "rope_type" in rope else {k: v for k, v in rope.items() if isinstance(v, dict)}
+    tables = [rope, *(v for v in rope.values() if isinstance(v, dict))]  # one for each kind of layer, if any
     return (
         getattr(base, "_supports_attention_backend", False)
         and base.config._attn_implementation in ("sdpa", NAME)  # another one was asked for
         and all(m.is_causal for m in base.modules() if hasattr(m, "is_causal"))  # rows look back only
         and hasattr(base, "layers")
         and hasattr(base, "rotary_emb")
-        and not BATCH_DEPENDENT_ROPE & {kind.get("rope_type") for kind in kinds.values()}
+        and not BATCH_DEPENDENT_ROPE & {table.get("rope_type") for table in tables}
     )
 
 

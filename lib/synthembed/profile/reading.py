@@ -67,7 +67,6 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         _, settings, _ = _read(base, (*above, path.resolve()))
         settings.pop("name", None)
         settings.pop("description", None)
-        lines = {key: line for key, line in lines.items() if key != ("extends",)}
         data = _merged(settings, data)
     return path, data, lines
 

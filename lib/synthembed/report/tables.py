@@ -25,9 +25,7 @@ SYSTEM_NAMES = {
 }
 # The controls of notebook 05 at one budget: what is trained, or why not; "synthetic" is what they are for.
 CONTROLS = {
-    "random": "random vectors: chance",
-    "static": "mean of the base's token embeddings",
-    "base": "base, untouched",
+    **{system: SYSTEM_NAMES[system] for system in ("random", "static", "base")},
     "random-init": "the base's shape with random weights, trained on synthetic + docstring pairs",
     "shuffled": "synthetic, each query with another one's documents",
     "msmarco": "docstring pairs alone, the stand-in for MS-MARCO",

@@ -1,9 +1,9 @@
 """What the graph of a training step keeps of a layer, kept once.
 
 Of a Llama layer with LoRA on all projections autograd keeps 55 KB a token at laptop size: a dropped
-copy of its input for every adapter, and the input, the activation and both factors of the gate. Here
-an adapter keeps the input, which it shares with its neighbours, and a mask; the gate keeps what goes
-in and computes the rest again. Sums and products are those of the model's own modules.
+copy of its input for every adapter (fused_lora.py keeps none), and the input, the activation and both
+factors of the gate. Here the gate keeps what goes in and computes the rest again. Sums and products are
+those of the model's own modules.
 """
 
 from __future__ import annotations
