@@ -84,8 +84,8 @@ def workloads() -> dict[str, Work]:
     documents = [of_words(rng.randint(100, 200), pieces, rng) for _ in range(DOCUMENTS)]
     mix = []
     for task in embedded_tasks.embedded():
-        if task.metadata.eval_langs != ["eng-Latn"]:
-            continue  # MTEB's 56 are English
+        if task.metadata.eval_langs != ["eng-Latn"] or task.metadata.type == "InstructionRetrieval":
+            continue  # MTEB's 56 are English, and of seven kinds
         prompt = task.metadata.prompt
         instruction = prompt["query"] if isinstance(prompt, dict) else prompt
         for file in sorted((embedded_tasks.DATA / task.folder).rglob("*.jsonl")):
