@@ -16,7 +16,7 @@ plt.switch_backend(matplotlib.get_backend())
 
 # Okabe and Ito's palette: told apart by readers with any common colour vision, and in grey.
 PAPER, OURS = "#999999", "#0072B2"
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
@@ -245,7 +245,7 @@ def figure5(rows: list[dict], published: dict | None = None):
         for axis, (named, title) in zip(axes[0], series, strict=True):
             for n, (name, (x, y, *bounds)) in enumerate(named.items()):
                 shift = 1.12 ** (n - (len(named) - 1) / 2) if bounds else 1  # bars beside one another
-                x, style = [v * shift for v in x], {"color": PALETTE[n % 6], "linewidth": 1.3}
+                x, style = [v * shift for v in x], {"color": PALETTE[n % len(PALETTE)], "linewidth": 1.3}
                 axis.plot(x, y, marker="osD^v<"[n % 6], markersize=4, label=_powers(name), **style)
                 if bounds:
                     axis.vlines(x, *bounds, alpha=0.45, **style)
