@@ -76,7 +76,7 @@ def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int 
         seen = {*about.training_datasets, *mixture.mteb_tasks(profile.data)}
         about = about.model_copy(update={"training_datasets": sorted(seen)})
         name = about.name + (f"-seed-{seed}" if folder != stage.of("03_train") else "")
-        here = (folder / "model").relative_to(stage.folder.parent).as_posix() + "/"
+        here = (folder / "model").relative_to(stage.run).as_posix() + "/"
         identity = {path: digest for path, digest in stage.inputs.items() if path.startswith(here)}
     model = backbones.load(source, profile.seed)
     if not folder:

@@ -84,12 +84,14 @@ class Scores:
 
 
 class Results:
-    """What a run has written so far; every reader copes with a stage that has not run."""
+    """What a run has written so far; every reader copes with a stage that has not run. ``beside`` names the
+    folders of stages that are being made anew, and are read in the place of those in ``folder``."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, beside: dict[str, Path] | None = None):
         self.folder = folder
+        of = (beside or {}).get
         self.statistics = read_json(folder / "02_analyze" / "statistics.json")
-        self.scores = {s: Scores.read(folder / s / "scores.json") for s in (EVALUATION, ABLATIONS)}
+        self.scores = {s: Scores.read(of(s, folder / s) / "scores.json") for s in (EVALUATION, ABLATIONS)}
         self.passkey = read_json(folder / "06_long_context" / "scores.json", {"passkey": []})["passkey"]
         log = folder / "03_train" / "log.jsonl"
         self.log = [json.loads(x) for x in log.read_text().splitlines()] if log.exists() else []

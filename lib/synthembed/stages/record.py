@@ -1,8 +1,11 @@
 """What a stage was made from: ``stage.json``, and whether a finished stage may be skipped.
 
-A stage reads files of earlier stages and writes only its own folder ``results/<run>/<stage>/``.
-It is fresh while its profile sections, its input files, its code and its output files are those
-that stage.json names. Files are compared by hash, never by time.
+A stage reads files of earlier stages and writes only its own folder ``<run>/<stage>/``. It is fresh while
+its profile sections, its input files, its code and its output files are those that stage.json names. Files
+are compared by hash, never by time.
+
+Opening destroys nothing. A finished and fresh stage is read; one that must be made again is made beside the
+old one, which it replaces when it is complete.
 """
 
 from __future__ import annotations
@@ -11,14 +14,18 @@ import ast
 import contextlib
 import hashlib
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
 from synthembed import profile as profiles
-from synthembed.ground.files import ROOT, sha256, shown, write_json
+from synthembed.ground import run_folders
+from synthembed.ground.files import ROOT, read_json, sha256, shown, write_json
+from synthembed.ground.run_folders import OTHERS, WORK
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages.fingerprints import code_hash, commit, machine, versions
@@ -28,8 +35,9 @@ from synthembed.stages.fingerprints import code_hash, commit, machine, versions
 class Spec:
     """A stage: what it reads (files or globs of earlier stages) and which profile sections matter.
 
-    ``keep`` are files that survive when the stage starts anew: what was paid for, or is checked by
-    a key of its own. ``scratch`` are files that are no artefacts and may be deleted at any time.
+    ``keep`` are files that a stage which is made again goes on with: what was paid for, or is checked by
+    a key of its own. ``scratch`` are files that are no artefacts and may be deleted at any time. What
+    was trained under other settings (run_folders.OTHERS) is kept, and nobody's input or output.
     """
 
     inputs: tuple[str, ...] = ()
@@ -75,7 +83,17 @@ class MissingInput(RuntimeError):
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    return sorted(
+        {p for pattern in patterns for p in folder.glob(pattern) if p.is_file() and _here(p, folder)}
+    )
+
+
+def _here(path: Path, folder: Path) -> bool:
+    return OTHERS not in path.relative_to(folder).parts
+
+
+def _finished(folder: Path) -> bool:
+    return read_json(folder / "stage.json", {}).get("status") == "done"
 
 
 def inputs_of(stage: str, folder: Path) -> dict[str, str]:
@@ -130,16 +148,23 @@ def stale(stage: str, profile: Profile, folder: Path) -> str | None:
 
 @dataclass
 class Stage:
-    """An open stage: its folder, its profile, and what ``stage.json`` will say."""
+    """An open stage: its profile, the folder that it is read from, and the one that cells write to.
+
+    While a stage is made the two are one, and ``reading`` is false. Of a finished stage ``folder`` is never
+    written to; ``out`` is then a folder that ends with this process.
+    """
 
     name: str
     profile: Profile
+    run: Path  # the run's folder, in which earlier stages lie
     folder: Path
-    inputs: dict[str, str]
-    code: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    code: str = ""
+    reading: bool = False
     started: float = field(default_factory=time.time)
     facts: dict = field(default_factory=dict)
     watch: object = None
+    _aside: tempfile.TemporaryDirectory | None = None
 
     @classmethod
     def open(
@@ -148,44 +173,111 @@ class Stage:
         profile: str = "laptop",
         overrides: str | list[str] = (),
         run: str = "",
-        results: str = "results",
+        results: str = "",
+        anew: bool = False,
     ) -> Stage:
-        """Begin a stage: load the profile, check that the inputs exist, clear what is outdated.
+        """Open a stage: load the profile, check that the inputs exist; then read what is finished and fresh, or
+        begin to make it (``anew``: in any case).
 
-        Called by the first code cell of a notebook, with its parameters. Raises ProfileError or
-        MissingInput with a remedy.
+        Called by the first code cell of a notebook, with its parameters. Without ``results``, the folder of
+        runs, a notebook that is opened by hand makes what its stage needs of stages 01 and 02, or, where it
+        needs a training that was not made, shows the committed run. Raises ProfileError, MissingInput or
+        StageBusy with a remedy.
         """
         _refuse_unknown_parameters()
         # By name, since no result depends on it: fingerprints.code_hash follows import statements.
         watch = import_module("synthembed.stages.sampling").begin()
         loaded = profiles.load(profile, overrides)
-        root = Path(results) if Path(results).is_absolute() else ROOT / results
-        top = root / (run or loaded.name)
-        inputs = inputs_of(name, top)
-        stage = cls(name, loaded, top / name, inputs, code_hash(name), watch=watch)
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        stage._clear()
-        stage._write("running")
+        top = (ROOT / results if results else run_folders.own()) / (run or loaded.name)
+        if not anew and not stale(name, loaded, top):
+            return cls._of_finished(name, loaded, top)
+        try:
+            inputs = inputs_of(name, top)
+        except MissingInput as missing:
+            if results:
+                raise
+            if _made_without_training(name, loaded, top):
+                _make_inputs(name, profile, overrides, top)
+            elif overrides or not _finished((committed := run_folders.committed() / top.name) / name):
+                raise
+            else:
+                return cls._of_finished(name, loaded, committed, str(missing))
+            inputs = inputs_of(name, top)
+        run_folders.lock(top, name)
+        if run_folders.mend(top / WORK / name, top / name) and not anew and not stale(name, loaded, top):
+            run_folders.unlock(top, name)
+            return cls._of_finished(name, loaded, top)
+        stage = cls(name, loaded, top, top / name, inputs, code_hash(name), watch=watch)
+        stage._begin(anew)
         return stage
 
-    def _clear(self) -> None:
-        """Remove outputs of another profile, other inputs or other code, but never what is kept."""
-        kept = set(_matching(self.folder, STAGES[self.name].keep))
-        replies = self.folder / "replies.jsonl"
-        if _was_recorded(self.folder) and self.profile.generate.backend == "recorded" and not _paid(replies):
-            kept.discard(replies)  # replayed anew: the recordings may have changed
+    @classmethod
+    def _of_finished(cls, name: str, profile: Profile, run: Path, missing: str = "") -> Stage:
+        folder = run / name
+        print(
+            f"{missing}\nShown here is the committed run, {shown(folder)}, which is not written to."
+            if missing
+            else f"{shown(folder)} is finished, and nothing that it is made from has changed: it is read and not "
+            "written to. anew = True makes it anew."
+        )
+        record = read_json(folder / "stage.json")
+        return cls(name, profile, run, folder, record["inputs"], record["code"], reading=True)
+
+    @property
+    def out(self) -> Path:
+        """Where cells write."""
+        if not self.reading:
+            return self.folder
+        if self._aside is None:
+            self._aside = tempfile.TemporaryDirectory(prefix="synthembed-", ignore_cleanup_errors=True)
+        return Path(self._aside.name)
+
+    def once(self, name: str, make: Callable[[], dict]) -> dict:
+        """The content of the stage's JSON file ``name``: read if the stage is finished, made now if not."""
+        if self.reading:
+            return read_json(self.folder / name)
+        made = make()
+        write_json(self.folder / name, made)
+        return made
+
+    def of(self, stage: str) -> Path:
+        """The folder of an earlier stage of this run."""
+        return self.run / stage
+
+    def _begin(self, anew: bool) -> None:
+        """Where the stage is made: in its place, or beside it if that holds a finished one. What was begun
+        before and is of another profile, other inputs or other code goes, but never what is kept."""
+        place, beside = self.run / self.name, self.run / WORK / self.name
+        if not _finished(place) and not beside.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            self.folder = place
+        else:
+            self.folder = beside
+            if not beside.exists():
+                run_folders.copy_beside(place, self._kept(place), beside)
+        kept = set(self._kept(self.folder, anew))
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_file() and path not in kept and path.suffix not in NOTEBOOK:
                 path.unlink()
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+        self._write("running")
 
-    def of(self, stage: str) -> Path:
-        """The folder of an earlier stage of this run."""
-        return self.folder.parent / stage
+    def _kept(self, folder: Path, anew: bool = False) -> list[Path]:
+        """What the stage goes on with; ``anew``, only with what was paid for and with other settings' work."""
+        patterns = () if anew and self.name != run_folders.PAID else STAGES[self.name].keep
+        found = _matching(folder, patterns)
+        found += [p for p in folder.rglob("*") if p.is_file() and not _here(p, folder)]
+        replies = folder / "replies.jsonl"
+        if _was_recorded(folder) and self.profile.generate.backend == "recorded" and not _paid(replies):
+            found = [p for p in found if p != replies]  # replayed anew: the recordings may have changed
+        return found
 
     def close(self, **facts) -> dict:
-        """End the stage: drop its checkpoints, record outputs and facts in stage.json."""
+        """End the stage: drop its checkpoints, record outputs and facts in stage.json, take the place of the
+        stage that it was made beside. A stage that is only read stays as it is. Returns its record."""
+        if self.reading:
+            return read_json(self.folder / "stage.json")
         self.facts |= facts
         for path in _matching(self.folder, STAGES[self.name].scratch):
             if path.parent.name == "checkpoints":
@@ -193,6 +285,11 @@ class Stage:
         record = self._write("done")
         if self.watch:
             self.watch.close(self.folder)
+        place = self.run / self.name
+        if self.folder != place:
+            run_folders.swap(self.folder, place)
+        self.folder, self.reading = place, True
+        run_folders.unlock(self.run, self.name)
         return record
 
     def _seeds(self) -> list[int]:
@@ -205,7 +302,7 @@ class Stage:
         return {
             p.relative_to(self.folder).as_posix(): sha256(p)
             for p in paths
-            if p.suffix not in (".partial", *NOTEBOOK)
+            if p.suffix not in (".partial", *NOTEBOOK) and _here(p, self.folder)
         }
 
     def _write(self, status: str) -> dict:
@@ -232,7 +329,25 @@ class Stage:
 
 
 NOTEBOOK = (".ipynb", ".stderr")  # the executed copy is papermill's, written while the stage runs
-PARAMETERS = {"profile", "overrides", "run", "results"}
+PARAMETERS = {"profile", "overrides", "run", "results", "anew"}
+
+
+def _made_without_training(stage: str, profile: Profile, top: Path) -> bool:
+    """Whether what a stage reads takes seconds and no money."""
+    reads = {pattern.partition("/")[0] for pattern in STAGES[stage].inputs}
+    free = profile.generate.backend == "recorded" or not stale("01_generate", profile, top)
+    return free and reads <= {"01_generate", "02_analyze"}
+
+
+def _make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path) -> None:
+    """Run stages 01 and 02, as far as ``stage`` needs them, for a notebook that was opened by hand."""
+    earlier = [s for s in ("01_generate", "02_analyze") if s < stage]
+    print(
+        f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
+        flush=True,
+    )
+    # By name: how notebooks are run moves no number.
+    import_module("synthembed.stages.runner").run_stages(profile, overrides, top.name, earlier, top.parent)
 
 
 def _refuse_unknown_parameters() -> None:
@@ -255,8 +370,7 @@ def _refuse_unknown_parameters() -> None:
 
 
 def _was_recorded(folder: Path) -> bool:
-    path = folder / "stage.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = read_json(folder / "stage.json", {})
     return record.get("settings", {}).get("generate", {}).get("backend") == "recorded"
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from synthembed import paper
 from synthembed import profile as profiles
 from synthembed.evaluation.suites import names
-from synthembed.ground import console
-from synthembed.ground.files import ROOT, shown, write_json
+from synthembed.ground import console, run_folders
+from synthembed.ground.files import ROOT, read_json, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
@@ -30,19 +30,41 @@ class StageFailed(RuntimeError):
 
 
 def execute(
-    stage: str, profile: str, overrides: list[str], run: str, folder: Path, server: Server | None = None
+    stage: str,
+    profile: str,
+    overrides: list[str],
+    run: str,
+    folder: Path,
+    server: Server | None = None,
+    anew: bool = False,
 ) -> None:
     """Run one notebook with papermill; its executed copy lies beside stage.json. Its kernel is forked by
-    ``server``, if there is one."""
+    ``server``, if there is one. Raises StageBusy, before anything is written, if another process is at it."""
+    with run_folders.locked(folder, stage):
+        _execute(stage, profile, overrides, run, folder, server, anew)
+
+
+def _execute(
+    stage: str,
+    profile: str,
+    overrides: list[str],
+    run: str,
+    folder: Path,
+    server: Server | None,
+    anew: bool,
+) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    started, out = time.time(), folder / stage / f"{stage}.ipynb"
+    started, place = time.time(), folder / stage / f"{stage}.ipynb"
+    finished = read_json(folder / stage / "stage.json", {}).get("status") == "done"
+    out = folder / run_folders.WORK / place.name if finished else place  # the old one stays until then
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
     kernels = {"kernel_manager_class": warm_kernels.manager(server)} if server else {}
     parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
+    parameters |= {"anew": True} if anew else {}
     try:
         with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
             papermill.execute_notebook(
@@ -55,9 +77,10 @@ def execute(
         raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
     errors.unlink()
     _forget_paths(out)
+    os.replace(out, place)
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
-    write_json(record_path, record | {"notebook": out.name})
+    write_json(record_path, record | {"notebook": place.name})
     sampling.add_process(folder / stage, started)
 
 
@@ -107,22 +130,30 @@ def _joined(outputs: list[dict]) -> list[dict]:
 
 
 def run_stages(
-    profile: str, overrides: list[str], run: str, stages: list[str], results: Path, cold: bool = False
+    profile: str,
+    overrides: list[str],
+    run: str,
+    stages: list[str],
+    results: Path,
+    cold: bool = False,
+    anew: bool = False,
 ) -> Path:
-    """Run the given stages in order, skipping those that are finished and fresh; returns the run folder.
+    """Run the given stages in order, skipping those that are finished and fresh, unless they are wanted
+    ``anew``; returns the run folder.
 
     Where several stages need torch, their kernels are forked from one process that has imported it, unless
     ``cold``.
     """
     loaded = profiles.load(profile, overrides)
     folder = results / (run or loaded.name)
-    waiting = [stage for stage in stages if stale(stage, loaded, folder)]
+    waiting = [stage for stage in stages if anew or stale(stage, loaded, folder)]
     if waiting:
         _check_names(loaded)
     started = time.monotonic()
     with _server(waiting, cold) as server:
         for number, stage in enumerate(stages, 1):
-            reason = stale(stage, loaded, folder) or _notebook_missing(stage, folder)
+            reason = "it is wanted anew" if anew else stale(stage, loaded, folder)
+            reason = reason or _notebook_missing(stage, folder)
             passed = int(time.monotonic() - started)
             clock = f"[{passed // 60:02d}:{passed % 60:02d}]"
             if reason is None:
@@ -130,7 +161,7 @@ def run_stages(
                 continue
             print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
             warm = server and (stage not in LIGHT or server.warm())
-            execute(stage, profile, overrides, run, folder, server if warm else None)
+            execute(stage, profile, overrides, run, folder, server if warm else None, anew)
     return folder
 
 

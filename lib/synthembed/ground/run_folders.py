@@ -1,0 +1,261 @@
+"""Where runs lie: the committed ones, which are read, and a reader's own; who is working in which; what is
+left in them of other settings.
+
+A run is a folder of stages. The committed runs, ``results/<run>/``, are the reference. A reader's own run
+has the same layout below ``runs/`` (or where ``SYNTHEMBED_RUNS`` says), which git ignores. In ``.work/`` of a
+run lie stages that are made anew beside the old ones, and the locks; in ``other_settings/<key>/`` of a folder
+what was trained there under another key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from synthembed.ground.files import ROOT, read_json, shown
+
+ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the place of runs/
+WORK, OTHERS = ".work", "other_settings"
+OTHERS_KEPT = 4  # of one folder: the newest
+PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_held: dict[Path, FileLock] = {}
+
+
+class StageBusy(RuntimeError):
+    """Another process is at work on this stage of this run."""
+
+
+def committed() -> Path:
+    """The folder of the runs that come with the checkout."""
+    return ROOT / "results"
+
+
+def own() -> Path:
+    """The folder of a reader's own runs; a relative one is below the checkout."""
+    return ROOT / os.environ.get(ELSEWHERE, "runs")
+
+
+def find(run: str) -> Path:
+    """A run by its name: the reader's own if there is one, or else the committed one. A name with a slash is
+    a folder, as the shell has it or from the checkout on. Raises FileNotFoundError naming those there are."""
+    places = [Path(run), ROOT / run] if "/" in run else [own() / run, committed() / run]
+    for place in places:
+        if any(place.glob("*/*.json")):
+            return place
+    known = sorted({p.parent.parent.name for top in (own(), committed()) for p in top.glob("*/*/stage.json")})
+    raise FileNotFoundError(
+        f"no run {run!r} in {shown(own())} or {shown(committed())}; there are {', '.join(known)}"
+    )
+
+
+def reference(run: str) -> Path | None:
+    """The committed run of this name, if there is one."""
+    folder = committed() / run
+    return folder if any(folder.glob("*/stage.json")) else None
+
+
+# --- locks ---------------------------------------------------------------------------------------
+
+
+def lock(run: Path, stage: str) -> None:
+    """Claim a stage of a run for this process until ``unlock`` or its end. Of this process, and of the runner
+    that started this kernel, it may be claimed already. Raises StageBusy, before anything was touched."""
+    path = run / WORK / f"{stage}.lock"
+    if path in _held:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        found.acquire()
+    except Timeout:
+        holder = _holder(path)
+        if holder.get("host") == socket.gethostname() and str(holder.get("pid")) == os.environ.get(
+            "JPY_PARENT_PID"
+        ):
+            return
+        raise StageBusy(
+            f"{stage} of {shown(run)} is being made by process {holder.get('pid', '?')} on {holder.get('host', '?')}, "
+            f"since {holder.get('since', '?')}: wait until it has ended, end it (a notebook: shut its kernel down), "
+            "or use another run folder (--run NAME)."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{shown(path.parent)}: its file system has no locks ({error}), so nothing keeps two processes from "
+            f"working on one run: start one only, or set {ELSEWHERE} to a folder on a local disk.",
+            stacklevel=3,
+        )
+        return
+    _held[path] = found
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with contextlib.suppress(OSError):  # Windows lets nobody write to a locked file
+        path.write_text(json.dumps(about), encoding="utf-8")
+
+
+def unlock(run: Path, stage: str) -> None:
+    """Give a stage back; what this process does not hold stays as it is."""
+    if found := _held.pop(run / WORK / f"{stage}.lock", None):
+        found.release()
+
+
+@contextlib.contextmanager
+def locked(run: Path, stage: str) -> Iterator[None]:
+    """A stage claimed for as long as the context lasts."""
+    lock(run, stage)
+    try:
+        yield
+    finally:
+        unlock(run, stage)
+
+
+def _holder(path: Path) -> dict:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+# --- a stage beside itself -----------------------------------------------------------------------
+
+
+def copy_beside(folder: Path, names: list[Path], target: Path) -> None:
+    """A new folder ``target`` with files of ``folder``; it is there whole or not at all. Large files that are
+    written once are linked and not copied."""
+    building = target.with_name(target.name + ".copying")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for path in names:
+        place = building / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jsonl" or path.stat().st_size < 1 << 20:  # it may be written to, or is cheap
+            shutil.copy2(path, place)
+            continue
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copy2(path, place)
+    os.replace(building, target)
+
+
+def swap(made: Path, folder: Path) -> None:
+    """Put a stage that was made beside ``folder`` into its place. A kill in between is mended by ``mend``."""
+    old = made.with_name(made.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(folder, old)
+    os.replace(made, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def mend(made: Path, folder: Path) -> bool:
+    """Finish a ``swap`` that a kill cut short: the new stage if it is complete, or else the old one. Whether
+    there was one."""
+    old = made.with_name(made.name + ".old")
+    if not old.exists():
+        return False
+    if not folder.exists():
+        whole = read_json(made / "stage.json", {}).get("status") == "done"
+        os.replace(made if whole else old, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+# --- what was trained under other settings -------------------------------------------------------
+
+
+def set_aside(folder: Path, key: str, names: tuple[str, ...]) -> None:
+    """Move what was made under ``key`` in ``folder`` to other_settings/<key>/. The oldest of more than
+    OTHERS_KEPT are removed, and named."""
+    found = [folder / name for name in names if (folder / name).exists()]
+    if not found:
+        return
+    place = folder / OTHERS / key
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for path in found:
+        os.replace(path, place / path.name)
+    os.utime(place)
+    kept = sorted((folder / OTHERS).iterdir(), key=lambda p: p.stat().st_mtime)
+    for old in kept[:-OTHERS_KEPT]:
+        print(f"{shown(old)}: removed, the oldest of more than {OTHERS_KEPT} of other settings", flush=True)
+        shutil.rmtree(old)
+
+
+def bring_back(folder: Path, key: str) -> bool:
+    """Move what was set aside under ``key`` to where it was; False if there is none."""
+    place = folder / OTHERS / key
+    if not place.is_dir():
+        return False
+    for path in place.iterdir():
+        os.replace(path, folder / path.name)
+    place.rmdir()
+    return True
+
+
+# --- listing and cleaning ------------------------------------------------------------------------
+
+
+def listing() -> list[dict]:
+    """Every run, the reader's own first, and in each what ``clean`` would remove: ``what``, ``folder``,
+    ``bytes``, ``days`` since it was last changed."""
+    found = []
+    for top in (own(), committed()):
+        for run in sorted({p.parent.parent for p in top.glob("*/*/stage.json")}):
+            done = sum(read_json(p, {}).get("status") == "done" for p in run.glob("*/stage.json"))
+            kind = "own" if top == own() else "committed"
+            found.append(_described(f"{kind} run, {done} stages finished", run))
+            found += [_described(what, folder) for what, folder in leftovers(run)]
+    return found
+
+
+def leftovers(run: Path) -> Iterator[tuple[str, Path]]:
+    """What no stage of a run needs: trainings of other settings, and stages begun anew and not finished.
+    Replies that were paid for are never among it."""
+    for folder in sorted(run.rglob(OTHERS)):
+        yield from (
+            (f"other settings of {folder.parent.relative_to(run)}", place)
+            for place in sorted(folder.iterdir())
+        )
+    for folder in sorted((run / WORK).glob("*/")):
+        if not folder.name.startswith(PAID):
+            yield f"{folder.name}, begun anew and not finished", folder
+
+
+def clean(run: Path, days: float = 0) -> list[dict]:
+    """Remove ``leftovers`` that were last changed more than ``days`` ago, and say which. What another process
+    is working on stays."""
+    removed = []
+    for what, folder in list(leftovers(run)):
+        about = _described(what, folder)
+        if about["days"] < days or not folder.exists():
+            continue
+        top = folder.relative_to(run / WORK if folder.is_relative_to(run / WORK) else run).parts[0]
+        with contextlib.suppress(StageBusy), locked(run, top.partition(".")[0]):
+            shutil.rmtree(folder)
+            removed.append(about)
+    return removed
+
+
+def _described(what: str, folder: Path) -> dict:
+    files = [p.stat() for p in folder.rglob("*") if p.is_file()]
+    newest = max((f.st_mtime for f in files), default=folder.stat().st_mtime)
+    size = sum(f.st_size for f in files)
+    return {"what": what, "folder": folder, "bytes": size, "days": max(0.0, (time.time() - newest) / 86_400)}
+
+
+def table(rows: list[dict]) -> str:
+    """``listing`` or what ``clean`` removed, as lines of text."""
+    return "\n".join(
+        f"{row['bytes'] / 1e6:10,.1f} MB  {row['days']:6.1f} days  {shown(row['folder'])}  ({row['what']})"
+        for row in rows
+    )
