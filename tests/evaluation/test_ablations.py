@@ -84,6 +84,14 @@ def test_a_row_is_a_complete_run_for_each_seed_and_a_finished_one_is_read(two_ro
     assert made == [jobs[3].key]
 
 
+def test_a_row_of_other_settings_is_set_aside_and_comes_back(two_rows, tmp_path, monkeypatch):
+    one = two_rows.model_copy(update={"seeds": [0]}).with_overrides({"ablations.rows": [{"id": "default"}]})
+    measured = ablations.run(ablations.plan(one, CORPUS, tmp_path))
+    ablations.run(ablations.plan(one.with_overrides({"train.temperature": 0.5}), CORPUS, tmp_path))
+    monkeypatch.setattr(ablations, "one", lambda job: pytest.fail("made again"))
+    assert ablations.run(ablations.plan(one, CORPUS, tmp_path)) == measured
+
+
 def test_a_row_keeps_its_secondary_metrics(two_rows, tmp_path):
     """Table 6's recall comes from a row that is measured on more tasks than the others."""
     only = [{"id": "default", "fills": {"table6": "E5_mistral-7b full"},

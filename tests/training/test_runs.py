@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from synthembed import profile
+from synthembed.ground import run_folders
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import backbone as backbones
 from synthembed.model.encoder import Encoder
@@ -77,8 +78,50 @@ def test_other_settings_and_other_code_run_again(settings, tmp_path):
     make_all(settings([0, 1]), tmp_path)
     seed_runs.plan(settings([0, 1], **{"train.learning_rate": 0.5}), CORPUS, tmp_path)
     assert not (tmp_path / "model").exists() and not (tmp_path / "seeds" / "1" / "model").exists()
-    make_all(settings([0]), tmp_path)
     assert make_all(settings([0]), tmp_path, code="changed") == [0]
+
+
+def weights(folder) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_training_of_other_settings_is_set_aside_and_comes_back(settings, tmp_path):
+    """Also where a seed has moved from its own folder to that of the main one."""
+    make_all(settings([0, 1]), tmp_path)
+    first, second = weights(tmp_path), weights(tmp_path / "seeds" / "1")
+    other = settings([0], **{"train.learning_rate": 0.5})
+    assert make_all(other, tmp_path) == [0] and weights(tmp_path) != first
+    assert len(list((tmp_path / "other_settings").iterdir())) == 2 and not (tmp_path / "seeds" / "1").exists()
+    assert make_all(settings([0, 1]), tmp_path) == []
+    assert weights(tmp_path) == first and weights(tmp_path / "seeds" / "1") == second
+    assert make_all(settings([1], seed=1), tmp_path) == [] and weights(tmp_path) == second
+    assert make_all(other, tmp_path) == []
+
+
+def test_an_interrupted_training_of_other_settings_goes_on_where_it_was(settings, tmp_path, monkeypatch, capsys):
+    steps = {"train.max_steps": 4, "train.checkpoint_every": 2}
+    plan = settings([0], **steps)
+    save = seed_runs.checkpoints.save
+
+    def stopped(*given):
+        save(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(seed_runs.checkpoints, "save", stopped)
+        make_all(plan, tmp_path)
+    make_all(settings([0], **{"train.learning_rate": 0.5}), tmp_path)
+    capsys.readouterr()
+    assert make_all(plan, tmp_path) == [0] and "resuming after step 2" in capsys.readouterr().out
+
+
+def test_no_more_of_other_settings_is_kept_than_is_said(tmp_path, capsys):
+    for number in range(run_folders.OTHERS_KEPT + 2):
+        (tmp_path / "model").write_text(str(number))
+        run_folders.set_aside(tmp_path, f"key{number}", ["model"], tmp_path)
+    kept = sorted(p.name for p in (tmp_path / "other_settings").iterdir())
+    assert kept == [f"key{n}" for n in range(2, run_folders.OTHERS_KEPT + 2)]
+    assert capsys.readouterr().out.count("removed, the oldest") == 2
 
 
 @pytest.mark.parametrize("name", ["model/model.safetensors", "log.jsonl"])

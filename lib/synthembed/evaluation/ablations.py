@@ -2,7 +2,8 @@
 
 A row is trained once for each of its seeds, in ``rows/<id>/`` and ``rows/<id>/seeds/<n>/``; each of
 these runs has a ``stage.json`` of its own, goes on where it was interrupted, and is not made again as
-long as its settings, examples, code and packages are the same.
+long as its settings, examples, code and packages are the same. One of other settings is set aside under its
+key when another takes its place, and brought back when it is wanted again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from synthembed import paper
@@ -30,6 +32,9 @@ from synthembed.profile.settings import Ablation, Profile
 from synthembed.training import checkpoints, train
 from synthembed.training.seed_runs import seed_folders
 
+WHOLE = ("stage.json", "log.jsonl", "data.json", "mteb", "pretraining", "checkpoints")
+# By name, since no number depends on it: fingerprints.code_of follows import statements.
+_folders = import_module("synthembed.ground.run_folders")
 SECTIONS = ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate")
 
 
@@ -78,6 +83,12 @@ def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") 
             Job(row, of_seed, mixtures[data], place, code)
             for of_seed, place in zip(settings.for_seeds(), places, strict=True)
         ]
+    for job in jobs:
+        found = read_json(job.folder / "stage.json", {}).get("key")
+        if found != job.key:
+            if found:
+                _folders.set_aside(job.folder, found, WHOLE, job.folder)
+            _folders.bring_back(job.folder, job.key, job.folder)
     return jobs
 
 
@@ -100,7 +111,7 @@ def one(job: Job) -> dict[str, list[dict]]:
     """Train and evaluate one job in its folder; its stage.json says what it was made from."""
     profile, folder = job.profile, job.folder
     begin = {"key": job.key, "status": "running", "id": job.row.id, "seed": profile.seed}
-    if read_json(folder / "stage.json", {}).get("key") != job.key:
+    if read_json(folder / "stage.json", {}).get("key") != job.key:  # what is there has no record
         for name in ("mteb", "pretraining", "checkpoints"):  # below it lie runs of other seeds
             shutil.rmtree(folder / name, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)

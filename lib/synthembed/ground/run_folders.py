@@ -17,7 +17,7 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,7 +26,7 @@ from synthembed.ground.files import ROOT, read_json, shown
 
 ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the place of runs/
 WORK, OTHERS = ".work", "other_settings"
-OTHERS_KEPT = 4  # of one folder: the newest
+OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _held: dict[Path, FileLock] = {}
@@ -173,32 +173,35 @@ def mend(made: Path, folder: Path) -> bool:
 # --- what was trained under other settings -------------------------------------------------------
 
 
-def set_aside(folder: Path, key: str, names: tuple[str, ...]) -> None:
-    """Move what was made under ``key`` in ``folder`` to other_settings/<key>/. The oldest of more than
-    OTHERS_KEPT are removed, and named."""
-    found = [folder / name for name in names if (folder / name).exists()]
+def set_aside(place: Path, key: str, names: Iterable[str], folder: Path) -> None:
+    """Move what was made under ``key`` in ``place`` to ``folder``/other_settings/<key>/. The oldest of more
+    than OTHERS_KEPT are removed, and named."""
+    found = [place / name for name in names if (place / name).exists()]
     if not found:
         return
-    place = folder / OTHERS / key
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    aside = folder / OTHERS / key
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
     for path in found:
-        os.replace(path, place / path.name)
-    os.utime(place)
-    kept = sorted((folder / OTHERS).iterdir(), key=lambda p: p.stat().st_mtime)
+        os.replace(path, aside / path.name)
+    print(f"what was made here under other settings is kept in {shown(aside)}", flush=True)
+    kept = sorted((folder / OTHERS).iterdir(), key=lambda p: (p.stat().st_mtime_ns, p.name))
     for old in kept[:-OTHERS_KEPT]:
         print(f"{shown(old)}: removed, the oldest of more than {OTHERS_KEPT} of other settings", flush=True)
         shutil.rmtree(old)
 
 
-def bring_back(folder: Path, key: str) -> bool:
-    """Move what was set aside under ``key`` to where it was; False if there is none."""
-    place = folder / OTHERS / key
-    if not place.is_dir():
+def bring_back(folder: Path, key: str, place: Path) -> bool:
+    """Move what was set aside in ``folder`` under ``key`` to ``place``; False if there is none."""
+    aside = folder / OTHERS / key
+    if not aside.is_dir():
         return False
-    for path in place.iterdir():
-        os.replace(path, folder / path.name)
-    place.rmdir()
+    place.mkdir(parents=True, exist_ok=True)
+    for path in aside.iterdir():
+        if (place / path.name).is_dir():
+            shutil.rmtree(place / path.name)
+        os.replace(path, place / path.name)
+    aside.rmdir()
     return True
 
 

@@ -88,6 +88,17 @@ def resume(folder: Path, key: str, trainable: dict, optimiser) -> tuple[int, dic
     return first, facts
 
 
+def key_of(folder: Path) -> str | None:
+    """The key of the run whose newest sound checkpoint lies in ``folder``; None if there is none."""
+    for path in sorted((folder / "checkpoints").glob("step-*.safetensors"), reverse=True):
+        try:
+            with safe_open(path, "pt") as file:
+                return (file.metadata() or {}).get("run")
+        except (SafetensorError, OSError):
+            continue
+    return None
+
+
 def _restore(tensors: dict, trainable: dict, optimiser) -> None:
     for name, parameter in trainable.items():
         workers.copy_into(parameter.data, tensors[name])

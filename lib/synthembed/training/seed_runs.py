@@ -2,13 +2,15 @@
 
 The main seed's run lies in the stage's folder itself, further ones in ``seeds/<n>/`` below it. A run's
 ``run.json`` says what it was made from and what it wrote; a run of which that still holds is not made
-again, whatever else the list of seeds has gained or lost.
+again, whatever else the list of seeds has gained or lost. A run of other settings is set aside under its key
+(run_folders.set_aside) when another takes its place, and brought back when it is wanted again.
 """
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from synthembed.corpus.example import Example
@@ -23,6 +25,9 @@ from synthembed.training import batches, checkpoints, train
 
 RECORD = "run.json"
 MADE = ("model", "adapter")
+WHOLE = (*MADE, RECORD, "log.jsonl", "checkpoints", "pretraining")
+# By name, since no number depends on it: fingerprints.code_of follows import statements.
+_folders = import_module("synthembed.ground.run_folders")
 
 
 @dataclass(frozen=True)
@@ -43,20 +48,39 @@ class Run:
 
 
 def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") -> list[Run]:
-    """The runs of a profile, the main seed's first. Removes what is outdated: models of other settings,
-    examples or ``code``, and runs of seeds that are no longer listed; checkpoints stay, for resuming."""
+    """The runs of a profile, the main seed's first. Nothing is deleted: where a run of other settings, examples
+    or ``code`` lies in the place of one of them, or one of a seed that is no longer listed, it is set aside."""
     runs = [
         Run(of_seed, place, checkpoints.run_key(of_seed, corpus, code))
         for of_seed, place in zip(profile.for_seeds(), seed_folders(profile, folder).values(), strict=True)
     ]
-    for left in set((folder / "seeds").glob("*")) - {run.folder for run in runs}:
-        shutil.rmtree(left)
+    for place in set((folder / "seeds").glob("*")) - {run.folder for run in runs}:
+        set_aside(place, folder)
+        shutil.rmtree(place)  # what is left was not finished
     for run in runs:
+        if key_of(run.folder) not in (None, run.key):
+            set_aside(run.folder, folder)
+    for run in runs:
+        if key_of(run.folder) is None:
+            _folders.bring_back(folder, run.key, run.folder)
         if not run.finished:
             (run.folder / RECORD).unlink(missing_ok=True)
             for name in MADE:
                 shutil.rmtree(run.folder / name, ignore_errors=True)
     return runs
+
+
+def key_of(folder: Path) -> str | None:
+    """The key of the run that lies in a folder, finished or with a checkpoint; None if there is none."""
+    if record := read_json(folder / RECORD):
+        return record["key"]
+    return checkpoints.key_of(folder)
+
+
+def set_aside(place: Path, folder: Path) -> None:
+    """Move the run that lies in ``place`` to the other settings of ``folder``."""
+    if key := key_of(place):
+        _folders.set_aside(place, key, WHOLE, folder)
 
 
 def train_all(runs: list[Run], mixed: Mixture, code: str = "") -> Backbone:
