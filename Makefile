@@ -13,7 +13,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url /lab/tree/notebooks/00_overview.ipynb
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -98,7 +98,9 @@ def test_a_training_of_other_settings_is_set_aside_and_comes_back(settings, tmp_
     assert make_all(other, tmp_path) == []
 
 
-def test_an_interrupted_training_of_other_settings_goes_on_where_it_was(settings, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_training_of_other_settings_goes_on_where_it_was(
+    settings, tmp_path, monkeypatch, capsys
+):
     steps = {"train.max_steps": 4, "train.checkpoint_every": 2}
     plan = settings([0], **steps)
     save = seed_runs.checkpoints.save

@@ -205,6 +205,47 @@ def bring_back(folder: Path, key: str, place: Path) -> bool:
     return True
 
 
+# --- the committed runs --------------------------------------------------------------------------
+
+# What of a run is not kept in git: weights, caches, and what is rebuilt from the recordings in seconds.
+NOT_COMMITTED = {
+    "01_generate": ("requests.jsonl", "items.jsonl", "replies.jsonl", "batches"),
+    "02_analyze": ("examples.jsonl", "dataset"),
+    "03_train": ("model", "adapter", "checkpoints", "seeds", "pretraining", OTHERS),
+    "04_evaluate": ("mteb",),
+    "05_ablations": ("rows",),
+}
+
+
+def keep(name: str, stages: Iterable[str]) -> Path:
+    """Copy a complete run of one's own over the committed one of its name, without what git does not keep.
+    Raises FileNotFoundError naming a stage that is not finished."""
+    run, target = own() / name, committed() / name
+    for stage in stages:
+        if read_json(run / stage / "stage.json", {}).get("status") != "done":
+            raise FileNotFoundError(f"{shown(run / stage)} is not finished: synthembed run first")
+    wanted = {
+        p.relative_to(run) for p in run.glob("*/**/*") if p.is_file() and _is_committed(p.relative_to(run))
+    }
+    for path in target.glob("*/**/*") if target.exists() else ():
+        inner = path.relative_to(target)
+        if path.is_file() and _is_committed(inner) and inner not in wanted:
+            path.unlink()
+    for inner in sorted(wanted):
+        (target / inner).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(run / inner, target / inner)
+    return target
+
+
+def _is_committed(inner: Path) -> bool:
+    stage, name = inner.parts[:2]
+    return (
+        stage != WORK
+        and name not in NOT_COMMITTED.get(stage, ())
+        and inner.suffix not in (".stderr", ".partial")
+    )
+
+
 # --- listing and cleaning ------------------------------------------------------------------------
 
 

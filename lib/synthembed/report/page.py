@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from synthembed import paper
 from synthembed.evaluation.scores import APART, COLUMNS, TABLE1, by_system
 from synthembed.ground.files import write_json
+from synthembed.paper import reference_run
 from synthembed.report import claims, rendering, tables
 from synthembed.report.cells import of_cell
 from synthembed.report.rendering import latex, markdown, to_html
@@ -27,9 +28,10 @@ PACKAGE_DATA = ("templates/report.html.jinja",)  # read here, and so part of the
 __all__ = ["Results", "build", "latex", "markdown", "summary", "to_html", "verdicts"]  # for the notebooks
 
 
-def build(folders: Path | list[Path], out: Path) -> list[dict]:
+def build(folders: Path | list[Path], out: Path, reference: Path | None = None) -> list[dict]:
     """Everything of 07_report from the results of one run or several: tables, figures, verdicts.json,
-    claims.json, report.html. Returns the verdicts; of several runs, the best evidence for each id.
+    claims.json, report.html; of one run, beside its committed ``reference`` if there is one, reference.json.
+    Returns the verdicts; of several runs, the best evidence for each id.
     """
     runs = [Results(f) for f in ([folders] if isinstance(folders, Path) else folders)]
     entries = best([verdicts(r) for r in runs])
@@ -44,6 +46,9 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
         out / "claims.json",
         [{"run": r.name, **c} for r, found in zip(runs, ledgers, strict=True) for c in found],
     )
+    beside = reference_run.compare(runs[0].folder, reference) if len(runs) == 1 else None
+    if beside:
+        write_json(out / "reference.json", beside.as_dict())
     page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
     text = page.get_template("report.html.jinja").render(
         runs=runs,
@@ -51,6 +56,7 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
         tables={name: to_html(table) for name, table in made.items()},
         figures=drawn,
         variance=variance(runs),
+        beside=beside and _beside(beside),
         controls=[
             (r.name, tables.who_wins(c, _seeds(r)), to_html(c.round(1)))
             for r in runs
@@ -60,6 +66,21 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
     )
     (out / "report.html").write_text(text, encoding="utf-8")
     return entries
+
+
+def _beside(found: reference_run.Comparison) -> dict:
+    """A run beside its reference, for the page: a sentence, a table of the stages that differ, one of numbers."""
+    rows = [row for row in found.rows() if row[reference_run.EQUAL] < row["numbers"]]
+    apart = pd.DataFrame(
+        {"stage": p.stage, "number": ", ".join(p.what), "reference": p.reference, "own": p.own,
+         "difference": p.own - p.reference}
+        for p in found.apart()
+    )  # fmt: skip
+    return {
+        "said": found.said(),
+        "stages": to_html(pd.DataFrame(rows)) if rows else "",
+        "numbers": to_html(apart.round(3)) if len(apart) else "",
+    }
 
 
 def _seeds(results: Results) -> int:

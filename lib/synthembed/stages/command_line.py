@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, shown
 from synthembed.stages import sampling
 
@@ -38,8 +39,11 @@ def run(
     where: Annotated[
         bool, typer.Option("--where", help="Count where the time goes (benchmarks.minutes).")
     ] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Make the stages once more; what was paid for is kept.")
+    ] = False,
 ) -> None:
-    """Run the notebooks of a profile; finished stages are skipped."""
+    """Run the notebooks of a profile into runs/; finished stages are skipped."""
     from synthembed.stages.record import STAGES
     from synthembed.stages.runner import run_stages
 
@@ -47,7 +51,7 @@ def run(
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with _plain_errors():
-        folder = run_stages(profile, set_, run, names, ROOT / "results", cold)
+        folder = run_stages(profile, set_, run, names, run_folders.own(), cold, anew)
     show(folder)
 
 
@@ -74,36 +78,71 @@ class _plain_errors:
 
 
 def show(folder: Path) -> None:
-    """Print where the report is, and the verdict table."""
+    """Print where the report is, the verdict table, and how the run stands beside the committed one."""
+    from synthembed.paper import reference_run
+
     verdicts = folder / "07_report" / "tables" / "verdicts.md"
     if verdicts.exists():
         print(
             f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {shown(folder / '07_report' / 'report.html')}"
         )
+        if found := reference_run.compare(folder, run_folders.reference(folder.name)):
+            print(f"\nBeside the committed run, {shown(found.reference)}: {found.text()}")
 
 
 @app.command()
 def report(
-    run: Annotated[list[str], typer.Option(help="A run folder under results/ (laptop); repeatable.")] = [],  # noqa: B006
+    run: Annotated[
+        list[str], typer.Option(help="A run, your own or a committed one (laptop); repeatable.")
+    ] = [],  # noqa: B006
     readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
 ) -> None:
-    """Render the report of a run again, from its results; several runs side by side in results/A+B."""
+    """Render the report of a run again, from its results, into runs/; several runs side by side in runs/A+B."""
     from synthembed.report import page as reports
     from synthembed.report import results
 
-    folders = [ROOT / "results" / name for name in run or ["laptop"]]
-    for folder in folders:
-        if not folder.is_dir():
-            known = sorted(p.parent.parent.name for p in folder.parent.glob("*/*/stage.json"))
-            raise typer.BadParameter(
-                f"no folder results/{folder.name}; there are {', '.join(dict.fromkeys(known))}"
-            )
-    top = folders[0] if len(folders) == 1 else ROOT / "results" / "+".join(run)
-    out = top / "07_report"
-    reports.build(folders, out)
+    with _plain_errors():
+        folders = [run_folders.find(name) for name in run or ["laptop"]]
+    committed = run_folders.committed()
+    top = folders[0]
+    if len(folders) > 1:
+        top = run_folders.own() / "+".join(f.name for f in folders)
+    elif (
+        top.parent == committed and "/" not in (run or ["laptop"])[0]
+    ):  # named by its path it is rendered in place
+        top = run_folders.own() / top.name
+    reports.build(folders, top / "07_report", run_folders.reference(top.name))
     if readme:
-        reports.write_readme(results.Results(folders[0]), ROOT / "README.md")
+        reports.write_readme(results.Results(committed / folders[0].name), ROOT / "README.md")
     show(top)
+
+
+@app.command()
+def runs() -> None:
+    """List runs, your own and the committed ones, with size and age, and in each what `clean` would remove."""
+    print(run_folders.table(run_folders.listing()) or "no runs yet")
+
+
+@app.command()
+def clean(
+    run: Annotated[list[str], typer.Argument(help="Runs of yours; all by default.")] = [],  # noqa: B006
+    days: Annotated[float, typer.Option(help="Only what was last changed so many days ago.")] = 0,
+) -> None:
+    """Remove trainings of other settings, and stages begun anew and not finished; never what was paid for."""
+    own = run_folders.own()
+    with _plain_errors():
+        folders = [run_folders.find(name) for name in run] or sorted(own.glob("*/"))
+    gone = [about for folder in folders for about in run_folders.clean(folder, days)]
+    print(f"{run_folders.table(gone)}\nremoved {sum(r['bytes'] for r in gone) / 1e6:,.1f} MB".strip())
+
+
+@app.command()
+def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = "laptop") -> None:
+    """For maintainers: make a run of yours the committed one of its name (without weights and caches)."""
+    from synthembed.stages.record import STAGES
+
+    with _plain_errors():
+        print(f"{shown(run_folders.keep(run, STAGES))}: now commit it")
 
 
 @app.command()
@@ -175,13 +214,13 @@ def verify(
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
+    run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
 ) -> None:
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
     from synthembed.report import publishing
 
     with _plain_errors():
-        publishing.publish(ROOT / "results" / run, out)
+        publishing.publish(run_folders.find(run), out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 
