@@ -72,14 +72,14 @@ def _beside(found: reference_run.Comparison) -> dict:
     """A run beside its reference, for the page: a sentence, a table of the stages that differ, one of numbers."""
     rows = [row for row in found.rows() if row[reference_run.EQUAL] < row["numbers"]]
     apart = pd.DataFrame(
-        {"stage": p.stage, "number": ", ".join(p.what), "reference": p.reference, "own": p.own,
-         "difference": p.own - p.reference}
+        {"stage": p.stage, "number": ", ".join(p.what), "reference": f"{p.reference:.6g}", "own": f"{p.own:.6g}",
+         "difference": f"{p.own - p.reference:+.3g}"}
         for p in found.apart()
     )  # fmt: skip
     return {
         "said": found.said(),
         "stages": to_html(pd.DataFrame(rows)) if rows else "",
-        "numbers": to_html(apart.round(3)) if len(apart) else "",
+        "numbers": to_html(apart) if len(apart) else "",
     }
 
 

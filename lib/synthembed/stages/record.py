@@ -14,6 +14,8 @@ import ast
 import contextlib
 import hashlib
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -346,8 +348,14 @@ def _make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path
         f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
         flush=True,
     )
-    # By name: how notebooks are run moves no number.
-    import_module("synthembed.stages.runner").run_stages(profile, overrides, top.name, earlier, top.parent)
+    sets = overrides.split() if isinstance(overrides, str) else list(overrides or ())
+    command = [sys.executable, "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
+    command += [word for name in earlier for word in ("--only", name)]
+    command += [word for override in sets for word in ("--set", override)]
+    # A process of its own: a kernel is no place to start kernels from.
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise MissingInput(f"{' and '.join(earlier)} could not be made:\n{done.stdout[-2000:]}")
 
 
 def _refuse_unknown_parameters() -> None:
