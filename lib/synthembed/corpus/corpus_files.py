@@ -10,6 +10,7 @@ import pandas as pd
 
 from synthembed.corpus.example import Example
 from synthembed.corpus.languages import detected_language
+from synthembed.ground import places
 from synthembed.ground.files import parquet_rows, read_lines
 from synthembed.profile.taxonomy import Family
 
@@ -84,16 +85,18 @@ def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[
 
 def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
     """(file name, rows) of a corpus."""
-    path = Path(source)
-    if not path.exists():
+    path, of_hub = Path(source), places.hub_id(source)
+    if not of_hub and not path.exists():
+        raise FileNotFoundError(f"analyze.corpus.source: there is no file or folder {source}")
+    if of_hub:
         from huggingface_hub import snapshot_download
 
         patterns = ["*.jsonl", "*.parquet", "**/*.jsonl", "**/*.parquet"]
         try:
-            path = Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
+            path = Path(snapshot_download(of_hub, repo_type="dataset", allow_patterns=patterns))
         except Exception as error:
             raise FileNotFoundError(
-                f"analyze.corpus.source {source!r} is no file or folder here, and the hub did not give it: {error}"
+                f"analyze.corpus.source: the hub did not give {of_hub!r}: {error}"
             ) from None
     files = [path] if path.is_file() else sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
     if not files:

@@ -1,6 +1,6 @@
 """The base model: loaded, cut to its first layers, told from others (Sec. 4.2, App. A).
 
-A base is a hub id, a local folder, or one of ground.embedded.EMBEDDED. Only safetensors are read, and
+A base is hub:owner/name, a local folder, or one of ground.embedded.EMBEDDED. Only safetensors are read, and
 no code from a checkpoint is run.
 """
 
@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of
+from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of, original
 from synthembed.ground.hardware import device, dtype_of
+from synthembed.ground.places import PlaceError
 from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear, rms_norm
 from synthembed.model.cpu.allocator import keep_freed_memory
 from synthembed.model.cpu.int8_linear import Int8Linear
@@ -75,7 +76,10 @@ class Backbone:
 
 def load(settings: Settings, seed: int = 0) -> Backbone:
     """Load the base model of a profile onto the device of this process."""
-    source = folder_of(settings.model)
+    try:
+        source = folder_of(settings.model)
+    except PlaceError as error:
+        raise BackboneError(f"backbone.model: {error}") from None
     on = device()
     if on.type == "cpu":
         keep_freed_memory()
@@ -101,14 +105,14 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     except OSError as error:
         raise BackboneError(
             f"backbone.model {settings.model!r} could not be read: {str(error).splitlines()[0]}\n"
-            "Give a hub id that can be reached, a local folder with safetensors, "
+            "Give a hub id that can be reached (hub:owner/name), a local folder with safetensors, "
             f"or one of {', '.join(n for n, w in EMBEDDED.items() if w.member.endswith('.gguf'))}."
         ) from None
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a BERT's layer over [cls], which no vector of ours reads
     keep_layers(model, settings.layers)
     model.config.use_cache = False
-    name = settings.model
+    name = settings.model if settings.model in EMBEDDED else original(settings.model)
     onednn_linear.use_in(model)
     lean_layers.use_in_mlps(model)
     wheel = EMBEDDED.get(name)

@@ -1,0 +1,71 @@
+"""Settings that name a place: how they are kept, and the local files and folders that a profile reads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, PlainSerializer, ValidationInfo
+
+from synthembed.ground import places
+
+# Keys of overrides (of an ablation, of pre-training) whose values are places.
+KEYS = re.compile(
+    r"backbone\.model|data\.negatives\.encoder|data\.sets\.[\w-]+\.source|analyze\.corpus\.source"
+    r"|pretrain\.source|long_context\.data|evaluate\.systems\.\d+"
+)
+
+
+def _near(info: ValidationInfo) -> tuple[Path, ...]:
+    return tuple((info.context or {}).get("near", ()))
+
+
+def _resolved(value: str, info: ValidationInfo) -> str:
+    return places.resolve(value, _near(info))
+
+
+def _changed(value: Any, change, key: str = "") -> Any:
+    """Overrides with every place in them changed, however deep it lies."""
+    if isinstance(value, dict):
+        return {k: _changed(v, change, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_changed(v, change, f"{key}.{n}") for n, v in enumerate(value)]
+    return change(value) if isinstance(value, str) and KEYS.fullmatch(key) else value
+
+
+# A path of the shell or of the profile's folder, ``hub:owner/name``, or a name of ours; in JSON, and so in
+# records and fingerprints, without what differs from machine to machine.
+Place = Annotated[
+    str, AfterValidator(_resolved), PlainSerializer(places.as_written, return_type=str, when_used="json")
+]
+Overrides = Annotated[
+    dict[str, Any],
+    AfterValidator(lambda value, info: _changed(value, lambda v: places.resolve(v, _near(info)))),
+    PlainSerializer(lambda value: _changed(value, places.as_written), when_used="json"),
+]
+
+
+def local_inputs(profile: BaseModel, sections: tuple[str, ...]) -> dict[str, str]:
+    """Path → SHA-256 of the files and folders of this machine that ``sections`` of a profile name; of a
+    folder, over all its files. "" where nothing is yet."""
+    named = {p for s in sections for p in _paths(getattr(profile, s).model_dump() if _is(profile, s) else {}, s)}
+    return {places.as_written(path): places.digest(Path(path)) for path in sorted(named)}
+
+
+def _is(profile: BaseModel, section: str) -> bool:
+    return isinstance(getattr(profile, section, None), BaseModel)
+
+
+def _paths(value: Any, key: str) -> Iterator[str]:
+    """Every place in settings that is a path; the keys within overrides are dotted themselves."""
+    if isinstance(value, dict):
+        for k, v in value.items():
+            yield from _paths(v, f"{key}.{k}")
+    elif isinstance(value, list):
+        for n, v in enumerate(value):
+            yield from _paths(v, f"{key}.{n}")
+    elif isinstance(value, str) and re.search(rf"(^|\.)({KEYS.pattern})$", key) and os.path.isabs(value):
+        yield value
