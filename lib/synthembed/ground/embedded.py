@@ -193,7 +193,10 @@ def folder_of(name: str) -> str:
     if name not in EMBEDDED:
         if name.startswith("embedded:"):
             raise BackboneError(f"model {name!r}: known are {', '.join(EMBEDDED)}")
-        return places.name_for(name)
+        try:
+            return places.name_for(name)
+        except places.PlaceError as error:
+            raise BackboneError(str(error)) from None
     path = fetch(name)
     convert = {".gguf": _from_gguf, ".bin": _from_four_bits}.get(path.suffix)
     return str(_converted(path, convert) if convert else path)

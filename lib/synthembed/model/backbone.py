@@ -15,9 +15,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of, original
+from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of
 from synthembed.ground.hardware import device, dtype_of
-from synthembed.ground.places import PlaceError
 from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear, rms_norm
 from synthembed.model.cpu.allocator import keep_freed_memory
 from synthembed.model.cpu.int8_linear import Int8Linear
@@ -76,10 +75,7 @@ class Backbone:
 
 def load(settings: Settings, seed: int = 0) -> Backbone:
     """Load the base model of a profile onto the device of this process."""
-    try:
-        source = folder_of(settings.model)
-    except PlaceError as error:
-        raise BackboneError(f"backbone.model: {error}") from None
+    source = folder_of(settings.model)
     on = device()
     if on.type == "cpu":
         keep_freed_memory()
@@ -112,7 +108,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
         model.pooler = None  # a BERT's layer over [cls], which no vector of ours reads
     keep_layers(model, settings.layers)
     model.config.use_cache = False
-    name = settings.model if settings.model in EMBEDDED else original(settings.model)
+    name = settings.model
     onednn_linear.use_in(model)
     lean_layers.use_in_mlps(model)
     wheel = EMBEDDED.get(name)

@@ -19,6 +19,7 @@ from synthembed.ground.files import ROOT, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
+from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
@@ -35,6 +36,7 @@ def execute(
     """Run one notebook with papermill; its executed copy lies beside stage.json. Its kernel is forked by
     ``server``, if there is one."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     started, out = time.time(), folder / stage / f"{stage}.ipynb"
@@ -47,9 +49,11 @@ def execute(
         with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
-                cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
+                cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
                 **kernels,
             )  # fmt: skip
+    except DeadKernelError:
+        raise StageFailed(f"{stage}: {kernel_died(stage, errors)}") from None
     except PapermillExecutionError as error:
         log = f"\nThe executed notebook: {shown(out)}"
         raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
