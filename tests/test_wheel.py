@@ -18,10 +18,23 @@ def wheel(tmp_path_factory) -> Path:
     """Built without a network, from a copy: building leaves traces beside its sources."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for folder in ("lib", "notebooks", "profiles"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for file in TOOLS:
         shutil.copy(ROOT / file, copy)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", out, copy]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-build-isolation",
+        "--no-deps",
+        "-w",
+        out,
+        copy,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (built,) = out.glob("*.whl")
@@ -40,7 +53,13 @@ def installed(wheel, tmp_path_factory) -> Path:
 def run(site: Path, cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """A command of the installed package, on a machine without git and without a home folder to write to."""
     bare = {name: value for name, value in os.environ.items() if name in ("OMP_NUM_THREADS", "SYSTEMROOT")}
-    settings = {"HOME": "/nowhere/at/all", "PATH": "/nowhere", "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+    settings = {
+        "HOME": "/nowhere/at/all",
+        "PATH": "/nowhere",
+        "PYTHONPATH": str(site),
+        "HF_HUB_OFFLINE": "1",
+        "PIP_NO_INDEX": "1",
+    }
     return subprocess.run(
         [sys.executable, "-m", "synthembed", *arguments], cwd=cwd, capture_output=True, text=True,
         env=bare | settings | environment,
@@ -49,7 +68,9 @@ def run(site: Path, cwd: Path, *arguments: str, **environment: str) -> subproces
 
 def test_the_wheel_carries_all_that_the_library_reads(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    data = {p for p in (ROOT / "lib" / "synthembed").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    data = {
+        p for p in (ROOT / "lib" / "synthembed").rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    }
     assert {p.relative_to(ROOT / "lib").as_posix() for p in data} <= inside
     laid_out = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("profiles/*.yaml"), ROOT / "requirements.lock"]
     assert {f"synthembed/project/{p.relative_to(ROOT).as_posix()}" for p in laid_out} <= inside
@@ -60,12 +81,16 @@ def test_a_first_run_lays_out_the_project_where_it_is_started(installed, tmp_pat
     before = sorted(installed.rglob("*.ipynb"))
     done = run(installed, tmp_path, "run", "--profile", "smoke", "--only", "00", "--only", "01")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "notebooks" / "00_overview.ipynb").exists() and (tmp_path / "profiles" / "smoke.yaml").exists()
+    assert (tmp_path / "notebooks" / "00_overview.ipynb").exists() and (
+        tmp_path / "profiles" / "smoke.yaml"
+    ).exists()
     records = [*tmp_path.rglob("00_overview/stage.json"), *tmp_path.rglob("01_generate/stage.json")]
     assert len(records) == 2 and all('"commit": null' in p.read_text(encoding="utf-8") for p in records)
     assert sorted(installed.rglob("*.ipynb")) == before and not (installed.parent / "results").exists()
     again = run(installed, tmp_path / "notebooks", "run", "--profile", "smoke", "--only", "00")
-    assert "finished before, skipped" in again.stdout, again.stdout + again.stderr  # found from a folder below
+    assert "finished before, skipped" in again.stdout, (
+        again.stdout + again.stderr
+    )  # found from a folder below
 
 
 def test_laying_out_leaves_what_is_there(installed, tmp_path):

@@ -134,7 +134,10 @@ def _read_longembed(source: str, lengths: list[int]) -> list[Passkeys]:
     if Path(source).is_dir():
         parts = [read_lines(Path(source) / f"{name}.jsonl") for name in ("queries", "corpus", "qrels")]
     else:
-        parts = [datasets.load_dataset(places.name_for(source), "passkey", split=n) for n in ("queries", "corpus", "qrels")]
+        parts = [
+            datasets.load_dataset(places.name_for(source), "passkey", split=n)
+            for n in ("queries", "corpus", "qrels")
+        ]
     queries, corpus = (_by_length(rows, lengths, source) for rows in parts[:2])
     right = {row["qid"]: row["doc_id"] for row in parts[2]}
     sets = []

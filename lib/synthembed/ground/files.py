@@ -10,7 +10,6 @@ from pathlib import Path
 
 import synthembed
 
-
 PACKAGE = Path(synthembed.__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]  # where the library is run from its repository
 SHIPPED = PACKAGE / "project"  # in a wheel: the notebooks, the profiles and the lock (setup.py)

@@ -25,7 +25,9 @@ OF_THE_PAPER = frozenset({
     "intfloat/e5-mistral-7b-instruct", "intfloat/multilingual-e5-base", "intfloat/multilingual-e5-large",
     "intfloat/personalized_passkey_retrieval", "dwzhu/LongEmbed",
 })  # fmt: skip
-OURS = frozenset({"own", "docstrings", "bm25", "base", "trained", "static", "random", "minilm", "me5-small-4bit"})
+OURS = frozenset(
+    {"own", "docstrings", "bm25", "base", "trained", "static", "random", "minilm", "me5-small-4bit"}
+)
 LIKE_A_PATH = re.compile(r"[.~/\\]|[A-Za-z]:[\\/]")
 
 

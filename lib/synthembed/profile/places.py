@@ -51,7 +51,9 @@ Overrides = Annotated[
 def local_inputs(profile: BaseModel, sections: tuple[str, ...]) -> dict[str, str]:
     """Path → SHA-256 of the files and folders of this machine that ``sections`` of a profile name; of a
     folder, over all its files. "" where nothing is yet."""
-    named = {p for s in sections for p in _paths(getattr(profile, s).model_dump() if _is(profile, s) else {}, s)}
+    named = {
+        p for s in sections for p in _paths(getattr(profile, s).model_dump() if _is(profile, s) else {}, s)
+    }
     return {places.as_written(path): places.digest(Path(path)) for path in sorted(named)}
 
 

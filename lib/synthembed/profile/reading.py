@@ -30,7 +30,11 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list | dic
     path, data, lines = _read(profile)
     data.setdefault("name", path.stem)
     for key, value, written in assignments(overrides):
-        if isinstance(value, dict) and key in model.model_fields and _models(model.model_fields[key].annotation):
+        if (
+            isinstance(value, dict)
+            and key in model.model_fields
+            and _models(model.model_fields[key].annotation)
+        ):
             value = _merged(data.get(key) or {}, value)
         assign(data, key, value)
         lines[tuple(key.split("."))] = f"override {written!r}"

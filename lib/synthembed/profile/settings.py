@@ -182,7 +182,9 @@ class Source(Section):
 class Negatives(Section):
     """A hard negative for labelled examples that have none (App. A)."""
 
-    encoder: Place | None = "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25", any model; None = no mining
+    encoder: Place | None = (
+        "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25", a folder; None: no mining
+    )
     depth: Positive = 100  # App. A: drawn from the first 100 ranks
     margin: Annotated[float, Field(ge=0, lt=1)] | None = None  # share below the positive's score; not stated
     query_prefix: str = "query: "  # as mE5 was trained
@@ -385,8 +387,7 @@ class Profile(Section):
         return reading.validate(Profile, data, source="overrides", lines={})
 
     def hash(self, *sections: str) -> str:
-        """SHA-256 (16 hex digits) over the named sections, or over the whole profile, and over the contents of
-        the local files and folders that they name."""
+        """SHA-256 (16 hex digits) over the named sections or all, and what the local files they name hold."""
         data = self.model_dump(mode="json", include=set(sections) or None)
         if found := local_inputs(self, sections or tuple(type(self).model_fields)):
             data["local inputs"] = found

@@ -68,7 +68,9 @@ def run(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where the notebooks and profiles go; here by default.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="Where the notebooks and profiles go; here by default.")
+    ] = Path(),
 ) -> None:
     """Lay out the notebooks and profiles that came with the package; a first `run` does so by itself."""
     with _plain_errors():
@@ -119,7 +121,10 @@ class _plain_errors:
             raise typer.Exit(1)
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
             where = error.filename or "a file"
-            print(f"{where}: {error.strerror}. Work in a folder that can be written and has room.", file=sys.stderr)
+            print(
+                f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
+                file=sys.stderr,
+            )
             raise typer.Exit(1)
 
 

@@ -99,7 +99,9 @@ def _generation(profile: Profile) -> Iterator[str]:
     except Exception as error:  # whatever a server sends in the place of a list
         print(f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__})")
     else:
-        print(f"endpoint {url}: answers, and takes {'the key' if endpoint.key() else 'requests without a key'}")
+        print(
+            f"endpoint {url}: answers, and takes {'the key' if endpoint.key() else 'requests without a key'}"
+        )
         unknown = [m for m, share in settings.models.items() if share and m not in known]
         if known and unknown:
             some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")

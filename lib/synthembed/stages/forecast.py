@@ -15,7 +15,7 @@ from synthembed.ground.files import PACKAGE, ROOT
 from synthembed.profile.settings import Profile
 from synthembed.training import gpu_cost
 
-TRAINING, ENCODING = 0.35, 0.6  # shares of the measured rate, of 4N and 2N (results/laptop/03_train/log.jsonl)
+TRAINING, ENCODING = 0.35, 0.6  # of 4N and 2N at the measured rate: results/laptop/03_train/log.jsonl
 HOURS_WITHOUT_GPU = 48.0  # what takes a CPU longer is meant for a GPU
 START = 3.0  # seconds that a stage takes to begin and end
 A_PEER = 40.0  # seconds that bm25, MiniLM and the like take on the embedded suite

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from synthembed import profile as profiles
 from synthembed.ground.files import ROOT, sha256, shown, write_json
+from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages.fingerprints import code_hash, commit, machine, versions
@@ -146,7 +147,7 @@ class Stage:
         cls,
         name: str,
         profile: str = "laptop",
-        overrides: str | list[str] = (),
+        overrides: str | list | dict | None = (),
         run: str = "",
         results: str = "results",
     ) -> Stage:
@@ -156,6 +157,8 @@ class Stage:
         MissingInput with a remedy.
         """
         _refuse_unknown_parameters()
+        given = {"profile": profile, "run": run, "results": results}
+        profile, run, results = (parameters.text(name, value) for name, value in given.items())
         # By name, since no result depends on it: fingerprints.code_hash follows import statements.
         watch = import_module("synthembed.stages.sampling").begin()
         loaded = profiles.load(profile, overrides)
