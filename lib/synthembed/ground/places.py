@@ -25,9 +25,6 @@ OF_THE_PAPER = frozenset({
     "intfloat/e5-mistral-7b-instruct", "intfloat/multilingual-e5-base", "intfloat/multilingual-e5-large",
     "intfloat/personalized_passkey_retrieval", "dwzhu/LongEmbed",
 })  # fmt: skip
-OURS = frozenset(
-    {"own", "docstrings", "bm25", "base", "trained", "static", "random", "minilm", "me5-small-4bit"}
-)
 LIKE_A_PATH = re.compile(r"[.~/\\]|[A-Za-z]:[\\/]")
 
 
@@ -35,14 +32,15 @@ class PlaceError(ValueError):
     """A setting that names nothing that is there; the message says where it was looked for."""
 
 
-def resolve(value: str, near: Iterable[Path] = ()) -> str:
-    """``value`` as it is kept: an absolute path of what is there, ``hub:owner/name``, or a name of ours.
+def resolve(value: str, near: Iterable[Path] = (), ours: Iterable[str] = ()) -> str:
+    """``value`` as it is kept: an absolute path of what is there, ``hub:owner/name``, or one of our names
+    (``ours``, and what begins with ``embedded:``).
 
     A relative path is the shell's; where there is nothing, one from the profile file's folder (``near``) or
     the project's on. What looks like a path (``./texts.jsonl``) and is not there stays as it is, to be put
     there before it is read. Raises PlaceError for what is neither.
     """
-    if value in OURS or value.startswith("embedded:"):
+    if value in ours or value.startswith("embedded:"):
         return value
     if value.startswith(HUB):
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value.removeprefix(HUB)):
@@ -58,7 +56,8 @@ def resolve(value: str, near: Iterable[Path] = ()) -> str:
     if LIKE_A_PATH.match(value):
         return value
     hub = f"; if it is meant of the hub, write {HUB}{value}" if value.count("/") < 2 else ""
-    raise PlaceError(f"no file or folder {value!r} in {' or '.join(map(str, looked))}{hub}")
+    names = f", nor one of {', '.join(ours)}" if ours else ""
+    raise PlaceError(f"no file or folder {value!r} in {' or '.join(map(str, looked))}{names}{hub}")
 
 
 def as_written(value: str) -> str:

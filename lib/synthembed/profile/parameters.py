@@ -66,8 +66,10 @@ def _assignment(override: str) -> tuple[str, Any, str]:
 
 def _split(several: str) -> list[str]:
     """The overrides in a string: each from its ``key=`` to the next that stands outside brackets and quotes."""
+    if not several.strip():
+        return []
     starts = [m.start() for m in BEGINS.finditer(several) if _is_outside(several[: m.start()])]
-    if several.strip() and (not starts or several[: starts[0]].strip()):
+    if not starts or several[: starts[0]].strip():
         starts = [0, *starts]  # what is no override is refused under its own text
     return [several[a:b].strip() for a, b in zip(starts, [*starts[1:], len(several)], strict=True)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,39 +12,48 @@ from pydantic import AfterValidator, BaseModel, PlainSerializer, ValidationInfo
 
 from synthembed.ground import places
 
-# Keys of overrides (of an ablation, of pre-training) whose values are places.
-KEYS = re.compile(
-    r"backbone\.model|data\.negatives\.encoder|data\.sets\.[\w-]+\.source|analyze\.corpus\.source"
-    r"|pretrain\.source|long_context\.data|evaluate\.systems\.\d+"
-)
+# Key → names of ours that it takes beside places; of an override that has such a key, of an ablation, say.
+SYSTEMS = ("base", "trained", "static", "random", "bm25", "minilm", "me5-small-4bit")
+NAMES: dict[str, tuple[str, ...]] = {
+    r"backbone\.model": (), r"data\.sets\.[\w-]+\.source": (), r"analyze\.corpus\.source": (),
+    r"data\.negatives\.encoder": ("bm25",), r"pretrain\.source": ("docstrings",), r"long_context\.data": ("own",),
+    r"evaluate\.systems\.\d+": SYSTEMS,
+}  # fmt: skip
+KEYS = "|".join(NAMES)
 
 
 def _near(info: ValidationInfo) -> tuple[Path, ...]:
     return tuple((info.context or {}).get("near", ()))
 
 
-def _resolved(value: str, info: ValidationInfo) -> str:
-    return places.resolve(value, _near(info))
+def _place(*ours: str):
+    """A path of the shell or of the profile's folder, ``hub:owner/name``, or a name of ``ours``; in JSON, and
+    so in records and fingerprints, without what differs from machine to machine."""
+    return Annotated[
+        str,
+        AfterValidator(lambda value, info: places.resolve(value, _near(info), ours)),
+        PlainSerializer(places.as_written, return_type=str, when_used="json"),
+    ]
 
 
-def _changed(value: Any, change, key: str = "") -> Any:
+Place, Encoder, Pairs, Passkeys = _place(), _place("bm25"), _place("docstrings"), _place("own")
+System = _place(*SYSTEMS)
+
+
+def _changed(value: Any, change: Callable[[str, tuple[str, ...]], str], key: str = "") -> Any:
     """Overrides with every place in them changed, however deep it lies."""
     if isinstance(value, dict):
         return {k: _changed(v, change, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list):
         return [_changed(v, change, f"{key}.{n}") for n, v in enumerate(value)]
-    return change(value) if isinstance(value, str) and KEYS.fullmatch(key) else value
+    ours = next((names for pattern, names in NAMES.items() if re.fullmatch(pattern, key)), None)
+    return change(value, ours) if isinstance(value, str) and ours is not None else value
 
 
-# A path of the shell or of the profile's folder, ``hub:owner/name``, or a name of ours; in JSON, and so in
-# records and fingerprints, without what differs from machine to machine.
-Place = Annotated[
-    str, AfterValidator(_resolved), PlainSerializer(places.as_written, return_type=str, when_used="json")
-]
 Overrides = Annotated[
     dict[str, Any],
-    AfterValidator(lambda value, info: _changed(value, lambda v: places.resolve(v, _near(info)))),
-    PlainSerializer(lambda value: _changed(value, places.as_written), when_used="json"),
+    AfterValidator(lambda value, info: _changed(value, lambda v, ours: places.resolve(v, _near(info), ours))),
+    PlainSerializer(lambda value: _changed(value, lambda v, _: places.as_written(v)), when_used="json"),
 ]
 
 
@@ -69,5 +78,5 @@ def _paths(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, list):
         for n, v in enumerate(value):
             yield from _paths(v, f"{key}.{n}")
-    elif isinstance(value, str) and re.search(rf"(^|\.)({KEYS.pattern})$", key) and os.path.isabs(value):
+    elif isinstance(value, str) and re.search(rf"(^|\.)({KEYS})$", key) and os.path.isabs(value):
         yield value

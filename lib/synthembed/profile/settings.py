@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from synthembed.profile import reading, taxonomy
-from synthembed.profile.places import Overrides, Place, local_inputs
+from synthembed.profile.places import Encoder, Overrides, Pairs, Passkeys, Place, System, local_inputs
 from synthembed.profile.reading import PROFILES, ProfileError
 from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
@@ -182,7 +182,7 @@ class Source(Section):
 class Negatives(Section):
     """A hard negative for labelled examples that have none (App. A)."""
 
-    encoder: Place | None = (
+    encoder: Encoder | None = (
         "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25", a folder; None: no mining
     )
     depth: Positive = 100  # App. A: drawn from the first 100 ranks
@@ -206,7 +206,7 @@ class Data(Section):
 class Pretrain(Section):
     """Contrastive pre-training on weakly supervised pairs before fine-tuning (Sec. 5.1, Table 7)."""
 
-    source: Place = "docstrings"  # or a .jsonl or .parquet file, a folder of them, hub:owner/name
+    source: Pairs = "docstrings"  # or a .jsonl or .parquet file, a folder of them, hub:owner/name
     title: str = "title"  # the field of a pair's query side
     body: str = "body"  # the field of its document side
     limit: Positive | None = None  # pairs at most
@@ -236,7 +236,7 @@ class Evaluate(Section):
 
     benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)", "MIRACL", "BUCC+Tatoeba"]
     tasks: list[str] | None = None  # restrict to these; None = the whole benchmarks
-    systems: list[Place] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub:owner/name
+    systems: list[System] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub:owner/name
     protocol: Literal["paper", "mteb-default"] = "paper"  # docs/protocol.md
     max_length: Annotated[int, Field(ge=8)] = 512  # mteb-default reads as far as the model does
     batch_tokens: Positive = 65_536
@@ -282,7 +282,7 @@ class LongContext(Section):
     """Personalised passkey retrieval (Sec. 5.2, Figure 5)."""
 
     lengths: list[Positive] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
-    data: Place = "own"  # made here; or the paper's or LongEmbed's: hub:…, .jsonl, folder (passkey.read)
+    data: Passkeys = "own"  # made here; or the paper's or LongEmbed's: hub:…, .jsonl, folder (passkey.read)
     queries: Positive = 50
     candidates: Annotated[int, Field(ge=2)] = 100
     candidates_per: Literal["query", "length"] = "query"  # LongEmbed: length

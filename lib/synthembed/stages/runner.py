@@ -52,7 +52,9 @@ def execute(
                 cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
                 **kernels,
             )  # fmt: skip
-    except DeadKernelError:
+    except (DeadKernelError, RuntimeError) as error:
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):  # as it began
+            raise
         raise StageFailed(f"{stage}: {kernel_died(stage, errors)}") from None
     except PapermillExecutionError as error:
         log = f"\nThe executed notebook: {shown(out)}"
