@@ -22,7 +22,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here is fetched
 import torch
 import transformers
 from synthembed.ground.files import ROOT, read_json, shown
-from synthembed.stages import gpu_cost
+from synthembed.training import gpu_cost
 
 from benchmarks.gpu_checks import CHECKS
 from benchmarks.gpu_levers import LEVERS

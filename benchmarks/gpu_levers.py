@@ -15,7 +15,7 @@ import torch
 from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
-from synthembed.stages.gpu_cost import graph_tokens_in
+from synthembed.training.gpu_cost import graph_tokens_in
 
 from benchmarks.gpu_model import MAX_LENGTH, Bench, Work, finish
 from benchmarks.gpu_parts import NotHere

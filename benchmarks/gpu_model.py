@@ -23,9 +23,9 @@ from synthembed.model import export
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
-from synthembed.stages.gpu_cost import MISTRAL_7B, Shape
 from synthembed.training import train
 from synthembed.training.batches import Batch
+from synthembed.training.gpu_cost import MISTRAL_7B, Shape
 
 from benchmarks.gpu_parts import NotHere
 

@@ -274,7 +274,7 @@ def test_a_corpus_of_another_form_is_refused_by_file_and_row(tmp_path, format, n
 
 
 def test_a_corpus_that_is_nowhere_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file or folder here, and the hub did not give it"):
-        list(corpus_files.read_corpus("nobody/nothing", "synembed"))
+    with pytest.raises(FileNotFoundError, match="the hub did not give 'nobody/nothing'"):
+        list(corpus_files.read_corpus("hub:nobody/nothing", "synembed"))
     with pytest.raises(FileNotFoundError, match="holds no"):
         list(corpus_files.read_corpus(str(tmp_path), "synembed"))

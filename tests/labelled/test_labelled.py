@@ -343,7 +343,7 @@ def test_a_bad_line_of_a_collection_is_named(tmp_path, role, line, message):
 
 def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):
     cases = {
-        "nq": ({"source": "nobody/nothing"}, r"data.sets.nq.source: 'nobody/nothing' is no file or folder.*leave the set out with data.sets.nq.ratio=0"),
+        "nq": ({"source": "hub:nobody/nothing"}, r"data.sets.nq.source: the hub did not give 'nobody/nothing'.*leave the set out with data.sets.nq.ratio=0"),
         "fever": ({"source": str(tmp_path)}, r"data.sets.fever.source: no file corpus.jsonl.gz"),
         "msmarco-document": ({}, r"no plain files of MS-MARCO document; put msmarco-docs.tsv.gz.*https://microsoft"),
         "mrtydi": ({"source": __file__}, r"is one file; a folder with"),
@@ -412,7 +412,7 @@ def test_every_setting_exists_without_a_hub():
 
 
 def test_an_installed_set_takes_no_source():
-    p = profile.load("laptop", ["data.setting=labelled", "data.sets={docstrings: {source: x}}"])
+    p = profile.load("laptop", ["data.setting=labelled", "data.sets={docstrings: {source: ./x}}"])
     with pytest.raises(ReadError, match=r"data.sets.docstrings: it is read from the installation"):
         mixture.mixture(p, [])
 

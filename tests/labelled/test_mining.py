@@ -147,9 +147,9 @@ def test_no_candidate_is_counted(tmp_path):
 
 def test_an_encoder_that_is_nowhere_names_the_remedy(tmp_path):
     with pytest.raises(
-        mining.MiningError, match=r"data.negatives.encoder 'nobody/nothing' .* or null for no"
+        mining.MiningError, match=r"data.negatives.encoder 'hub:nobody/nothing' .* or null for no"
     ):
-        mining.mine(asked([0]), documents, Negatives(encoder="nobody/nothing"), 0, tmp_path)
+        mining.mine(asked([0]), documents, Negatives(encoder="hub:nobody/nothing"), 0, tmp_path)
 
 
 def test_vectors_and_ranks_are_kept_and_an_interrupted_run_goes_on(model, tmp_path, monkeypatch):

@@ -74,8 +74,8 @@ def test_a_bad_file_names_line_and_remedy(tmp_path, text, message):
 def test_a_source_that_is_nowhere_is_an_error(tmp_path):
     with pytest.raises(weak_pairs.PairsError, match=r"no \.jsonl"):
         weak_pairs.pairs(Pretrain(source=str(tmp_path / "none.jsonl")))
-    with pytest.raises(weak_pairs.PairsError, match="give a file, a folder, a hub id"):
-        weak_pairs.pairs(Pretrain(source="nobody/nothing"))
+    with pytest.raises(weak_pairs.PairsError, match="give a file, a folder, hub:owner/name"):
+        weak_pairs.pairs(Pretrain(source="hub:nobody/nothing"))
 
 
 def test_docstrings_are_read_without_importing(capsys):

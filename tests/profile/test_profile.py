@@ -85,3 +85,44 @@ def test_a_profile_that_extends_another_says_only_what_differs(tmp_path):
     over.write_text("extends: nowhere\n")
     with pytest.raises(profile.ProfileError, match="no profile 'nowhere'"):
         profile.load(over)
+
+
+def test_paths_are_the_shells_or_lie_beside_the_profile(tmp_path, monkeypatch):
+    shell, beside = tmp_path / "shell", tmp_path / "profiles"
+    for folder in (shell, beside):
+        folder.mkdir()
+        (folder / "corpus.jsonl").write_text(folder.name)
+    (beside / "pairs.jsonl").write_text("pairs")
+    settings = (
+        "analyze: {corpus: {source: corpus.jsonl, format: synembed}}\npretrain: {source: pairs.jsonl}\n"
+    )
+    (beside / "mine.yaml").write_text(
+        settings + "ablations: {rows: [{id: a, set: {pretrain: {source: ./pairs.jsonl}}}]}\n"
+    )
+    monkeypatch.chdir(shell)
+    found = profile.load("../profiles/mine.yaml")
+    assert found.analyze.corpus.source == str(shell / "corpus.jsonl")
+    assert found.pretrain.source == str(beside / "pairs.jsonl")
+    assert found.ablations.rows[0].set == {"pretrain": {"source": str(beside / "pairs.jsonl")}}
+    (beside / "over.yaml").write_text("extends: mine.yaml\n")
+    assert profile.load("../profiles/over.yaml").pretrain.source == str(beside / "pairs.jsonl")
+
+
+def test_a_local_input_that_was_edited_changes_the_hash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    mine = profile.load("smoke", ["backbone.model=./base"])
+    row = {"rows": [{"id": "a", "set": {"backbone.model": str(tmp_path / "base")}}]}
+    other = profile.load("smoke", {"ablations": row})
+    before = mine.hash("backbone"), mine.hash("train"), mine.hash(), other.hash("ablations")
+    (tmp_path / "base" / "config.json").write_text('{"edited": true}')
+    after = mine.hash("backbone"), mine.hash("train"), mine.hash(), other.hash("ablations")
+    assert [a != b for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+
+
+def test_a_bare_name_that_is_nowhere_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(profile.ProfileError, match=r"override .*backbone.model.*write hub:models/base"):
+        profile.load("smoke", ["backbone.model=models/base"])
+    assert profile.load("smoke", ["backbone.model=hub:models/base"]).backbone.model == "hub:models/base"

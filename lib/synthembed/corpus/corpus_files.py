@@ -3,43 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from synthembed.corpus.example import Example
 from synthembed.corpus.languages import detected_language
+from synthembed.ground import places
 from synthembed.ground.files import parquet_rows, read_lines
+from synthembed.profile.settings import Profile
 from synthembed.profile.taxonomy import Family
 
 
-def publish(examples: list[Example], statistics: dict, folder: Path) -> Path:
-    """Write ``folder`` so that ``datasets.load_dataset(folder)`` reads it: parquet and a dataset card."""
+@dataclass(frozen=True)
+class Origin:
+    """Who wrote the texts of a corpus, and under which licence they are, as a dataset card says it."""
+
+    generators: tuple[str, ...]  # models that replied
+    licence: str  # as the hub writes it
+    terms: str  # a sentence or two
+
+
+def origin(profile: Profile, usage: dict) -> Origin:
+    """Where the texts of a run come from; ``usage`` is stage 01's usage.json."""
+    models = tuple(sorted(usage.get("models", {})))
+    if other := profile.analyze.corpus:
+        named = places.hub_id(other.source) or Path(other.source).name
+        return Origin((), "other", f"The texts are those of the corpus {named}, and under its licence.")
+    if profile.generate.backend == "recorded":
+        told = "The texts were written by Claude, a model by Anthropic, for the requests of this project."
+        return Origin(models, "apache-2.0", told)
+    told = (
+        "The terms of who runs these models say what their output may be used for; read them before sharing."
+    )
+    return Origin(models, "other", told)
+
+
+def publish(examples: list[Example], statistics: dict, folder: Path, origin: Origin | None = None) -> Path:
+    """Write ``folder`` so that ``datasets.load_dataset(folder)`` reads it: parquet and a dataset card, which
+    names a licence only if the ``origin`` of the texts is known."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(map(asdict, examples))
     frame.to_parquet(data / "train-00000-of-00001.parquet", index=False)
     languages = sorted(set(frame["language"]) | set(frame["target_language"]) - {""})
-    listed = "\n".join(f"- {code}" for code in languages)
-    families = "\n".join(f"| {f} | {share:.1f} |" for f, share in statistics["families"].items())
-    (folder / "README.md").write_text(
-        f"""---
-license: apache-2.0
-task_categories: [sentence-similarity, feature-extraction]
-tags: [synthetic, text-embeddings]
-language:
-{listed}
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
----
-# Synthetic training data for text embeddings
+    card = _head(languages, origin) + _about(len(examples), languages, statistics, origin)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return folder
 
-{len(examples):,} examples (query, positive, hard negative where there is one) in {len(languages)} languages,
-written by an LLM after the prompts of "Improving Text Embeddings with Large Language Models", in this
+
+def _head(languages: list[str], origin: Origin | None) -> str:
+    """The card's metadata, by a YAML library: "no" is Norwegian, and stays a text."""
+    head: dict = {"license": origin.licence} if origin else {}
+    if origin and origin.licence == "other":
+        head["license_name"] = "see-the-section-where-the-texts-come-from"
+    head |= {
+        "task_categories": ["sentence-similarity", "feature-extraction"],
+        "tags": ["synthetic", "text-embeddings"],
+        "language": languages,
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}
+        ],
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _about(count: int, languages: list[str], statistics: dict, origin: Origin | None) -> str:
+    families = "\n".join(f"| {f} | {share:.1f} |" for f, share in statistics["families"].items())
+    by = f"by {', '.join(origin.generators)} " if origin and origin.generators else ""
+    terms = (
+        origin.terms if origin else "Who wrote the texts, and under which licence they are, is not recorded."
+    )
+    return f"""# Synthetic training data for text embeddings
+
+{count:,} examples (query, positive, hard negative where there is one) in {len(languages)} languages,
+written {by}after the prompts of "Improving Text Embeddings with Large Language Models", in this
 project's own wording. `instruction` goes before the query: `Instruct: {{instruction}}\\nQuery: {{query}}`.
 
 | family | per cent |
@@ -49,10 +89,11 @@ project's own wording. `instruction` goes before the query: `Instruct: {{instruc
 {statistics["instructions"]} brainstormed instructions; distinct-2 of the English queries
 {statistics["distinct_2_english_queries"]:.3f}. The texts are invented: names, figures and facts in them
 are not to be relied on.
-""",
-        encoding="utf-8",
-    )
-    return folder
+
+## Where the texts come from
+
+{terms}
+"""
 
 
 # --- other people's corpora ----------------------------------------------------------------------
@@ -84,16 +125,18 @@ def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[
 
 def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
     """(file name, rows) of a corpus."""
-    path = Path(source)
-    if not path.exists():
+    path, of_hub = Path(source), places.hub_id(source)
+    if not of_hub and not path.exists():
+        raise FileNotFoundError(f"analyze.corpus.source: there is no file or folder {source}")
+    if of_hub:
         from huggingface_hub import snapshot_download
 
         patterns = ["*.jsonl", "*.parquet", "**/*.jsonl", "**/*.parquet"]
         try:
-            path = Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
+            path = Path(snapshot_download(of_hub, repo_type="dataset", allow_patterns=patterns))
         except Exception as error:
             raise FileNotFoundError(
-                f"analyze.corpus.source {source!r} is no file or folder here, and the hub did not give it: {error}"
+                f"analyze.corpus.source: the hub did not give {of_hub!r}: {error}"
             ) from None
     files = [path] if path.is_file() else sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
     if not files:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from synthembed.evaluation.intervals import wilson
+from synthembed.ground import places
 from synthembed.ground.console import Progress
 from synthembed.ground.embedded import BackboneError
 from synthembed.ground.files import read_lines
@@ -103,7 +104,7 @@ def read(source: str, lengths: list[int]) -> list[Passkeys]:
     if source.endswith(".jsonl"):
         rows = datasets.load_dataset("json", data_files=source, split="train")
     else:
-        rows = datasets.concatenate_datasets(list(datasets.load_dataset(source).values()))
+        rows = datasets.concatenate_datasets(list(datasets.load_dataset(places.name_for(source)).values()))
     if missing := {"query", "candidates", "label", "context_length"} - set(rows.column_names):
         raise ValueError(
             f"long_context.data {source}: no field {', '.join(sorted(missing))}; 'own' makes data"
@@ -112,7 +113,7 @@ def read(source: str, lengths: list[int]) -> list[Passkeys]:
 
 
 def is_longembed(source: str) -> bool:
-    return Path(source).is_dir() or source == "dwzhu/LongEmbed"
+    return Path(source).is_dir() or places.hub_id(source) == "dwzhu/LongEmbed"
 
 
 def _by_length(rows, lengths: list[int], source: str) -> dict[int, list[dict]]:
@@ -133,7 +134,10 @@ def _read_longembed(source: str, lengths: list[int]) -> list[Passkeys]:
     if Path(source).is_dir():
         parts = [read_lines(Path(source) / f"{name}.jsonl") for name in ("queries", "corpus", "qrels")]
     else:
-        parts = [datasets.load_dataset(source, "passkey", split=n) for n in ("queries", "corpus", "qrels")]
+        parts = [
+            datasets.load_dataset(places.name_for(source), "passkey", split=n)
+            for n in ("queries", "corpus", "qrels")
+        ]
     queries, corpus = (_by_length(rows, lengths, source) for rows in parts[:2])
     right = {row["qid"]: row["doc_id"] for row in parts[2]}
     sets = []

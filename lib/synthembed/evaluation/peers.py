@@ -27,8 +27,8 @@ def peer(name: str) -> tuple[object, Callable[[object], bool]]:
     """A system that is not ours, and which tasks it can do.
 
     "bm25" is mteb's lexical baseline, "random" its random vectors (chance), "minilm" the all-MiniLM-L6-v2
-    of a PyPI wheel, "me5-small-4bit" multilingual-e5-small in another wheel's 4 bits; anything else is a hub
-    id or local folder for sentence-transformers.
+    of a PyPI wheel, "me5-small-4bit" multilingual-e5-small in another wheel's 4 bits; anything else is
+    hub:owner/name or a local folder for sentence-transformers.
     """
     if name == LEXICAL:
         model = mteb.get_model("mteb/baseline-bm25s")
@@ -37,7 +37,7 @@ def peer(name: str) -> tuple[object, Callable[[object], bool]]:
         return mteb.get_model("mteb/baseline-random-encoder"), lambda task: True
     from sentence_transformers import SentenceTransformer
 
-    folder = embedded.folder_of(NEURAL[name]) if name in NEURAL else name
+    folder = embedded.folder_of(NEURAL.get(name, name))
     return SentenceTransformer(str(folder)), lambda task: True
 
 

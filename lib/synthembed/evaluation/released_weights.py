@@ -14,6 +14,7 @@ import torch
 from synthembed import paper
 from synthembed.evaluation import mteb_runs, systems
 from synthembed.evaluation.suites import benchmarks
+from synthembed.ground.embedded import original
 from synthembed.ground.files import write_json
 from synthembed.model import backbone as backbones
 from synthembed.profile.reading import ProfileError
@@ -59,7 +60,7 @@ def verify(
     )  # fmt: skip
     loaded = backbones.load(settings.backbone)
     weights = backbones.fingerprint(loaded)
-    owner, _, name = model.rstrip("/").rpartition("/")
+    owner, _, name = original(model).rstrip("/").rpartition("/")
     subject = systems.subject(settings, loaded, f"{Path(owner).name or 'local'}/{name}", weights)
     kept = folder / "results" / f"{protocol}-{weights}-{code[:8]}"
     (tasks,) = benchmarks.load([BENCHMARK], names).values()

@@ -81,6 +81,7 @@ def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int 
     model = backbones.load(source, profile.seed)
     if not folder:
         identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
+        identity["files"] = profile.hash("backbone")  # a local base is its files, not its path
     revision = _revision(stage, identity)
     made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
     described = {"about": about, "date": made, "base": profile.backbone.model}

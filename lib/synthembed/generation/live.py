@@ -19,6 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from synthembed.generation.cost import CHARACTERS_PER_TOKEN, Meter
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
+from synthembed.ground import endpoint
 from synthembed.ground.console import Progress
 from synthembed.profile.settings import Generate
 
@@ -31,8 +32,10 @@ def client_options(settings: Generate) -> dict:
     A base URL with a query, as Azure's deployments have it (``.../deployments/NAME?api-version=...``),
     sends the query with every request, and the key in the header ``api-key`` as well.
     """
-    base = settings.base_url or os.environ.get("OPENAI_BASE_URL")
-    key = os.environ.get("OPENAI_API_KEY")
+    base = endpoint.base_url(settings.base_url) or endpoint.base_url(
+        os.environ.get(endpoint.URL), endpoint.URL
+    )
+    key = endpoint.key()
     if not key and base is None:
         raise GenerationStopped(
             "OPENAI_API_KEY is not set: export it, or point generate.base_url at a server"
@@ -83,7 +86,7 @@ class _Run:
         self.lines, self.stopped = iter(()), True
 
     async def all(self) -> Counter:
-        async with openai.AsyncOpenAI(**client_options(self.settings)) as client:
+        async with endpoint.client(openai.AsyncOpenAI, **client_options(self.settings)) as client:
             # One iterator for all workers: at most ``concurrency`` requests are in flight, and no
             # more than that many lines are in memory.
             count = min(self.settings.concurrency, self.total)
@@ -198,7 +201,7 @@ def _unsent(error: openai.APIConnectionError) -> bool:
 
 def endpoint_said(error: openai.APIStatusError) -> str:
     """The endpoint's message without any key that it may repeat."""
-    key = os.environ.get("OPENAI_API_KEY")
+    key = endpoint.key()
     return error.message.replace(key, "***") if key else error.message
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from synthembed.ground import embedded
+from synthembed.ground import embedded, endpoint
 
 MODEL = "embedded:smollm2-135m"
 
@@ -28,9 +28,17 @@ def server(context: int = 4096, parallel: int = 4) -> Iterator[str]:
 
 
 def answer(body: dict, max_tokens: int) -> str:
-    """The embedded model's reply to one request, cut at ``max_tokens``."""
+    """The embedded model's reply to one request, cut at ``max_tokens``; where it cannot be had, the reason in
+    brackets: a demonstration must not fail a stage whose replies were paid for."""
     import openai
 
-    with server(parallel=1) as url, openai.OpenAI(base_url=url, api_key="none") as client:
-        changed = body | {"model": MODEL, "max_completion_tokens": max_tokens}
-        return client.chat.completions.create(**changed).choices[0].message.content or ""
+    changed = body | {"model": MODEL, "max_completion_tokens": max_tokens}
+    try:
+        with (
+            server(parallel=1) as url,
+            endpoint.client(openai.OpenAI, base_url=url, api_key="none") as client,
+        ):
+            return client.chat.completions.create(**changed).choices[0].message.content or ""
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"(the embedded model did not answer: {reason})"

@@ -20,6 +20,7 @@ import openai
 from synthembed.generation.cost import Meter
 from synthembed.generation.live import client_options, endpoint_said
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground import endpoint
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Generate
@@ -40,7 +41,7 @@ def ask(requests: Path, settings: Generate, store: ReplyStore, meter: Meter) -> 
     submits what can be paid even if every reply is as long as it may be; the next round has what
     the replies left of it.
     """
-    client = openai.OpenAI(**client_options(settings))
+    client = endpoint.client(openai.OpenAI, **client_options(settings))
     state = _State(store.path.parent / "batches")
     failures: Counter = Counter()
     with _named_errors():

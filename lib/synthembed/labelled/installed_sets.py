@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from synthembed.corpus.example import Drops
-from synthembed.ground.files import ROOT
+from synthembed.ground.files import shipped
 from synthembed.ground.seeding import seed_of
 from synthembed.labelled.readers import Record
 from synthembed.profile.taxonomy import PAPER_LANGUAGE_SHARES, Family
 
-LOCK = ROOT / "requirements.lock"
+LOCK = shipped("requirements.lock")
 SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "site-packages"}
 DOCUMENTED = {"networkx", "numpy", "pandas", "scikit-learn", "scipy", "sympy"}
 DOCSTRINGS = 900
@@ -57,7 +57,7 @@ def pinned() -> list[str]:
     """Names of the packages in requirements.lock."""
     if not LOCK.exists():
         raise InstallationError(
-            f"{LOCK.name} is not beside the library: docstrings are read from a checkout only"
+            f"{LOCK.name} came neither with the checkout nor with the wheel: install the library again"
         )
     lines = LOCK.read_text(encoding="utf-8").splitlines()
     return [m[1] for line in lines if (m := re.match(r"([A-Za-z0-9._-]+)==", line))]

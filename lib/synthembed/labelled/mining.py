@@ -170,7 +170,7 @@ class Dense:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise MiningError(
                 f"data.negatives.encoder {settings.encoder!r} cannot be loaded ({reason}): give a hub id that "
-                'can be reached, a local folder, "embedded:minilm-l6", "bm25", or null for no mining'
+                'can be reached (hub:owner/name), a local folder, "embedded:minilm-l6", "bm25", or null for no mining'
             ) from None
         self.model.max_seq_length = settings.max_length
         self.settings, self.folder = settings, folder

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from synthembed.ground import places
 from synthembed.ground.files import sha256
 from synthembed.labelled.readers import ReadError, text_id
 from synthembed.profile.settings import Source
@@ -178,12 +179,14 @@ def locate(entry: PublicSet, source: Source) -> tuple[dict[str, dict[str, list[P
     Raises ReadError naming the key, the pattern and the remedy if a file is not there.
     """
     key = f"data.sets.{entry.name}.source"
-    local = Path(source.source) if source.source else None
+    local = Path(source.source) if source.source and not places.hub_id(source.source) else None
+    if local and not local.exists():
+        raise ReadError(f"{key}: there is no file or folder {local}: put {wanted(entry)} there")
     if local and local.is_file():
         if len(entry.files) > 1 or len(entry.parts) > 1:
             raise ReadError(f"{key} {source.source!r} is one file; a folder with {wanted(entry)} is needed")
         return {"": {"train": [local]}}, sha256(local)[:16]
-    if local and local.is_dir():
+    if local:
         roots, revision = dict.fromkeys(entry.files, local), ""
     else:
         roots, revision = _fetched(entry, source, key)
@@ -211,9 +214,10 @@ def _fetched(entry: PublicSet, source: Source, key: str) -> tuple[dict[str, Path
         )
     roots, revisions = {}, []
     for role, pattern in entry.files.items():
-        repository = source.source or entry.hubs.get(role, entry.hub)
+        own = source.source and places.hub_id(source.source)
+        repository = own or entry.hubs.get(role, entry.hub)
         patterns = [pattern.format(part=part) for part in entry.parts]
-        revision = source.revision if repository in (source.source, entry.hub) else None
+        revision = source.revision if repository in (own, entry.hub) else None
         try:
             roots[role] = Path(
                 snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns)
@@ -221,7 +225,7 @@ def _fetched(entry: PublicSet, source: Source, key: str) -> tuple[dict[str, Path
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ReadError(
-                f"{key}: {repository!r} is no file or folder here and the hub did not give it ({reason}); "
+                f"{key}: the hub did not give {repository!r} ({reason}); "
                 f"name a folder with {wanted(entry)}, or leave the set out with data.sets.{entry.name}.ratio=0"
             ) from None
         revisions.append(f"{repository}@{roots[role].name}")

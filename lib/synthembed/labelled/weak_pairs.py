@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synthembed.corpus.example import Drops, Example
+from synthembed.ground import places
 from synthembed.ground.files import parquet_rows
 from synthembed.labelled.installed_sets import docstrings, pinned
 from synthembed.labelled.readers import LONGEST
@@ -58,10 +59,10 @@ def _read(settings: Pretrain, seed: int, drops: Drops) -> Iterator[tuple[str, st
     path = Path(settings.source)
     if settings.source == "docstrings":
         yield from docstrings(pinned(), seed, drops)
-    elif path.is_dir() or path.suffix in (".jsonl", ".gz", ".parquet"):
-        yield from _files(path, settings)
+    elif of_hub := places.hub_id(settings.source):
+        yield from _hub(settings, of_hub)
     else:
-        yield from _hub(settings)
+        yield from _files(path, settings)
 
 
 def _files(path: Path, settings: Pretrain) -> Iterator[tuple[str, str, str]]:
@@ -86,19 +87,19 @@ def _json_lines(file: Path) -> Iterator[dict]:
             yield row if isinstance(row, dict) else {"": row}
 
 
-def _hub(settings: Pretrain) -> Iterator[tuple[str, str, str]]:
+def _hub(settings: Pretrain, source: str) -> Iterator[tuple[str, str, str]]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(settings.source, split="train", streaming=True)
+        rows = datasets.load_dataset(source, split="train", streaming=True)
     except Exception as error:
         raise PairsError(
-            f"pretrain.source {settings.source!r} is no file here and could not be read from the hub "
+            f"pretrain.source {settings.source!r} could not be read from the hub "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): "
-            'give a file, a folder, a hub id, or "docstrings"'
+            'give a file, a folder, hub:owner/name, or "docstrings"'
         ) from None
     for number, row in enumerate(rows, 1):
-        yield f"{settings.source.replace('/', '-')}/{number}", *_fields(row, settings, f"row {number}")
+        yield f"{source.replace('/', '-')}/{number}", *_fields(row, settings, f"row {number}")
 
 
 def _fields(row: dict, settings: Pretrain, place: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The base model: loaded, cut to its first layers, told from others (Sec. 4.2, App. A).
 
-A base is a hub id, a local folder, or one of ground.embedded.EMBEDDED. Only safetensors are read, and
+A base is hub:owner/name, a local folder, or one of ground.embedded.EMBEDDED. Only safetensors are read, and
 no code from a checkpoint is run.
 """
 
@@ -101,7 +101,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     except OSError as error:
         raise BackboneError(
             f"backbone.model {settings.model!r} could not be read: {str(error).splitlines()[0]}\n"
-            "Give a hub id that can be reached, a local folder with safetensors, "
+            "Give a hub id that can be reached (hub:owner/name), a local folder with safetensors, "
             f"or one of {', '.join(n for n, w in EMBEDDED.items() if w.member.endswith('.gguf'))}."
         ) from None
     if getattr(model, "pooler", None) is not None:

@@ -11,9 +11,11 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import yaml
 from jinja2 import Environment, FileSystemLoader
 from tokenizers.processors import TemplateProcessing
 
+from synthembed.ground import places
 from synthembed.ground.embedded import EMBEDDED, original
 from synthembed.ground.files import write_json
 from synthembed.model.backbone import Backbone
@@ -151,10 +153,36 @@ def model_card(
     ``rows`` the model's own rows of scores.json and ``averages`` their means by category.
     """
     template = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
-    base = original(profile.backbone.model)
+    name, licence = profile.backbone.model, None
+    if name in EMBEDDED:
+        licence = EMBEDDED[name].licence
+    base = places.as_written(original(name))
+    head = _head(profile, None if Path(name).is_absolute() else base, licence, rows)
     return template.get_template("model_card.md.jinja").render(
         profile=profile, hash=profile.hash("seed", "data", "backbone", "lora", "train"), base=base, examples=data["examples"],
         sets=data["sets"], steps=steps, statistics=statistics, rows=rows, averages=averages or {},
-        licence=EMBEDDED[name].licence if (name := profile.backbone.model) in EMBEDDED else None,
+        licence=licence, head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
         max_length=MAX_LENGTH, version=importlib.metadata.version("mteb"),
     )  # fmt: skip
+
+
+def _head(profile: Profile, base: str | None, licence: str | None, rows: list[dict]) -> dict:
+    """The card's metadata; a base in a folder of this machine has no name that a hub knows."""
+    head: dict = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
+    head |= {"base_model": base} if base else {}
+    head |= {"license": "gemma" if "Gemma" in licence else licence.lower()} if licence else {}
+    head["tags"] = ["sentence-transformers", "text-embeddings", *(["mteb"] if rows else [])]
+    results = [
+        {
+            "task": {"type": row["category"]},
+            "dataset": {
+                "name": f"{row['benchmark']}: {row['task']} ({row['language']})",
+                "type": row["task"],
+            },
+            "metrics": [{"type": row["metric"], "value": row["score"]}],
+        }
+        for row in rows
+    ]
+    if results:
+        head["model-index"] = [{"name": profile.evaluate.submission.name, "results": results}]
+    return head

@@ -6,49 +6,46 @@ Knows pydantic models in general and none in particular; settings.py has ours.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from synthembed.ground.files import ROOT, shown
+from synthembed.ground.files import ROOT, shipped, shown
+from synthembed.profile.parameters import ProfileError, assignments
 
-PROFILES = ROOT / "profiles"
+PROFILES = shipped("profiles")
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class ProfileError(ValueError):
-    """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
-
-
-def load(model: type[Settings], profile: str | Path, overrides: str | list[str] = ()) -> Settings:
+def load(model: type[Settings], profile: str | Path, overrides: str | list | dict | None = ()) -> Settings:
     """Read a profile by name (``profiles/<name>.yaml``) or path, with ``a.b=c`` overrides on top.
 
+    ``overrides`` are one string with blanks between them, a list, or a mapping (parameters.assignments).
     Raises ProfileError naming file, line, key, value and remedy.
     """
     path, data, lines = _read(profile)
     data.setdefault("name", path.stem)
-    for override in overrides.split() if isinstance(overrides, str) else overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ProfileError(f"override {override!r}: write it as section.key=value")
-        try:
-            assign(data, key, yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
-        lines[tuple(key.split("."))] = f"override {override!r}"
-    return validate(model, data, shown(path), lines)
+    for key, value, written in assignments(overrides):
+        if (
+            isinstance(value, dict)
+            and key in model.model_fields
+            and _models(model.model_fields[key].annotation)
+        ):
+            value = _merged(data.get(key) or {}, value)
+        assign(data, key, value)
+        lines[tuple(key.split("."))] = f"override {written!r}"
+    return validate(model, data, shown(path), lines, near=path.resolve().parent)
 
 
 def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict, dict]:
     """(file, settings, where each key stands) of a profile; a file that ``extends`` another one says only in
     what it departs from it. Sections are merged, lists and single values replaced."""
-    path = Path(profile)
-    if not path.suffix:
-        path = PROFILES / f"{profile}.yaml"
-    if not path.exists():
+    path = _file_of(profile, *(file.parent for file in above[-1:]))
+    if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
     if path.resolve() in above:
@@ -69,6 +66,15 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         settings.pop("description", None)
         data = _merged(settings, data)
     return path, data, lines
+
+
+def _file_of(profile: str | Path, *near: Path) -> Path:
+    """A name is one of profiles/; a path is the shell's, or one from the project's folder on. What a file
+    extends is looked for beside it (``near``) first."""
+    path = Path(profile).expanduser()
+    if not path.suffix and path.name == str(profile):
+        return PROFILES / f"{profile}.yaml"
+    return next((f / path for f in (*near, Path.cwd(), ROOT) if (f / path).is_file()), path)
 
 
 def _merged(under: dict, over: dict) -> dict:
@@ -92,10 +98,14 @@ def assign(data: dict, key: str, value: Any) -> None:
     node[last] = value
 
 
-def validate(model: type[Settings], data: dict, source: str, lines: dict) -> Settings:
-    """``data`` as a ``model``; ``lines`` says where in ``source`` a key stands."""
+def validate(
+    model: type[Settings], data: dict, source: str, lines: dict, near: Path | None = None
+) -> Settings:
+    """``data`` as a ``model``; ``lines`` says where in ``source`` a key stands. Paths that are not the shell's
+    are looked for from ``near`` on."""
+    folders: Iterable[Path] = [near] if near else ()
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"near": folders})
     except ValidationError as error:
         raise ProfileError("\n".join(_explain(model, e, source, lines) for e in error.errors())) from None
 

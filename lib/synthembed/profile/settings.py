@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from synthembed.ground.files import ROOT
 from synthembed.profile import reading, taxonomy
+from synthembed.profile.places import Encoder, Overrides, Pairs, Passkeys, Place, System, local_inputs
 from synthembed.profile.reading import PROFILES, ProfileError
 from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
-__all__ = ["PROFILES", "ROOT", "Profile", "ProfileError", "load"]
+__all__ = ["PROFILES", "Profile", "ProfileError", "load"]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
@@ -93,7 +93,7 @@ class Generate(Section):
 class Corpus(Section):
     """Someone else's synthetic corpus in place of the replies of stage 01."""
 
-    source: str  # a folder, a file, or a dataset's hub id
+    source: Place  # a folder, a file, or a dataset's hub id, written hub:owner/name
     format: Literal["open-synthetic", "synembed"]
     limit: Positive | None = None
 
@@ -118,7 +118,7 @@ class Analyze(Section):
 class Backbone(Section):
     """The base model (Sec. 4.2, App. A)."""
 
-    model: str = "mistralai/Mistral-7B-v0.1"  # hub id, local folder, or "embedded:smollm2-135m"
+    model: Place = "hub:mistralai/Mistral-7B-v0.1"  # or a local folder, or "embedded:smollm2-135m"
     revision: str | None = None  # a hub commit; None = main, and stage.json records which it was
     layers: Positive | None = None  # keep the first n layers; None = all
     initialisation: Literal["pretrained", "random"] = "pretrained"
@@ -173,7 +173,7 @@ class Train(Section):
 class Source(Section):
     """One labelled set: where it is read from and how much of it is taken."""
 
-    source: str | None = None  # a folder, a file or a hub id; None = the set's own
+    source: Place | None = None  # a folder, a file or hub:owner/name; None = the set's own
     revision: str | None = None  # a hub commit; None = main, and data.json records which it was
     ratio: Annotated[float, Field(ge=0, le=1)] | None = None  # None = the paper's; 0 leaves the set out
     limit: Positive | None = None  # examples at most
@@ -182,7 +182,9 @@ class Source(Section):
 class Negatives(Section):
     """A hard negative for labelled examples that have none (App. A)."""
 
-    encoder: str | None = "intfloat/multilingual-e5-base"  # App. A; or "bm25", any model; None = no mining
+    encoder: Encoder | None = (
+        "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25", a folder; None: no mining
+    )
     depth: Positive = 100  # App. A: drawn from the first 100 ranks
     margin: Annotated[float, Field(ge=0, lt=1)] | None = None  # share below the positive's score; not stated
     query_prefix: str = "query: "  # as mE5 was trained
@@ -204,11 +206,11 @@ class Data(Section):
 class Pretrain(Section):
     """Contrastive pre-training on weakly supervised pairs before fine-tuning (Sec. 5.1, Table 7)."""
 
-    source: str = "docstrings"  # or a .jsonl or .parquet file, a folder of them, a data set's hub id
+    source: Pairs = "docstrings"  # or a .jsonl or .parquet file, a folder of them, hub:owner/name
     title: str = "title"  # the field of a pair's query side
     body: str = "body"  # the field of its document side
     limit: Positive | None = None  # pairs at most
-    set: dict[str, Any] = {}  # overrides for the pre-training run, e.g. train.max_steps: 100
+    set: Overrides = {}  # overrides for the pre-training run, e.g. train.max_steps: 100
 
 
 class Submission(Section):
@@ -234,7 +236,7 @@ class Evaluate(Section):
 
     benchmarks: Annotated[list[str], Field(min_length=1)] = ["MTEB(eng, v1)", "MIRACL", "BUCC+Tatoeba"]
     tasks: list[str] | None = None  # restrict to these; None = the whole benchmarks
-    systems: list[str] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub id
+    systems: list[System] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub:owner/name
     protocol: Literal["paper", "mteb-default"] = "paper"  # docs/protocol.md
     max_length: Annotated[int, Field(ge=8)] = 512  # mteb-default reads as far as the model does
     batch_tokens: Positive = 65_536
@@ -246,13 +248,13 @@ class Ablation(Section):
 
     id: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # names its folder
     fills: dict[str, str] = {}  # artefact -> row as published, e.g. table5: w/ mean pool
-    set: dict[str, Any] = {}
+    set: Overrides = {}
     against: str | None = None  # the row that its delta is taken from; None = the first
     note: str = ""
 
 
 class Ablations(Section):
-    set: dict[str, Any] = {}  # common to every row, the default included: the shared budget
+    set: Overrides = {}  # common to every row, the default included: the shared budget
     rows: list[Ablation] = []
 
     @field_validator("rows")
@@ -280,7 +282,7 @@ class LongContext(Section):
     """Personalised passkey retrieval (Sec. 5.2, Figure 5)."""
 
     lengths: list[Positive] = [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
-    data: str = "own"  # made here; or the paper's or LongEmbed's: hub id, .jsonl, folder (passkey.read)
+    data: Passkeys = "own"  # made here; or the paper's or LongEmbed's: hub:…, .jsonl, folder (passkey.read)
     queries: Positive = 50
     candidates: Annotated[int, Field(ge=2)] = 100
     candidates_per: Literal["query", "length"] = "query"  # LongEmbed: length
@@ -385,8 +387,10 @@ class Profile(Section):
         return reading.validate(Profile, data, source="overrides", lines={})
 
     def hash(self, *sections: str) -> str:
-        """SHA-256 (16 hex digits) over the named sections, or over the whole profile."""
+        """SHA-256 (16 hex digits) over the named sections or all, and what the local files they name hold."""
         data = self.model_dump(mode="json", include=set(sections) or None)
+        if found := local_inputs(self, sections or tuple(type(self).model_fields)):
+            data["local inputs"] = found
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

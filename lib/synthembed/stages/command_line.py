@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from synthembed.ground import run_folders
-from synthembed.ground.files import ROOT, shown
+from synthembed.ground import places, run_folders
+from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
 
 # Commands import what they need when they run: the help needs nothing, and the report no model.
@@ -18,6 +19,16 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich takes longer to import than all that the help needs
 )  # fmt: skip
+
+
+@app.callback()
+def prepare() -> None:
+    """What holds for every command on every machine."""
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a sign shows its number in the place
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    places.keep_out_of_home()
+
 
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
@@ -51,8 +62,41 @@ def run(
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with _plain_errors():
+        _supported()
+        if not is_project(ROOT):
+            _lay_out(ROOT)
         folder = run_stages(profile, set_, run, names, run_folders.own(), cold, anew)
     show(folder)
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Where the notebooks and profiles go; here by default.")
+    ] = Path(),
+) -> None:
+    """Lay out the notebooks and profiles that came with the package; a first `run` does so by itself."""
+    with _plain_errors():
+        _lay_out(folder)
+
+
+def _lay_out(folder: Path) -> None:
+    if not SHIPPED.is_dir():
+        if folder.resolve() == ROOT:
+            print("the notebooks and profiles are here: this is the repository")
+            return
+        raise places.PlaceError(f"notebooks and profiles are those of the repository, {ROOT}: run it there")
+    new, other = places.lay_out(folder)
+    print(f"{len(new)} notebooks and profiles laid out in {folder.resolve()}; results will lie there as well")
+    if other:
+        print(f"left as they are, though the package has others: {', '.join(other)}")
+
+
+def _supported() -> None:
+    if sys.platform == "win32":
+        raise places.PlaceError(
+            "a run is not supported on Windows itself: use WSL 2 (wsl --install), where it is Linux's"
+        )
 
 
 def _stage(name: str) -> str:
@@ -62,6 +106,9 @@ def _stage(name: str) -> str:
     if not found:
         raise typer.BadParameter(f"no stage {name!r}: stages are {', '.join(STAGES)}")
     return found[0]
+
+
+NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 class _plain_errors:
@@ -74,6 +121,13 @@ class _plain_errors:
         ours = kind and kind.__module__.startswith("synthembed.")
         if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
             print(error, file=sys.stderr)
+            raise typer.Exit(1)
+        if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
+            where = error.filename or "a file"
+            print(
+                f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
+                file=sys.stderr,
+            )
             raise typer.Exit(1)
 
 
@@ -153,7 +207,7 @@ def encode(
     out: Annotated[
         Path, typer.Argument(help="The .npy file of vectors; opens with numpy.load(mmap_mode='r').")
     ],
-    model: Annotated[str, typer.Option(help="Hub id or folder of a model that reads at eos.")],
+    model: Annotated[str, typer.Option(help="Folder, or hub:owner/name, of a model that reads at eos.")],
     instruction: Annotated[str, typer.Option(help="For queries; documents take none.")] = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     max_length: Annotated[int, typer.Option(help="Tokens after which texts are cut.")] = 512,
@@ -171,6 +225,7 @@ def encode(
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
     with _plain_errors():
+        model = places.resolve(model)
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         if int8:
@@ -185,7 +240,7 @@ def encode(
 
 @app.command()
 def verify(
-    model: Annotated[str, typer.Option(help="Hub id, or a folder with the release's files.")] = (
+    model: Annotated[str, typer.Option(help="hub:owner/name, or a folder with the release's files.")] = (
         "intfloat/e5-mistral-7b-instruct"
     ),
     tasks: Annotated[
@@ -204,7 +259,8 @@ def verify(
 
     names = [name for given in tasks for name in given.replace(",", " ").split()]
     with _plain_errors():
-        folder = out / model.strip("/").replace("/", "__")
+        model = places.resolve(model)
+        folder = out / model.removeprefix(places.HUB).strip("/").replace("/", "__")
         code = code_of("evaluation.released_weights")
         entries = checks.verify(model, names, folder, revision or None, protocol, batch_tokens, code)
     print(f"{checks.table(entries)}\n{shown(folder / 'verdicts.json')}")

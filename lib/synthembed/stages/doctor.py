@@ -1,4 +1,4 @@
-"""Can this machine run a profile? What is missing, in words."""
+"""Can this machine run a profile, in what time? What is missing, in words; and why a kernel ended."""
 
 from __future__ import annotations
 
@@ -6,35 +6,122 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from synthembed.ground import endpoint
 from synthembed.ground.files import ROOT
 from synthembed.profile.settings import Profile
+
+LESS_MEMORY = {  # stage → settings that lower what it needs
+    "01_generate": "lower generate.concurrency",
+    "02_analyze": "set analyze.near_duplicates=false and analyze.contamination=exact",
+    "03_train": "halve train.chunk_tokens, set train.graph_tokens=0, or lower train.max_length",
+    "04_evaluate": "halve evaluate.batch_tokens",
+    "05_ablations": "halve train.chunk_tokens and evaluate.batch_tokens, and set train.graph_tokens=0",
+    "06_long_context": "leave out the longest of long_context.lengths",
+}
+
+
+def kernel_died(stage: str, errors: Path) -> str:
+    """What to say when a stage's kernel ended by no doing of its own; ``errors`` is what it wrote to stderr."""
+    import psutil
+
+    memory, told = psutil.virtual_memory(), ""
+    if errors.exists():
+        lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        told = next((f"\nIts last words: {x.strip()[:300]}" for x in reversed(lines) if "atal" in x), "")
+    remedy = LESS_MEMORY.get(stage, "close other programs")
+    return (
+        f"the notebook's kernel was killed, most likely by the system for want of memory ("
+        f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} of them free now).{told}\n"
+        f"To need less, {remedy} (--set), or close other programs. Run the same command again: finished "
+        "stages, stored replies and checkpoints are kept, and it goes on from there."
+    )
 
 
 def problems_of(profile: Profile) -> Iterator[str]:
     """What keeps this machine from running a profile, one sentence each; prints what it found."""
     import torch
 
-    from synthembed.ground import embedded, hardware
+    from synthembed.ground import hardware
     from synthembed.labelled import mixture
 
-    print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {hardware.device()}")
-    free = shutil.disk_usage(ROOT).free / 1e9
-    if free < 5:
-        yield f"{free:.1f} GB of disk are free; a run wants 5"
+    on = hardware.device()
+    print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {on}")
+    if sys.platform == "win32":
+        yield "Windows itself is not supported: use WSL 2 (wsl --install), where everything is as on Linux"
     if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
         yield f"Python {sys.version.split()[0]}: use 3.11 to 3.13"
-    if (
-        profile.generate.backend != "recorded"
-        and not profile.generate.base_url
-        and not os.environ.get("OPENAI_API_KEY")
-    ):
-        yield "OPENAI_API_KEY is not set and generate.base_url is empty: generation cannot start"
+    yield from _folders()
+    if found := endpoint.proxies():
+        print(f"proxies: {', '.join(found)}; this machine's own servers are asked past them")
+    yield from _generation(profile)
     yield from mixture.missing(profile.data)
+    yield from _model(profile, on)
+
+
+def _folders() -> Iterator[str]:
+    from synthembed.ground import embedded
+
+    for what, folder in (("results", ROOT), ("models", embedded.cache_folder())):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            remedy = "" if what == "results" else ": set XDG_CACHE_HOME to another"
+            yield f"{folder}, where {what} go, cannot be written{remedy}"
+    if not shutil.which("git"):
+        print("git: none, so that no record names a commit")
+
+
+def _generation(profile: Profile) -> Iterator[str]:
+    """Whether the endpoint answers and takes the key; asks for its list of models, which costs nothing."""
+    import openai
+
+    from synthembed.generation.live import client_options
+    from synthembed.generation.reply_store import GenerationStopped
+
+    settings = profile.generate
+    if settings.backend == "recorded":
+        return
     try:
-        source = embedded.folder_of(profile.backbone.model)
+        options = client_options(settings)
+        with endpoint.client(openai.OpenAI, **options | {"timeout": 15.0, "max_retries": 0}) as client:
+            url = client.base_url
+            known = {model.id for model in client.models.list().data or []}
+    except (GenerationStopped, endpoint.EndpointError) as error:
+        yield f"{error}: generation cannot start"
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        yield f"{url} refuses the key in {endpoint.KEY} (HTTP {error.status_code})"
+    except openai.APIStatusError as error:
+        print(f"endpoint {url}: answers, and lists no models (HTTP {error.status_code})")
+    except openai.APIConnectionError as error:
+        through = f", through {', '.join(endpoint.proxies())}" if endpoint.proxies() else ""
+        yield f"{url} does not answer{through} ({error.__cause__ or error}): check generate.base_url and the network"
+    except Exception as error:  # whatever a server sends in the place of a list
+        print(f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__})")
+    else:
+        print(
+            f"endpoint {url}: answers, and takes {'the key' if endpoint.key() else 'requests without a key'}"
+        )
+        unknown = [m for m, share in settings.models.items() if share and m not in known]
+        if known and unknown:
+            some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")
+            yield f"generate.models: {url} does not list {', '.join(unknown)}; it has {some}"
+
+
+def _model(profile: Profile, on) -> Iterator[str]:
+    """Whether the base can be had, and from its shape the minutes, the memory and the disk of a run."""
+    from synthembed.ground import embedded
+    from synthembed.stages import forecast
+
+    name = profile.backbone.model
+    try:
+        source = embedded.folder_of(name)
         from transformers import AutoConfig
 
-        AutoConfig.from_pretrained(source)
-    except (embedded.BackboneError, OSError) as error:
-        yield f"backbone.model {profile.backbone.model!r}: {str(error).splitlines()[0]}"
+        shape = forecast.shape_of(AutoConfig.from_pretrained(source), profile.backbone.layers)
+    except (embedded.BackboneError, OSError, ValueError, AttributeError) as error:
+        yield f"backbone.model {name!r}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        if not name.endswith(forecast.KNOWN_SHAPE):
+            return
+        shape = forecast.MISTRAL_7B
+    yield from forecast.problems(profile, shape, on)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from synthembed.ground.files import PACKAGE, ROOT
+from synthembed.ground.files import CHECKOUT, PACKAGE, ROOT
 
 
 def code_hash(stage: str) -> str:
@@ -97,8 +97,12 @@ def _imported(node: ast.AST, inside: tuple[str, ...], top: str) -> list[tuple[st
 
 
 def commit() -> dict:
+    """The commit of our code; none without git, or where the library came as a wheel."""
+    if ROOT != CHECKOUT or not shutil.which("git"):
+        return {"commit": None, "uncommitted_changes": False}
+
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, encoding="utf-8")
         return done.stdout.strip()
 
     changed = [line for line in git("status", "--porcelain").splitlines() if " results/" not in line]

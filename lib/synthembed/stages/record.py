@@ -28,6 +28,7 @@ from synthembed import profile as profiles
 from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json, sha256, shown, write_json
 from synthembed.ground.run_folders import OTHERS, WORK
+from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages.fingerprints import code_hash, commit, machine, versions
@@ -173,7 +174,7 @@ class Stage:
         cls,
         name: str,
         profile: str = "laptop",
-        overrides: str | list[str] = (),
+        overrides: str | list | dict | None = (),
         run: str = "",
         results: str = "",
         anew: bool = False,
@@ -187,6 +188,8 @@ class Stage:
         StageBusy with a remedy.
         """
         _refuse_unknown_parameters()
+        given = {"profile": profile, "run": run, "results": results}
+        profile, run, results = (parameters.text(name, value) for name, value in given.items())
         # By name, since no result depends on it: fingerprints.code_hash follows import statements.
         watch = import_module("synthembed.stages.sampling").begin()
         loaded = profiles.load(profile, overrides)

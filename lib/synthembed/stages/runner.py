@@ -19,6 +19,7 @@ from synthembed.ground.files import ROOT, read_json, shown, write_json
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
+from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
@@ -54,6 +55,7 @@ def _execute(
     anew: bool,
 ) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     started, place = time.time(), folder / stage / f"{stage}.ipynb"
@@ -69,9 +71,13 @@ def _execute(
         with open(errors, "w", encoding="utf-8") as stderr, _kernel_errors_to(stderr):
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
-                cwd=ROOT, progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
+                cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
                 **kernels,
             )  # fmt: skip
+    except (DeadKernelError, RuntimeError) as error:
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):  # as it began
+            raise
+        raise StageFailed(f"{stage}: {kernel_died(stage, errors)}") from None
     except PapermillExecutionError as error:
         log = f"\nThe executed notebook: {shown(out)}"
         raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None

@@ -40,7 +40,8 @@ def info_nce(
     vectors' own precision. Returns the mean loss and, for the log, accuracy and similarities.
     """
     cosines, directions = _Cosines(vectors, temperature), 2 if symmetric else 1
-    loss, counts = 0.0, torch.zeros(4, dtype=torch.float64, device=vectors.device)
+    exact = torch.promote_types(vectors.dtype, torch.float32)  # not float64: Apple's GPUs have none
+    loss, counts = 0.0, torch.zeros(4, dtype=exact, device=vectors.device)
     rows_at_once = max(1, SIMILARITIES // max(len(vectors), len(documents)))
     for some in torch.arange(len(queries), device=vectors.device).split(rows_at_once):
         own = positives[some]
@@ -48,7 +49,7 @@ def info_nce(
         if excluded is not None:
             banned |= _dense(excluded, 0, some)
         part, cosine = cosines.add(queries[some], documents, own, banned)
-        loss, counts = loss + part, counts + _counted(cosine, own, banned)
+        loss, counts = loss + part, counts + _counted(cosine, own, banned).to(exact)
         if symmetric:
             banned = _no_negatives(some, positives, excluded)
             loss = loss + cosines.add(documents[own], queries, some, banned)[0]
@@ -80,9 +81,8 @@ def _counted(cosine: torch.Tensor, own: torch.Tensor, banned: torch.Tensor) -> t
     best = cosine.masked_fill(banned, float("-inf")).argmax(1)
     negatives = ~banned.scatter(1, own[:, None], True)
     return torch.stack([
-        (best == own).sum(), cosine.gather(1, own[:, None]).sum(dtype=torch.float64),
-        (cosine * negatives).sum(dtype=torch.float64), negatives.sum(),
-    ]).double()  # fmt: skip
+        (best == own).sum(), cosine.gather(1, own[:, None]).sum(), (cosine * negatives).sum(), negatives.sum(),
+    ])  # fmt: skip
 
 
 class _Cosines:

@@ -10,9 +10,8 @@ from synthembed.model import adapter, packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.paper import registry
 from synthembed.profile.settings import Lora
-from synthembed.stages import gpu_cost
-from synthembed.stages.gpu_cost import GPUS, MISTRAL_7B, Shape
-from synthembed.training import contrastive
+from synthembed.training import contrastive, gpu_cost
+from synthembed.training.gpu_cost import GPUS, MISTRAL_7B, Shape
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -1,0 +1,99 @@
+"""An OpenAI-compatible endpoint as people write it down: key, URL, and the proxies on the way to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import unicodedata
+from urllib.parse import urlsplit, urlunsplit
+
+KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+AROUND = " \t\r\n\f\v\"'`´\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u00a0\ufeff\u200b\u200c\u200d\u2060"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+class EndpointError(ValueError):
+    """A key, URL or proxy that cannot be used; the message names it, and never a key's signs."""
+
+
+def key() -> str:
+    """The key in the environment without what comes along when it is pasted: blanks, line ends, quotes, the
+    variable's name, "Bearer"; "" if there is none. Raises EndpointError if it cannot be sent even so."""
+    found = os.environ.get(KEY, "").strip(AROUND)
+    found = re.sub(rf"^(export\s+)?{KEY}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE).strip(AROUND)
+    for place, sign in enumerate(found, 1):
+        if not "!" <= sign <= "~":
+            name = unicodedata.name(sign, f"U+{ord(sign):04X}")
+            raise EndpointError(
+                f"the key in {KEY} cannot be sent: sign {place} of {len(found)} is {name}, and keys have "
+                "letters, digits, - and _ alone. Copy it again, as plain text"
+            )
+    return found
+
+
+def base_url(written: str | None, where: str = "generate.base_url") -> str | None:
+    """A base URL as clients want it: without blanks, quotes, a last slash or the path of one request, with a
+    scheme, and with the path /v1 where none is given; a query stays. None if nothing is written.
+
+    Raises EndpointError naming ``where`` it stands for what is no URL.
+    """
+    found = (written or "").strip(AROUND)
+    if not found:
+        return None
+    if "://" not in found:
+        found = ("http://" if _is_local(found.split("/")[0].rsplit(":", 1)[0]) else "https://") + found
+    try:
+        parts = urlsplit(found)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", found):
+        raise EndpointError(f"{where} = {written!r} is no URL: write it like https://host/v1")
+    path = re.sub(r"/(chat/completions|completions|batches|models)$", "", parts.path.rstrip("/")).rstrip("/")
+    if not path and not parts.query:
+        path = "/openai/v1" if host.endswith(".openai.azure.com") else "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _is_local(host: str) -> bool:
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def is_local(url: str | None) -> bool:
+    """Whether an address is this machine's own, which no proxy can reach."""
+    return bool(url) and _is_local(urlsplit(url).hostname or "")
+
+
+def proxies() -> list[str]:
+    """Variables that send requests through a proxy, as NAME=address without a password in it."""
+    found = {n: os.environ.get(n) or os.environ.get(n.lower()) for n in PROXIES}
+    return [f"{n}={re.sub(r'//[^/@]*@', '//…@', value)}" for n, value in found.items() if value]
+
+
+def client(made_by: type, **options):
+    """An ``openai.OpenAI`` or ``openai.AsyncOpenAI`` whose requests to this machine take no proxy.
+
+    Raises EndpointError if proxies are set that cannot be used.
+    """
+    import openai
+
+    if is_local(options.get("base_url")):
+        plain = {openai.OpenAI: openai.DefaultHttpxClient, openai.AsyncOpenAI: openai.DefaultAsyncHttpxClient}
+        return made_by(**options, http_client=plain[made_by](trust_env=False))
+    try:
+        return made_by(**options)
+    except Exception as error:
+        if not (found := proxies()):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EndpointError(
+            f"the proxy in {', '.join(found)} cannot be used by synthembed ({reason}): unset it, name the endpoint in "
+            "NO_PROXY, write socks5:// in place of socks://, or for SOCKS install socksio"
+        ) from None

@@ -1,0 +1,88 @@
+"""What a notebook or a command is given, of whatever kind papermill makes of it → text, and (key, value) pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BEGINS = re.compile(r"(?:(?<=\s)|^)[\w-]+(?:\.[\w-]+)*=")  # an override within a string of several
+OPENS, CLOSES = "[{(", "]})"
+
+
+class ProfileError(ValueError):
+    """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
+
+
+def text(name: str, value: Any) -> str:
+    """A parameter that is a text. Of ``-p run 007`` papermill makes a number, and the text is lost: refused,
+    with the remedy. None is a parameter that was not given."""
+    if value is None:
+        return ""
+    if isinstance(value, str | Path):
+        return str(value)
+    raise ProfileError(
+        f"parameter {name} = {value!r} arrived as {type(value).__name__}, not as text: papermill's -p and -y "
+        f"read numbers, True, False and dates. Hand it over as it is written with -r {name} VALUE, or quoted "
+        f"in YAML as in -y \"{name}: 'VALUE'\""
+    )
+
+
+def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, as it was written) of overrides: ``"a.b=1 c=[x, y]"``, a list of such, or a mapping
+    ``{"a.b": 1}``. The value of ``a.b=c`` is YAML. Raises ProfileError for what is none of these.
+    """
+    if isinstance(given, dict):
+        yield from ((str(key), value, f"{key}={value}") for key, value in given.items())
+    elif isinstance(given, list | tuple):
+        for one in given:
+            if isinstance(one, dict):
+                yield from assignments(one)
+            elif isinstance(one, str):
+                yield _assignment(one)
+            else:
+                raise ProfileError(f"override {one!r}: write it as section.key=value")
+    elif isinstance(given, str):
+        yield from map(_assignment, _split(given))
+    elif given is not None:
+        raise ProfileError(
+            f"overrides = {given!r} arrived as {type(given).__name__}: write them as section.key=value, as in "
+            '-p overrides "train.max_steps=10 seed=1", or as a list or a mapping with papermill\'s -y'
+        )
+
+
+def _assignment(override: str) -> tuple[str, Any, str]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ProfileError(f"override {override!r}: write it as section.key=value")
+    try:
+        return key.strip(), yaml.safe_load(value), override
+    except yaml.YAMLError:
+        raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
+
+
+def _split(several: str) -> list[str]:
+    """The overrides in a string: each from its ``key=`` to the next that stands outside brackets and quotes."""
+    if not several.strip():
+        return []
+    starts = [m.start() for m in BEGINS.finditer(several) if _is_outside(several[: m.start()])]
+    if not starts or several[: starts[0]].strip():
+        starts = [0, *starts]  # what is no override is refused under its own text
+    return [several[a:b].strip() for a, b in zip(starts, [*starts[1:], len(several)], strict=True)]
+
+
+def _is_outside(before: str) -> bool:
+    """Whether every bracket and quote in ``before`` is closed; an apostrophe within a word opens nothing."""
+    depth, quote, last = 0, "", " "
+    for sign in before:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'" and last in " =[{(,:\n\t":
+            quote = sign
+        else:
+            depth += (sign in OPENS) - (sign in CLOSES)
+        last = sign
+    return depth <= 0 and not quote
