@@ -6,7 +6,6 @@ Knows pydantic models in general and none in particular; settings.py has ours.
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthembed.ground.files import ROOT, shown
+from synthembed.profile import strict_yaml
 
 PROFILES = ROOT / "profiles"
 
@@ -22,39 +22,6 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 class ProfileError(ValueError):
     """A profile, override or parameter that cannot be used; the message names file, key and remedy."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: a key stands once, and ``no`` is Norwegian.
-
-    PyYAML keeps the last of equal keys without a word, and by YAML 1.1 takes no, on and 12:30 for false,
-    true and 750; here true and false alone are such (YAML 1.2), and settings still take yes and no.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own name)
-        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("bool", "int", "timestamp")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }  # fmt: skip
-
-    def construct_mapping(self, node, deep=False):
-        seen: dict[Any, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"{key.value!r} stands twice, in lines {seen[key.value]} and {line}: join the two",
-                )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-_TAG = "tag:yaml.org,2002:"
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
 
 
 def load(model: type[Settings], profile: str | Path, overrides: str | list[str] = ()) -> Settings:
@@ -69,7 +36,7 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list[str] 
         if not equals or not key:
             raise ProfileError(f"override {override!r}: write it as section.key=value")
         try:
-            assign(data, key, yaml.load(value, _Loader))
+            assign(data, key, strict_yaml.load(value))
         except yaml.YAMLError as error:
             told = getattr(error, "problem", None) or "the value cannot be read"
             raise ProfileError(f"override {override!r}: not valid YAML: {told}") from None
@@ -90,8 +57,8 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         raise ProfileError(f"{shown(path)}: extends itself, by way of {' and '.join(map(shown, above))}")
     text = path.read_text(encoding="utf-8")
     try:
-        data = yaml.load(text, _Loader) or {}
-        lines = dict(_lines(yaml.compose(text, _Loader)))
+        data = strict_yaml.load(text) or {}
+        lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
         raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
     if not isinstance(data, dict):

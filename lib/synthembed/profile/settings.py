@@ -45,7 +45,8 @@ class Analyze(Section):
     """Filters (Sec. 3.1 names the first two; the others are ours)."""
 
     malformed: Literal[True] = True
-    exact_duplicates: bool = True
+    exact_duplicates: bool = True  # to the letter: case, signs and emoji count
+    loose_duplicates: bool = False  # the same but for case, spacing and the punctuation of prose
     near_duplicates: bool = False
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     language_mismatch: bool = False
