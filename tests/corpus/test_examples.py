@@ -70,10 +70,20 @@ def run(settings: dict, *found: Example) -> tuple[list[str], dict]:
     return kept, dict(drops.counts)
 
 
-def test_exact_duplicates_ignore_case_and_punctuation():
+def test_exact_duplicates_are_exact_and_the_looser_rule_has_its_own_switch():
     twins = make(1, "What is it?", "That."), make(2, "what is IT", "that"), make(3, "What is it?", "This.")
-    assert run({}, *twins) == (["e1", "e3"], {"exact duplicate": 1})
-    assert run({"exact_duplicates": False}, *twins)[0] == ["e1", "e2", "e3"]
+    again = make(4, "What is it?", "That.")
+    assert run({}, *twins, again) == (["e1", "e2", "e3"], {"exact duplicate": 1})
+    assert run({"exact_duplicates": False}, *twins, again)[0] == ["e1", "e2", "e3", "e4"]
+    kept, counts = run({"loose_duplicates": True}, *twins, again)
+    assert kept == ["e1", "e3"]
+    assert counts == {"exact duplicate": 1, "duplicate but for case and punctuation": 1}
+
+
+@pytest.mark.parametrize(("one", "other"), [("C++", "C#"), ("👍", "👎"), ("-5", "5"), ("a b", "a  b")])
+def test_signs_make_texts_different(one, other):
+    assert run({}, make(1, one, "p"), make(2, other, "p"))[0] == ["e1", "e2"]
+    assert run({}, make(1, "q", one), make(2, "q", other))[0] == ["e1", "e2"]
 
 
 def test_near_duplicates():

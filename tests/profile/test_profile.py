@@ -126,3 +126,46 @@ def test_a_bare_name_that_is_nowhere_is_no_hub_id(tmp_path, monkeypatch):
     with pytest.raises(profile.ProfileError, match=r"override .*backbone.model.*write hub:models/base"):
         profile.load("smoke", ["backbone.model=models/base"])
     assert profile.load("smoke", ["backbone.model=hub:models/base"]).backbone.model == "hub:models/base"
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("generate: {budget_usd: 3}\nseed: 1\ngenerate:\n  examples: 2\n")
+    with pytest.raises(ProfileError, match=r"mine\.yaml: .*'generate' stands twice, in lines 1 and 3"):
+        profile.load(path)
+    path.write_text("generate:\n  models: {a: 1, b: 1, a: 2}\n")
+    with pytest.raises(ProfileError, match="'a' stands twice, in line 2"):
+        profile.load(path)
+    with pytest.raises(ProfileError, match="'x' stands twice"):
+        profile.load("smoke", ["generate.models={x: 1, x: 2}"])
+
+
+def test_norwegian_is_a_language_and_yes_is_still_a_switch(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "generate: {languages: [en, no]}\nanalyze: {leakage: yes, refusals: off, near_duplicates: true}\n"
+    )
+    found = profile.load(path)
+    assert found.generate.languages == ["en", "no"]
+    assert (found.analyze.leakage, found.analyze.refusals, found.analyze.near_duplicates) == (
+        True,
+        False,
+        True,
+    )
+    assert profile.load("smoke", ["generate.languages=[no, sv]"]).generate.languages == ["no", "sv"]
+    assert profile.load("smoke", ["train.learning_rate=1e-4"]).train.learning_rate == 1e-4
+
+
+def test_one_model_of_a_mix_has_settings_of_its_own():
+    mix = "generate.models={a: 1, b: 1}"
+    found = profile.load("gpu", [mix, "generate.for_model={b: {temperature: null, token_limit: max_tokens}}"])
+    of_b = found.generate.of("b")
+    assert (of_b.temperature, of_b.token_limit, of_b.top_p) == (None, "max_tokens", 1.0)
+    assert found.generate.of("a").temperature == 1.0
+    for changes, said in [
+        ("{c: {temperature: 1}}", "for_model has 'c', which is none of models: a, b"),
+        ("{a: {examples: 1}}", "examples cannot differ by model"),
+        ("{a: {temperature: 9}}", "temperature = 9"),
+    ]:
+        with pytest.raises(ProfileError, match=said):
+            profile.load("gpu", [mix, f"generate.for_model={changes}"])

@@ -70,6 +70,7 @@ REASONS = {
     "leakage": "also in an evaluation set",
     "language_mismatch": "language mismatch",
     "exact_duplicates": "exact duplicate",
+    "loose_duplicates": "duplicate but for case and punctuation",
     "near_duplicates": "near-duplicate",
 }
 
@@ -105,12 +106,12 @@ def filtered(
 
 
 def _tests(settings: Analyze, items: dict[str, Item], leaks: Leakage | None) -> dict:
-    """Switch → test of an example; the two for duplicates remember what has passed the others."""
-    seen: set[bytes] = set()
+    """Switch → test of an example; those for duplicates remember what has passed the others."""
+    exact, loose = set(), set()
 
-    def repeated(e: Example) -> bool:
-        text = f"{normalised(e.query)}|{normalised(e.positive)}"
-        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    def repeated(query: str, positive: str, seen: set[bytes]) -> bool:
+        text = f"{len(query)}:{query}{positive}".encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(text, digest_size=16).digest()
         return key in seen or bool(seen.add(key))
 
     queries, documents = (NearDuplicates(settings.near_duplicate_threshold) for _ in range(2))
@@ -133,7 +134,8 @@ def _tests(settings: Analyze, items: dict[str, Item], leaks: Leakage | None) -> 
         "copied_query": _copies,
         "leakage": leaks,
         "language_mismatch": _wrong_language,
-        "exact_duplicates": repeated,
+        "exact_duplicates": lambda e: repeated(e.query, e.positive, exact),
+        "loose_duplicates": lambda e: repeated(normalised(e.query), normalised(e.positive), loose),
         "near_duplicates": near,
     }
 

@@ -29,6 +29,7 @@ from synthembed.profile.taxonomy import (
 )
 
 PACKAGE_DATA = ("prompts/*",)  # read here, and so part of the code's fingerprint
+PROMPTS = Path(__file__).parent / "prompts"
 
 
 class Reply(BaseModel):
@@ -103,11 +104,16 @@ def language_shares(codes: list[str] | None = None) -> dict[str, float]:
     return {c: PAPER_LANGUAGE_SHARES.get(c) or PAPER_OTHERS / len(unnamed) for c in chosen}
 
 
+BLOCK = 512  # items whose families are found at once
+
+
 class Sampler:
     """Draws the attributes of item ``number``; a pure function of (seed, settings, number)."""
 
-    def __init__(self, seed, families, languages, placeholders, weights, tasks_per_list, examples_per_task):
-        self.seed = seed
+    def __init__(
+        self, seed, families, languages, placeholders, weights, tasks_per_list, examples_per_task, dealt=False
+    ):  # fmt: skip
+        self.seed, self.dealt = seed, dealt
         self.families = list(families)
         self.family_weights = list(accumulate(families.values()))
         shares = language_shares(languages)
@@ -115,6 +121,7 @@ class Sampler:
         self.language_weights = list(accumulate(shares.values()))
         self.values = {f: PLACEHOLDERS[f] | placeholders.get(f, {}) for f in FAMILIES}
         self.weights = PLACEHOLDER_WEIGHTS[weights]
+        self._blocks: dict[int, bytes] = {}
         total = sum(families.values())
         # List j of a family serves the items j*span ... (j+1)*span - 1, so that the first n items ask
         # for the same tasks however many items follow: a small run is a prefix of a large one.
@@ -153,10 +160,48 @@ class Sampler:
             pool = tasks.get((family, self.list_number(family, number)))
             if not pool:
                 return None
-            task = pool[rng.randrange(len(pool))]
+            drawn = rng.randrange(len(pool))
+            task = pool[self._dealt(family, number, len(pool)) if self.dealt else drawn]
         else:
             task = SYMMETRIC_INSTRUCTIONS[family]
         return Item("example", number, family, task, language, other if family == "bitext" else "", chosen)
+
+    def _dealt(self, family: Family, number: int, count: int) -> int:
+        """Which of a list's ``count`` tasks item ``number`` gets: in turn, in an order drawn anew for each
+        round, so that all tasks of a list are used before one is used again (150k of 500k, Sec. 4.1)."""
+        if count == 1:
+            return 0
+        list_number = self.list_number(family, number)
+        start = list_number * self.span[family]
+        turn, place = divmod(self._rank(family, start, number), count)
+        order = list(range(count))
+        random.Random(seed_of(self.seed, "deal", family, list_number, turn)).shuffle(order)
+        return order[place]
+
+    def _rank(self, family: Family, start: int, number: int) -> int:
+        """How many items from ``start`` to before ``number`` are of the family."""
+        first, last = start // BLOCK, number // BLOCK
+        rank = 0
+        for block in range(first, last + 1):
+            kinds = self._kinds(block)
+            rank += kinds.count(
+                self.families.index(family),
+                start - block * BLOCK if block == first else 0,
+                number - block * BLOCK if block == last else BLOCK,
+            )
+        return rank
+
+    def _kinds(self, block: int) -> bytes:
+        """The families of BLOCK items by their places in ``families``; the last few blocks are kept."""
+        if block not in self._blocks:
+            while len(self._blocks) >= 256:
+                del self._blocks[next(iter(self._blocks))]
+            numbers, places = range(block * BLOCK, (block + 1) * BLOCK), range(len(self.families))
+            rngs = (random.Random(seed_of(self.seed, "example", n)) for n in numbers)
+            self._blocks[block] = bytes(
+                rng.choices(places, cum_weights=self.family_weights)[0] for rng in rngs
+            )
+        return self._blocks[block]
 
     def _draw(self, rng: random.Random, name: str, values: list) -> Any:
         weights = self.weights.get(name)
@@ -166,7 +211,7 @@ class Sampler:
 @cache
 def _template(name: str):
     env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "prompts"),
+        loader=FileSystemLoader(PROMPTS),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -11,16 +11,16 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import openai
 
-from synthembed.generation.cost import Meter
-from synthembed.generation.live import client_options, endpoint_said
-from synthembed.generation.reply_store import GenerationStopped, ReplyStore
-from synthembed.ground import endpoint
+from synthembed.generation.cost import LEAST_WAVE, BudgetError, Meter
+from synthembed.generation.paid import endpoint
+from synthembed.generation.paid.endpoint import Clients, lasting, said
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Generate
@@ -28,37 +28,44 @@ from synthembed.profile.settings import Generate
 MAX_REQUESTS = 50_000  # the API's limits for one input file
 MAX_BYTES = 200_000_000
 FRUITLESS = 2  # rounds in a row without a single reply, after which what failed is given up
-LEAST_WAVE = 0.1  # of the missing requests; a budget that reaches for fewer ends the run
+LOOKED_AT = 20  # replies of a batch
 PATIENCE_S = 3600.0  # how long the endpoint may fail to answer while batches are waited for
 ENDED = ("completed", "failed", "expired", "cancelled")
 PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 
 
-def ask(requests: Path, settings: Generate, store: ReplyStore, meter: Meter) -> Counter:
+def ask(
+    requests: Path, settings: Generate, store: ReplyStore, meter: Meter,
+    look: Callable[[dict], None] = lambda reply: None,
+) -> Counter:  # fmt: skip
     """Submit what ``requests`` lacks replies for, wait, collect; returns failures by reason.
 
-    What failed or expired is submitted again, while rounds bring replies. Under a budget, a round
-    submits what can be paid even if every reply is as long as it may be; the next round has what
-    the replies left of it.
+    What failed or expired is submitted again, while rounds bring replies, but not what was refused for a
+    lasting reason. Under a budget, a round submits what can be paid even if every reply is as long as it
+    may be; the next round has what the replies left of it. Where the account's queue takes fewer tokens
+    than a round has, the next rounds have what it took, or half. ``look`` is shown each new reply after
+    its batch is stored, and may raise GenerationStopped.
     """
-    client = endpoint.client(openai.OpenAI, **client_options(settings))
+    clients = Clients(settings, endpoint.client)
     state = _State(store.path.parent / "batches")
+    round_ = _Round(clients, settings, state, store, meter, look)
     failures: Counter = Counter()
     with _named_errors():
-        _adopt(client, state)
-        _collect(client, settings, state, store, meter)  # what an earlier run submitted
+        _adopt(clients, state)
+        round_.collect()  # what an earlier run submitted
         fruitless = 0
         while fruitless < FRUITLESS:
-            wave, left_out = _affordable(store.missing(requests), meter)
+            wave, left_out = _affordable(round_.missing(requests), meter)
             if left_out and wave < LEAST_WAVE * (wave + left_out):
                 raise GenerationStopped(meter.used_up(f"; {wave + left_out:,} requests are not submitted"))
             if not wave:
                 break
-            before = len(store.ids)
-            _submit(client, settings, state, islice(store.missing(requests), wave))
-            failures = _collect(client, settings, state, store, meter)
-            fruitless = 0 if len(store.ids) > before else fruitless + 1
-    return failures
+            before, most = len(store.ids), round_.most
+            _submit(clients, settings, state, islice(round_.missing(requests), min(wave, most)), most)
+            failures = round_.collect()
+            smaller = round_.most < most  # a queue that takes less is no failure
+            fruitless = 0 if len(store.ids) > before or smaller else fruitless + 1
+    return failures + round_.refused_by_reason()
 
 
 @contextlib.contextmanager
@@ -67,15 +74,13 @@ def _named_errors():
     try:
         yield
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise GenerationStopped(f"the endpoint refused the key: {endpoint_said(error)}") from None
+        raise GenerationStopped(f"the endpoint refused the key: {said(error)}") from None
     except openai.RateLimitError as error:
-        if error.code == "insufficient_quota":
+        if error.code in endpoint.QUOTA:
             raise GenerationStopped("the quota is used up; run again later to go on") from None
-        raise GenerationStopped(
-            f"the endpoint limits requests: {endpoint_said(error)}; run again later"
-        ) from None
+        raise GenerationStopped(f"the endpoint limits requests: {said(error)}; run again later") from None
     except openai.APIStatusError as error:
-        told = f"HTTP {error.status_code}: {endpoint_said(error)}"
+        told = f"HTTP {error.status_code}: {said(error)}"
         raise GenerationStopped(f"the endpoint refused ({told}); run again to go on") from None
     except openai.APIConnectionError as error:
         raise GenerationStopped(f"the endpoint failed ({error}); run again to go on") from None
@@ -111,10 +116,135 @@ class _State:
         return [n for n, b in enumerate(self.batches) if b["batch"] and not b["collected"]]
 
 
-def _adopt(client, state: _State) -> None:
+class _Round:
+    """What is submitted together, waited for and collected; remembers what need not be sent again."""
+
+    def __init__(self, clients, settings, state, store, meter, look):
+        self.clients, self.settings, self.state = clients, settings, state
+        self.store, self.meter, self.look = store, meter, look
+        self.most = MAX_REQUESTS * 1000  # requests in the queue at one time
+        self.refused: dict[str, str] = {}  # custom_id -> the lasting reason
+
+    def missing(self, requests: Path) -> Iterator[dict]:
+        return (x for x in self.store.missing(requests) if x["custom_id"] not in self.refused)
+
+    def refused_by_reason(self) -> Counter:
+        return Counter(self.refused.values())
+
+    def collect(self) -> Counter:
+        """Wait for every open batch and store its output; returns failures by reason, without those that
+        are refused for good."""
+        failures: Counter = Counter()
+        taken = too_much = 0
+        progress = Progress("waiting for batches", "requests", every=60)
+        heard = time.monotonic()
+        while waiting := self.state.open():
+            done = total = 0
+            for number in waiting:
+                record = self.state.batches[number]
+                client = self.clients.of(record.get("model", ""))
+                try:
+                    batch = client.batches.retrieve(record["batch"])
+                    counts = batch.request_counts
+                    done += counts.completed + counts.failed if counts else 0
+                    total += counts.total if counts else 0
+                    if batch.status in ENDED:
+                        full = batch.status == "failed" and _reason(batch) == "token_limit_exceeded"
+                        too_much += record.get("requests", 0) * full
+                        taken += record.get("requests", 0) * (not full)
+                        failures += self._end(client, batch, number)
+                    heard = time.monotonic()
+                except openai.NotFoundError:
+                    raise GenerationStopped(
+                        f"the endpoint knows no batch {record['batch']}: set generate.base_url and "
+                        "the key to those that submitted it, or delete batches/state.json to give it up"
+                    ) from None
+                except PASSING as error:  # a wait of a day outlasts many short failures
+                    if time.monotonic() - heard > PATIENCE_S or error.code in endpoint.QUOTA:
+                        raise
+            if self.state.open():
+                progress(done, max(total, 1))
+                time.sleep(self.settings.poll_s)
+        if too_much > 1:
+            self.most = taken or too_much // 2
+        return failures
+
+    def _end(self, client, batch, number: int) -> Counter:
+        """Store what an ended batch brought, once; a batch refused for what is in it stops the run."""
+        sent = self.state.input(number)
+        failures, replies, unpriced = self._store(client, batch, sent)
+        self.state.batches[number]["collected"] = True
+        self.state.save()
+        sent.unlink(missing_ok=True)
+        if unpriced:
+            raise unpriced
+        if batch.status == "cancelled":  # by someone who wants no more of it
+            raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
+        # Too many tokens in the queue is not the batch's fault: it is submitted again, in parts if need be.
+        if batch.status == "failed" and _reason(batch) != "token_limit_exceeded":
+            errors = batch.errors.data if batch.errors else None
+            told = errors[0].message if errors else "no reason given"
+            raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told or '')}")
+        for reply in replies:
+            self.look(reply)
+        return failures
+
+    def _store(self, client, batch, sent: Path) -> tuple[Counter, list[dict], BudgetError | None]:
+        """Replies of an ended batch into the store; returns the failures by reason, the first replies,
+        and the error if one of them cannot be priced."""
+        failures: Counter = Counter()
+        first: list[dict] = []
+        unpriced = None
+        unanswered = {line["custom_id"] for line in read_lines(sent)} if sent.exists() else set()
+        known = set(unanswered)
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for line in _downloaded(client, file_id, sent.with_name("download.jsonl")):
+                if line is None:
+                    failures["output line is not JSON"] += 1
+                    continue
+                name = line.get("custom_id")
+                if not isinstance(name, str) or name not in known:
+                    failures["unknown custom_id"] += 1
+                    continue
+                unanswered.discard(name)
+                reason, status = _refusal(line)
+                if reason is None:
+                    if self.store.append(line):
+                        first += [line] if len(first) < LOOKED_AT else []
+                        try:
+                            self.meter.charge(line)
+                        except BudgetError as error:
+                            unpriced = error
+                elif lasting(status):
+                    self.refused[name] = reason
+                else:
+                    failures[reason] += 1
+        if unanswered:
+            failures[f"batch {_reason(batch) or batch.status} without an answer"] += len(unanswered)
+        return failures, first, unpriced
+
+
+def _refusal(line: dict) -> tuple[str | None, int | None]:
+    """(reason, HTTP status) of an output line that is no reply; (None, 200) of one that is."""
+    response, error = line.get("response"), line.get("error")
+    response = response if isinstance(response, dict) else {}
+    status = response.get("status_code")
+    status = status if isinstance(status, int) else None
+    if error:
+        code = error.get("code") if isinstance(error, dict) else error
+        return f"batch: {str(code)[:80]}", status
+    if status != 200:
+        return f"HTTP {status}", status
+    body = response.get("body")
+    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+        return "body is not a chat completion", None
+    return None, 200
+
+
+def _adopt(clients: Clients, state: _State) -> None:
     """A run killed between creating a batch and noting its id left only the uploaded file's id."""
     lost = {b["file"]: b for b in state.batches if b["file"] and not b["batch"] and not b["collected"]}
-    if lost:
+    for client in {id(c): c for c in (clients.of(b.get("model", "")) for b in lost.values())}.values():
         for batch in client.batches.list(limit=100):
             if batch.input_file_id in lost:
                 lost[batch.input_file_id]["batch"] = batch.id
@@ -123,96 +253,49 @@ def _adopt(client, state: _State) -> None:
     state.save()
 
 
-def _submit(client, settings: Generate, state: _State, lines: Iterator[dict]) -> None:
+def _submit(clients: Clients, settings: Generate, state: _State, lines: Iterator[dict], most: int) -> None:
     """Write input files, one model each, upload them and create their batches."""
     files: dict[str, list] = {}
     written: list[int] = []
 
     def start(model: str):
         number = len(state.batches)
-        state.batches.append({"file": None, "batch": None, "collected": False})
+        state.batches.append({"file": None, "batch": None, "collected": False, "model": model, "requests": 0})
         written.append(number)
-        files[model] = [open(state.input(number), "w", encoding="utf-8"), 0, 0]
+        files[model] = [open(state.input(number), "w", encoding="utf-8"), number, 0]
         return files[model]
 
     for line in lines:
         text = json.dumps(line, ensure_ascii=False) + "\n"
         size, model = len(text.encode()), line["body"]["model"]
         current = files.get(model) or start(model)
-        if current[1] + 1 > MAX_REQUESTS or current[2] + size > MAX_BYTES:
+        held = state.batches[current[1]]["requests"]
+        if held + 1 > min(MAX_REQUESTS, most) or current[2] + size > MAX_BYTES:
             current[0].close()
             current = start(model)
         current[0].write(text)
-        current[1], current[2] = current[1] + 1, current[2] + size
+        state.batches[current[1]]["requests"] += 1
+        current[2] += size
     for file, _, _ in files.values():
         file.close()
     for number in written:
-        record = state.batches[number]
-        with open(state.input(number), "rb") as content:
-            file = client.files.create(file=content, purpose="batch")
-        record["file"] = file.id
-        state.save()
-        while file.status in ("pending", "running"):  # Azure takes no batch of a file it still reads
-            time.sleep(settings.poll_s)
-            file = client.files.retrieve(file.id)
-        # No retries: a creation that timed out may have succeeded, and _adopt finds it in the next run.
-        record["batch"] = (
-            client.with_options(max_retries=0)
-            .batches.create(
-                input_file_id=record["file"], endpoint="/v1/chat/completions", completion_window="24h"
-            )
-            .id
-        )
-        state.save()
+        _create(clients.of(state.batches[number]["model"]), settings, state, number)
 
 
-def _collect(client, settings: Generate, state: _State, store: ReplyStore, meter: Meter) -> Counter:
-    """Wait for every open batch and store its output; returns failures by reason."""
-    failures: Counter = Counter()
-    progress = Progress("waiting for batches", "requests", every=60)
-    heard = time.monotonic()
-    while waiting := state.open():
-        done = total = 0
-        for number in waiting:
-            try:
-                batch = client.batches.retrieve(state.batches[number]["batch"])
-                counts = batch.request_counts
-                done += counts.completed + counts.failed if counts else 0
-                total += counts.total if counts else 0
-                if batch.status in ENDED:
-                    failures += _end(client, batch, state, number, store, meter)
-                heard = time.monotonic()
-            except openai.NotFoundError:
-                raise GenerationStopped(
-                    f"the endpoint knows no batch {state.batches[number]['batch']}: set generate.base_url and "
-                    "the key to those that submitted it, or delete batches/state.json to give it up"
-                ) from None
-            except PASSING as error:  # a wait of a day outlasts many short failures
-                if (
-                    time.monotonic() - heard > PATIENCE_S
-                    or getattr(error, "code", "") == "insufficient_quota"
-                ):
-                    raise
-        if state.open():
-            progress(done, max(total, 1))
-            time.sleep(settings.poll_s)
-    return failures
-
-
-def _end(client, batch, state: _State, number: int, store: ReplyStore, meter: Meter) -> Counter:
-    """Store what an ended batch brought, once; a batch refused for what is in it stops the run."""
-    failures = _store(client, batch, state.input(number), store, meter)
-    state.batches[number]["collected"] = True
+def _create(client, settings: Generate, state: _State, number: int) -> None:
+    record = state.batches[number]
+    with open(state.input(number), "rb") as content:
+        file = client.files.create(file=content, purpose="batch")
+    record["file"] = file.id
     state.save()
-    state.input(number).unlink()
-    if batch.status == "cancelled":  # by someone who wants no more of it
-        raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
-    # Too many tokens in the queue is not the batch's fault: it is submitted again when others are done.
-    if batch.status == "failed" and _reason(batch) != "token_limit_exceeded":
-        errors = batch.errors.data if batch.errors else None
-        told = errors[0].message if errors else "no reason given"
-        raise GenerationStopped(f"batch {batch.id} was refused as a whole: {told}")
-    return failures
+    while file.status in ("pending", "running"):  # Azure takes no batch of a file it still reads
+        time.sleep(settings.poll_s)
+        file = client.files.retrieve(file.id)
+    # No retries: a creation that timed out may have succeeded, and _adopt finds it in the next run.
+    create = client.with_options(max_retries=0).batches.create
+    batch = create(input_file_id=record["file"], endpoint=settings.batch_endpoint, completion_window="24h")
+    record["batch"] = batch.id
+    state.save()
 
 
 def _reason(batch) -> str:
@@ -220,35 +303,8 @@ def _reason(batch) -> str:
     return (errors[0].code or "") if errors else ""
 
 
-def _store(client, batch, sent: Path, store: ReplyStore, meter: Meter) -> Counter:
-    """Replies of an ended batch into the store; what has none is counted under its reason."""
-    failures: Counter = Counter()
-    unanswered = {line["custom_id"] for line in read_lines(sent)}
-    known = set(unanswered)
-    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-        for line in _downloaded(client, file_id, sent.with_name("download.jsonl")):
-            if not isinstance(line, dict):
-                failures["output line is not JSON"] += 1
-                continue
-            if line.get("custom_id") not in known:
-                failures["unknown custom_id"] += 1
-                continue
-            unanswered.discard(line["custom_id"])
-            response, error = line.get("response") or {}, line.get("error")
-            if not error and response.get("status_code") == 200:
-                if store.append(line):
-                    meter.charge(line)
-            elif error:
-                failures[f"batch: {error.get('code')}"] += 1
-            else:
-                failures[f"HTTP {response.get('status_code')}"] += 1
-    if unanswered:
-        failures[f"batch {_reason(batch) or batch.status} without an answer"] += len(unanswered)
-    return failures
-
-
 def _downloaded(client, file_id: str, to: Path) -> Iterator[dict | None]:
-    """The lines of a file of the endpoint, by way of the disk; None for one that is not JSON."""
+    """The lines of a file of the endpoint, by way of the disk; None for one that cannot be stored."""
     with client.files.with_streaming_response.content(file_id) as response:
         try:
             response.stream_to_file(to)
@@ -259,8 +315,5 @@ def _downloaded(client, file_id: str, to: Path) -> Iterator[dict | None]:
             raise openai.APIConnectionError(message=told, request=response.http_request) from error
     with open(to, "rb") as file:  # in bytes, only "\n" ends a line
         for text in filter(bytes.strip, file):
-            try:
-                yield json.loads(text)
-            except ValueError:
-                yield None
+            yield body_in(text)
     to.unlink()

@@ -1,13 +1,18 @@
-"""Replies → the objects that were asked for; a reply that is none is rejected with its reason (Sec. 3.1)."""
+"""Replies → the objects that were asked for; a reply that is none is rejected with its reason (Sec. 3.1).
+
+Whatever a model or a gateway sends is read where it can be read in one way only, and rejected otherwise.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import ValidationError
 
-from synthembed.generation.items import Brainstorm, Item, schema_of
+from synthembed.generation.items import Brainstorm, Item, Reply, schema_of
 
 
 class Rejected(Exception):
@@ -16,44 +21,143 @@ class Rejected(Exception):
 
 def content_of(line: dict) -> str:
     """The text of a Batch output line; raises Rejected with the reason if there is none."""
-    response = line.get("response") or {}
+    response = _dict(line.get("response"))
     if line.get("error") or response.get("status_code") != 200:
         raise Rejected("request failed")
-    choices = (response.get("body") or {}).get("choices") or []
-    if not choices:
+    choices = _dict(response.get("body")).get("choices")
+    if not isinstance(choices, list) or not choices:
         raise Rejected("empty reply")
-    message, finish = choices[0].get("message") or {}, choices[0].get("finish_reason")
+    choice = _dict(choices[0])
+    message, finish = _dict(choice.get("message")), choice.get("finish_reason")
     if message.get("refusal"):
         raise Rejected("refusal")
     if finish == "length":
         raise Rejected("cut off at max_tokens")
     if finish == "content_filter":
         raise Rejected("content filter")
-    text = (message.get("content") or "").strip()
+    text = _text(message.get("content")).strip("\ufeff \t\r\n")
     if not text:
         raise Rejected("empty reply")
     return text
 
 
-_FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+def _dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
 
 
-def parse(line: dict, item: Item):
-    """The reply as its schema's object; raises Rejected("not JSON" or "not the schema")."""
-    text = content_of(line)
-    if fenced := _FENCE.match(text):  # endpoints without structured output like to add a fence
-        text = fenced.group(1)
+def _text(content: Any) -> str:
+    """A message's content, which may come as a list of parts; thoughts among them are left out."""
+    if isinstance(content, list):
+        parts = [p if isinstance(p, str) else _dict(p).get("text") for p in content if not _is_thought(p)]
+        content = "".join(p for p in parts if isinstance(p, str))
+    return content if isinstance(content, str) else ""
+
+
+def _is_thought(part: Any) -> bool:
+    return _dict(part).get("type") not in (None, "text", "output_text")
+
+
+def parse(line: dict, item: Item) -> Reply:
+    """The reply as its schema's object; raises Rejected("not JSON", "not the schema", ...)."""
+    return read(content_of(line), schema_of(item))
+
+
+def read(text: str, schema: type[Reply]) -> Reply:
+    """A reply's text as an object of ``schema``, also from among thoughts, sentences and fences.
+
+    Raises Rejected: "not JSON", "not the schema", "more than one answer", "half a character".
+    """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError:
-        raise Rejected("not JSON") from None
+        data = _loads(text)
+    except _NotJson:
+        return _found_in(text, schema)
+    return _checked(data, schema)
+
+
+class _NotJson(Exception):
+    pass
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict:
+    """An object whose keys stand once; of two values under one key none is certain."""
+    found = dict(pairs)
+    if len(found) < len(pairs) and any(found[key] != value for key, value in pairs):
+        raise Rejected("more than one answer")
+    return found
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_pairs)  # raw newlines in strings are read
+
+
+def _loads(text: str) -> Any:
     try:
-        return schema_of(item).model_validate(data)
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):  # ValueError: also of an integer of too many digits
+        raise _NotJson from None
+
+
+def _checked(data: Any, schema: type[Reply]) -> Reply:
+    if schema is Brainstorm and isinstance(data, list):  # the list itself, without its key
+        data = {"tasks": data}
+    try:
+        texts = json.dumps(data, ensure_ascii=False)
+        texts.encode()
+    except UnicodeEncodeError:
+        raise Rejected("half a character") from None
+    except (ValueError, RecursionError):
+        raise Rejected("not the schema") from None
+    try:
+        return schema.model_validate(data)
     except ValidationError:
         raise Rejected("not the schema") from None
 
 
+# What reasoning models put before their answer; some templates open the tag in the prompt, so that the
+# reply has only its end.
+_TAG = r"(think|thinking|thought|thoughts|reasoning)>"
+_THOUGHTS = re.compile(f"^.*</{_TAG}", re.DOTALL | re.IGNORECASE)
+_BEGUN = re.compile(rf"\s*<{_TAG}", re.IGNORECASE)
+MOST_PLACES = 200  # in one reply where an object may begin; more are not looked at
+
+
+def _found_in(text: str, schema: type[Reply]) -> Reply:
+    """The one object of the schema in a longer text."""
+    text = _THOUGHTS.sub("", text)
+    if _BEGUN.match(text):
+        raise Rejected("thoughts without an answer")
+    found, reasons = [], []
+    for data in _objects(text, "{[" if schema is Brainstorm else "{"):
+        try:
+            answer = _checked(data, schema)
+        except Rejected as reason:
+            reasons.append(str(reason))
+        else:
+            if answer not in found:
+                found.append(answer)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Rejected("more than one answer")
+    raise Rejected(reasons[0] if reasons else "not JSON")
+
+
+def _objects(text: str, opening: str) -> Iterator[Any]:
+    """The JSON values in a text that begin with one of ``opening``, none inside another."""
+    end = 0
+    for number, place in enumerate(m.start() for m in re.finditer(f"[{re.escape(opening)}]", text)):
+        if number >= MOST_PLACES:
+            return
+        if place < end:
+            continue
+        try:
+            data, end = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            continue
+        yield data
+
+
 def tasks_of(line: dict, item: Item) -> list[str]:
     """Step 1's reply as a list of tasks without repetitions."""
-    reply: Brainstorm = parse(line, item)
+    reply = parse(line, item)
+    assert isinstance(reply, Brainstorm)
     return list(dict.fromkeys(" ".join(t.split()) for t in reply.tasks))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import errno
 import json
 import os
 import time
@@ -26,7 +27,61 @@ def reply_line(custom_id: str, body: dict) -> dict:
     }
 
 
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+MOST_NESTED = 100  # brackets in one another; a reader with a deeper stack must still be able to read
+
+
+def body_in(content: bytes) -> dict | None:
+    """The chat completion in what an endpoint sent, or None if it is none that can be stored."""
+    try:
+        try:
+            found = json.loads(content, parse_constant=lambda name: None)
+        except UnicodeDecodeError:  # some gateways write the halves of an emoji one by one
+            text = content.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass")
+            found = json.loads(text.decode("utf-16", "surrogatepass"), parse_constant=lambda name: None)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and not _too_deep(content, found) else None
+
+
+def _too_deep(content: bytes, found: dict) -> bool:
+    if content.count(b"[") + content.count(b"{") <= MOST_NESTED:
+        return False
+    level: list = [found]
+    for _ in range(MOST_NESTED):
+        level = [
+            below
+            for v in level
+            if isinstance(v, dict | list)
+            for below in (v.values() if isinstance(v, dict) else v)
+        ]
+    return bool(level)
+
+
 SYNC_S = 1.0  # a power cut, unlike a killed process, can lose the replies of the last second
+
+
+def _lock(file) -> None:
+    """One writer at a time, where the file system can lock; elsewhere the stage's own lock has to do."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
+            raise
+        print(f"the file system cannot lock {file.name}: take care that no other run writes it", flush=True)
 
 
 class ReplyStore:
@@ -41,7 +96,7 @@ class ReplyStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a", encoding="utf-8")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except BlockingIOError:
             self._file.close()
             raise GenerationStopped(
@@ -59,10 +114,20 @@ class ReplyStore:
                 file.seek(start)
                 end = file.read(size - start).rfind(b"\n")
                 if end >= 0:
-                    file.truncate(start + end + 1)
-                    return
+                    return self._end_after(file, start + end + 1)
                 size = start
-            file.truncate(0)
+            self._end_after(file, 0)
+
+    def _end_after(self, file, place: int) -> None:
+        """Keep what follows ``place`` if it is a whole line that only lacks its end."""
+        file.seek(place)
+        last = file.read()
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(last)
+            if isinstance(line, dict) and "custom_id" in line:
+                file.write(b"\n")
+                return
+        file.truncate(place)
 
     def __contains__(self, custom_id: str) -> bool:
         return custom_id in self.ids
@@ -71,7 +136,10 @@ class ReplyStore:
         """Store one reply; False if it was there already."""
         if line["custom_id"] in self.ids:
             return False
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        text = json.dumps(line, ensure_ascii=False)
+        if not _encodes(text):  # half a character: kept as the escape that it came as
+            text = json.dumps(line)
+        self._file.write(text + "\n")
         self._file.flush()
         self.ids.add(line["custom_id"])
         if time.monotonic() - self._synced > SYNC_S:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from synthembed.generation import items
 from synthembed.generation.items import Item, Sampler
@@ -17,14 +18,14 @@ from synthembed.ground import seeding
 from synthembed.profile.settings import Generate, Profile
 from synthembed.profile.taxonomy import Family
 
-URL = "/v1/chat/completions"
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 def sampler(profile: Profile) -> Sampler:
     g = profile.generate
     return Sampler(
         profile.seed, g.families, g.languages, g.placeholders, g.placeholder_weights,
-        g.tasks_per_list, g.examples_per_task,
+        g.tasks_per_list, g.examples_per_task, g.tasks == "dealt",
     )  # fmt: skip
 
 
@@ -34,23 +35,36 @@ def custom_id(body: dict) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def body_of(item: Item, settings: Generate, seed: int) -> dict:
-    """The chat completion request of one item; ``seed`` is the profile's."""
+def _seed_of(item: Item, seed: int, attempt: int = 0) -> int:
     name = f"brainstorm/{item.family}" if item.step == "brainstorm" else "example"
-    item_seed = seeding.seed_of(seed, name, item.number)
+    again = ("again", attempt) if attempt else ()
+    return seeding.seed_of(seed, name, item.number, *again)
+
+
+def _sent_seed(item_seed: int) -> int:
+    return item_seed % 2**31  # servers differ in the width they accept; all take 31 bits
+
+
+def body_of(item: Item, settings: Generate, seed: int, attempt: int = 0) -> dict:
+    """The chat completion request of one item; ``seed`` is the profile's, ``attempt`` the number of earlier
+    requests whose replies were of no use (``paid.again``). What is null in the settings is left out."""
     models = settings.models
-    model = random.Random(item_seed).choices(list(models), weights=list(models.values()))[0]
+    model = random.Random(_seed_of(item, seed)).choices(list(models), weights=list(models.values()))[0]
+    settings = settings.of(model)
+    item_seed = _sent_seed(_seed_of(item, seed, attempt))
     body = {
         "model": model,
         "messages": [{"role": "user", "content": items.render(item, settings.tasks_per_list)}],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        "max_completion_tokens": settings.max_tokens,
-        "seed": item_seed % 2**31,  # servers differ in the width they accept; all take 31 bits
+        settings.token_limit: settings.max_tokens,
+        "seed": item_seed if settings.seed == "item" else settings.seed,
+        "reasoning_effort": settings.reasoning_effort,
     }
+    body = {key: value for key, value in body.items() if value is not None}
     if settings.response_format != "text":
         body["response_format"] = _response_format(item, settings.response_format)
-    return body
+    return body | settings.extra_body
 
 
 def _response_format(item: Item, kind: str) -> dict:
@@ -77,20 +91,48 @@ def _schema(name: str, model: type[items.Reply]) -> dict:
     }
 
 
-def line_of(item: Item, settings: Generate, seed: int) -> dict:
-    """One line of an OpenAI Batch input file."""
-    body = body_of(item, settings, seed)
-    return {"custom_id": custom_id(body), "method": "POST", "url": URL, "body": body}
+def line_of(item: Item, settings: Generate, seed: int, attempt: int = 0) -> dict:
+    """One line of an OpenAI Batch input file.
+
+    Where the body does not carry the item's seed, the hash still takes it in: two sessions with one
+    prompt stay two requests.
+    """
+    body = body_of(item, settings, seed, attempt)
+    named = body
+    if settings.of(body["model"]).seed != "item" or "seed" in settings.of(body["model"]).extra_body:
+        named = body | {"item_seed": _sent_seed(_seed_of(item, seed, attempt))}
+    return {
+        "custom_id": custom_id(named),
+        "method": "POST",
+        "url": settings.batch_endpoint,
+        "body": body,
+    }
 
 
-def brainstorms(profile: Profile) -> Iterator[tuple[Item, dict]]:
-    """Step 1: the items that ask for lists of tasks, with their request lines."""
+def most_tokens(body: dict) -> float:
+    """Tokens that a request's reply may have, by whichever name its limit has; infinite without one."""
+    limits = [body[key] for key in ("max_completion_tokens", "max_tokens") if body.get(key)]
+    return max(limits, default=float("inf"))
+
+
+def _line(item: Item, profile: Profile, again: Mapping[str, int]) -> dict:
+    line = line_of(item, profile.generate, profile.seed)
+    if attempt := again.get(line["custom_id"], 0):
+        line = line_of(item, profile.generate, profile.seed, attempt)
+    return line
+
+
+def brainstorms(profile: Profile, again: Mapping[str, int] = NONE) -> Iterator[tuple[Item, dict]]:
+    """Step 1: the items that ask for lists of tasks, with their request lines.
+
+    ``again`` maps a first request's custom_id to how often its item is asked for anew (``paid.again``).
+    """
     for item in sampler(profile).brainstorms(profile.generate.examples):
-        yield item, line_of(item, profile.generate, profile.seed)
+        yield item, _line(item, profile, again)
 
 
 def examples(
-    profile: Profile, tasks: dict[tuple[Family, int], list[str]]
+    profile: Profile, tasks: dict[tuple[Family, int], list[str]], again: Mapping[str, int] = NONE
 ) -> Iterator[tuple[Item | None, dict | None]]:
     """Step 2: one item per example with its request line, in order; streams.
 
@@ -99,4 +141,4 @@ def examples(
     draw = sampler(profile)
     for number in range(profile.generate.examples):
         item = draw.example(number, tasks)
-        yield (item, line_of(item, profile.generate, profile.seed)) if item else (None, None)
+        yield (item, _line(item, profile, again)) if item else (None, None)

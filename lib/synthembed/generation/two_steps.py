@@ -14,11 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from synthembed.generation import request_bodies
-from synthembed.generation.cost import Meter
-from synthembed.generation.items import Item
-from synthembed.generation.parsing import Rejected, parse, tasks_of
+from synthembed.generation.cost import Meter, own_prices, tokens_in
+from synthembed.generation.items import SCHEMAS, Item
+from synthembed.generation.paid import again, plan
+from synthembed.generation.paid.ledger import FOLDER, Ledger
+from synthembed.generation.parsing import Rejected, content_of, parse, read, tasks_of
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
 from synthembed.ground.files import PACKAGE, read_lines, write_json
+from synthembed.profile.generate_settings import Generate
 from synthembed.profile.settings import Profile
 from synthembed.profile.taxonomy import Family
 
@@ -27,38 +30,99 @@ PACKAGE_DATA = ("../recordings/*",)  # read here, and so part of the code's fing
 RECORDINGS = PACKAGE / "recordings"
 
 # Reasons among the failures that count no request of ours, and so leave none without an answer.
-NO_REQUEST = ("no brainstormed task", "unknown custom_id", "output line is not JSON")
+STRAY = ("unknown custom_id", "output line is not JSON")
+NO_REQUEST = ("no brainstormed task", *STRAY)
+
+FIRST = 20  # replies, of which one at least must be of use
+FEW_LISTS = 3
 
 
 def generate(profile: Profile, folder: Path) -> dict:
     """Both steps into ``folder``: requests.jsonl, items.jsonl, replies.jsonl, usage.json.
 
-    Resumes: only what replies.jsonl lacks is asked for. Returns the content of usage.json. Raises
-    GenerationStopped, with usage.json written, if the endpoint or the budget ends the run.
+    Resumes: only what replies.jsonl lacks is asked for. Returns the content of usage.json, whose
+    "incomplete" says so if more failed than generate.failures_at_most. Raises GenerationStopped, with
+    usage.json written, if the endpoint or the budget ends the run, and plan.NotAllowed, with nothing
+    sent, if money would be spent that nobody has agreed to.
     """
-    store = ReplyStore(folder / "replies.jsonl")
     g = profile.generate
     paid = g.backend != "recorded"
-    meter = Meter(g.budget_usd if paid else None, g.models, batch=g.backend == "batch")
+    plan.allow(profile, strictly=False)
+    store = ReplyStore(folder / "replies.jsonl")
+    try:
+        return _generate(profile, folder, store, paid)
+    finally:
+        store.close()
+
+
+def _generate(profile: Profile, folder: Path, store: ReplyStore, paid: bool) -> dict:
+    g = profile.generate
+    ledger = None
+    if paid:
+        plan.plan_of(profile, folder, store).check()
+        ledger = Ledger(folder / FOLDER, sync=g.budget_usd is not None)
+        plan.note(profile, folder)
+    attempts = again.attempts(folder / FOLDER)
+    meter = Meter(g.budget_usd if paid else None, g.models, g.backend == "batch", own_prices(g), ledger)
     for line in store.lines():
         meter.add(line)
     failures: Counter = Counter()
-    first = list(request_bodies.brainstorms(profile))
+    first = list(request_bodies.brainstorms(profile, attempts))
     try:
         _write(folder, "w", first)
         ask(folder / "requests.jsonl", profile, store, meter)  # what fails is asked for again below
         tasks = brainstormed(first, store)
-        failures["no brainstormed task"] += _write(folder, "a", request_bodies.examples(profile, tasks))
+        if paid:
+            _some_tasks(first, tasks, store)
+        failures["no brainstormed task"] += _write(
+            folder, "a", request_bodies.examples(profile, tasks, attempts)
+        )
         failures += ask(folder / "requests.jsonl", profile, store, meter)
     finally:
         store.close()
+        if ledger:
+            ledger.close()
         usage = usage_of(folder, meter) | {
             "failures": dict(+failures),
             "spent_usd": round(meter.spent, 4),
             "unconfirmed_usd": round(meter.unconfirmed, 4),
         }
+        usage["incomplete"] = _incomplete(usage, folder, g) if paid else ""
         write_json(folder / "usage.json", usage)
     return usage
+
+
+def _some_tasks(first: list[tuple[Item, dict]], tasks: dict, store: ReplyStore) -> None:
+    """Stop before step 2 if step 1 was answered with nothing that can be used."""
+    answered = sum(line["custom_id"] in store for _, line in first)
+    if answered >= FEW_LISTS and not tasks:
+        raise GenerationStopped(
+            f"none of the {answered} lists of tasks can be used, so that step 2 has not begun: look at "
+            "replies.jsonl, change generate.models, max_tokens or response_format, and see synthembed reask"
+        )
+
+
+def _incomplete(usage: dict, folder: Path, settings: Generate) -> str:
+    """That more requests failed than generate.failures_at_most, in words; empty if not."""
+    failed = sum(n for reason, n in usage["failures"].items() if reason not in STRAY)
+    if not failed:
+        return ""
+    wanted = sum(1 for _ in open(folder / "requests.jsonl", "rb"))
+    wanted += usage["failures"].get("no brainstormed task", 0)
+    if failed <= settings.failures_at_most * wanted:
+        return ""
+    reasons = ", ".join(f"{reason}: {n:,}" for reason, n in usage["failures"].items())
+    return (
+        f"incomplete: {failed:,} of {wanted:,} requests have no reply ({reasons}), more than "
+        f"generate.failures_at_most = {settings.failures_at_most:.0%}. What came is stored; run again to ask "
+        "for what is missing"
+    )
+
+
+def complete(usage: dict) -> None:
+    """Raise GenerationStopped if a run was incomplete, so that its stage is not taken for finished."""
+    if usage.get("incomplete"):
+        raise GenerationStopped(usage["incomplete"])
 
 
 def _write(folder: Path, mode: str, pairs: Iterable[tuple[Item | None, dict | None]]) -> int:
@@ -89,10 +153,37 @@ def ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter) -> Counte
     if settings.backend == "live":
         from synthembed.generation import live
 
-        return live.ask(store.missing(path), missing, settings, store, meter)
+        return live.ask(store.missing(path), missing, settings, store, meter, _Look(path.parent))
     from synthembed.generation import openai_batch
 
-    return openai_batch.ask(path, settings, store, meter)
+    return openai_batch.ask(path, settings, store, meter, _Look(path.parent))
+
+
+class _Look:
+    """Sees the replies of a run as they are stored, and stops it if none of the first can be used."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.first = folder, []
+
+    def __call__(self, reply: dict) -> None:
+        if len(self.first) >= FIRST:
+            return
+        self.first.append(reply)
+        if len(self.first) < FIRST:
+            return
+        items, reasons = read_items(self.folder), Counter()
+        for line in self.first:
+            try:
+                parse(line, items[line["custom_id"]])
+            except Rejected as reason:
+                reasons[str(reason)] += 1
+        if reasons.total() == FIRST:
+            told = ", ".join(f"{reason}: {n}" for reason, n in reasons.items())
+            body = json.dumps(self.first[0]["response"]["body"]["choices"])[:300]
+            raise GenerationStopped(
+                f"none of the first {FIRST} replies can be used ({told}), so that nothing more is asked. One "
+                f"of them: {body}. Change generate.models, max_tokens or response_format"
+            )
 
 
 def recorded(path: Path, store: ReplyStore) -> Counter:
@@ -153,7 +244,8 @@ def first_valid(folder: Path, items: dict[str, Item], *wishes: Callable[[Item], 
 
 
 def usage_of(folder: Path, meter: Meter) -> dict:
-    """Replies, tokens and USD per model, family and language, as the endpoint reported them.
+    """Replies, tokens and USD per model, family and language, as the endpoint reported them, and the replies
+    that cannot be used by reason.
 
     Recorded replies report no usage and are counted as such.
     """
@@ -162,18 +254,26 @@ def usage_of(folder: Path, meter: Meter) -> dict:
         for item in read_lines(folder / "items.jsonl"):
             about[item["custom_id"]] = (item["family"], item["language"], item["step"])
     groups: dict[str, dict[str, Counter]] = {"models": {}, "families": {}, "languages": {}}
+    unusable: Counter = Counter()
     for line in read_lines(folder / "replies.jsonl"):
         body = line["response"]["body"]
-        used = body.get("usage") or {}
+        prompt, completion = tokens_in(body.get("usage"))
         family, language, step = about.get(line["custom_id"], ("unknown", "unknown", "example"))
-        keys = (body.get("model", "unknown"), "brainstorm" if step == "brainstorm" else family, language)
+        kind = "brainstorm" if step == "brainstorm" else family
+        if kind in SCHEMAS:
+            try:
+                read(content_of(line), SCHEMAS[kind])
+            except Rejected as reason:
+                unusable[str(reason)] += 1
+        keys = (str(body.get("model", "unknown")), kind, language)
         for group, key in zip(groups.values(), keys, strict=True):
             counts = group.setdefault(key, Counter())
             counts["replies"] += 1
-            counts["replies_without_usage"] += not used
-            counts["prompt_tokens"] += used.get("prompt_tokens") or 0
-            counts["completion_tokens"] += used.get("completion_tokens") or 0
+            counts["replies_without_usage"] += not prompt + completion
+            counts["prompt_tokens"] += int(prompt)
+            counts["completion_tokens"] += int(completion)
             counts["usd"] += meter.cost(line)
     for counts in (c for group in groups.values() for c in group.values()):
         counts["usd"] = round(counts["usd"], 6)
-    return {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}
+    found = {name: {key: dict(c) for key, c in group.items()} for name, group in groups.items()}
+    return found | {"unusable": dict(unusable)}

@@ -17,16 +17,16 @@ class EndpointError(ValueError):
     """A key, URL or proxy that cannot be used; the message names it, and never a key's signs."""
 
 
-def key() -> str:
-    """The key in the environment without what comes along when it is pasted: blanks, line ends, quotes, the
+def key(variable: str = KEY) -> str:
+    """The key in an environment variable without what comes along when it is pasted: blanks, line ends, quotes, the
     variable's name, "Bearer"; "" if there is none. Raises EndpointError if it cannot be sent even so."""
-    found = os.environ.get(KEY, "").strip(AROUND)
-    found = re.sub(rf"^(export\s+)?{KEY}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE).strip(AROUND)
+    found = os.environ.get(variable, "").strip(AROUND)
+    found = re.sub(rf"^(export\s+)?{re.escape(variable)}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE).strip(AROUND)
     for place, sign in enumerate(found, 1):
         if not "!" <= sign <= "~":
             name = unicodedata.name(sign, f"U+{ord(sign):04X}")
             raise EndpointError(
-                f"the key in {KEY} cannot be sent: sign {place} of {len(found)} is {name}, and keys have "
+                f"the key in {variable} cannot be sent: sign {place} of {len(found)} is {name}, and keys have "
                 "letters, digits, - and _ alone. Copy it again, as plain text"
             )
     return found
@@ -77,18 +77,18 @@ def proxies() -> list[str]:
     return [f"{n}={re.sub(r'//[^/@]*@', '//…@', value)}" for n, value in found.items() if value]
 
 
-def client(made_by: type, **options):
-    """An ``openai.OpenAI`` or ``openai.AsyncOpenAI`` whose requests to this machine take no proxy.
+def client(made_by: type, over: type | None = None, **options):
+    """An ``openai.OpenAI`` or ``openai.AsyncOpenAI`` whose requests to this machine take no proxy; ``over`` is
+    the class of its HTTP client, the SDK's own if None.
 
     Raises EndpointError if proxies are set that cannot be used.
     """
     import openai
 
-    if is_local(options.get("base_url")):
-        plain = {openai.OpenAI: openai.DefaultHttpxClient, openai.AsyncOpenAI: openai.DefaultAsyncHttpxClient}
-        return made_by(**options, http_client=plain[made_by](trust_env=False))
+    plain = {openai.OpenAI: openai.DefaultHttpxClient, openai.AsyncOpenAI: openai.DefaultAsyncHttpxClient}
+    over, direct = over or plain[made_by], is_local(options.get("base_url"))
     try:
-        return made_by(**options)
+        return made_by(**options, http_client=over(trust_env=not direct))
     except Exception as error:
         if not (found := proxies()):
             raise

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from synthembed.profile import strict_yaml
+
 BEGINS = re.compile(r"(?:(?<=\s)|^)[\w-]+(?:\.[\w-]+)*=")  # an override within a string of several
 OPENS, CLOSES = "[{(", "]})"
 
@@ -59,9 +61,10 @@ def _assignment(override: str) -> tuple[str, Any, str]:
     if not equals or not key.strip():
         raise ProfileError(f"override {override!r}: write it as section.key=value")
     try:
-        return key.strip(), yaml.safe_load(value), override
-    except yaml.YAMLError:
-        raise ProfileError(f"override {override!r}: the value is not valid YAML") from None
+        return key.strip(), strict_yaml.load(value), override
+    except yaml.YAMLError as error:
+        told = getattr(error, "problem", None) or "the value cannot be read"
+        raise ProfileError(f"override {override!r}: not valid YAML: {told}") from None
 
 
 def _split(several: str) -> list[str]:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthembed.ground.files import ROOT, shipped, shown
+from synthembed.profile import strict_yaml
 from synthembed.profile.parameters import ProfileError, assignments
 
 PROFILES = shipped("profiles")
@@ -52,8 +53,8 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         raise ProfileError(f"{shown(path)}: extends itself, by way of {' and '.join(map(shown, above))}")
     text = path.read_text(encoding="utf-8")
     try:
-        data = yaml.safe_load(text) or {}
-        lines = dict(_lines(yaml.compose(text)))
+        data = strict_yaml.load(text) or {}
+        lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
         raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
     if not isinstance(data, dict):

@@ -12,17 +12,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from synthembed.profile import reading, taxonomy
+from synthembed.profile import reading
+from synthembed.profile.generate_settings import STRICT, Generate, Positive
 from synthembed.profile.places import Encoder, Overrides, Pairs, Passkeys, Place, System, local_inputs
 from synthembed.profile.reading import PROFILES, ProfileError
-from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
 __all__ = ["PROFILES", "Profile", "ProfileError", "load"]
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0)]
 SetName = Literal[
     "eli5", "hotpotqa", "fever", "miracl", "msmarco-passage", "msmarco-document", "nq", "nli", "squad",
     "triviaqa", "quora", "mrtydi", "dureader", "t2ranking",  # public_sets.py
@@ -32,62 +30,7 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Generate(Section):
-    """Synthetic data (Sec. 3.1, 4.1)."""
-
-    backend: Literal["recorded", "live", "batch"] = "batch"  # not stated; the paper used Azure OpenAI
-    examples: Positive = 500_000  # Sec. 4.1
-    tasks_per_list: Positive = 20  # "about 20 tasks" a brainstorm, Tables 8-11
-    examples_per_task: Annotated[float, Field(gt=0)] = 2.1  # derived: 500k examples, 150k instructions
-    families: dict[Family, Share] = dict(taxonomy.PAPER_COUNTS)  # Figure 2, left
-    languages: list[str] | None = None  # None = the 93 of the XLM-R list, Figure 2, right
-    placeholders: dict[Family, dict[str, list]] = {}  # overrides of Tables 8-13
-    placeholder_weights: Literal["uniform", "speed"] = "uniform"  # not stated
-    models: dict[str, Share] = {"gpt-4": 0.75, "gpt-35-turbo": 0.25}  # Sec. 4.1
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0  # App. C
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # App. C
-    max_tokens: Positive = 4096  # not stated
-    response_format: Literal["json_schema", "json_object", "text"] = "text"  # GPT-4 of 2023 had no other
-    base_url: str | None = None  # None = the OpenAI SDK's own default or OPENAI_BASE_URL
-    concurrency: Positive = 64
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    budget_usd: Annotated[float, Field(gt=0)] | None = None  # stops a run cleanly; None = no limit
-    poll_s: Annotated[float, Field(gt=0)] = 30.0  # between looks at a batch
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    max_retries: Annotated[int, Field(ge=0)] = 5
-
-    @field_validator("families", "models")
-    @classmethod
-    def _some_share(cls, v, info):
-        if sum(v.values()) <= 0:
-            one = {"families": "family", "models": "model"}[info.field_name]
-            raise ValueError(f"at least one {one} needs a share above 0")
-        return v
-
-    @field_validator("languages")
-    @classmethod
-    def _known_languages(cls, v):
-        for code in v or []:
-            if code not in LANGUAGES:
-                raise ValueError(f"language {code!r} is not one of the 93 codes of the XLM-R list")
-        if v is not None and len(set(v)) < 2:
-            raise ValueError("bitext needs at least two languages")
-        return v
-
-    @field_validator("placeholders")
-    @classmethod
-    def _known_placeholders(cls, v):
-        for family, values in v.items():
-            for name, options in values.items():
-                if name not in PLACEHOLDERS[family]:
-                    raise ValueError(f"family {family!r} has no placeholder {name!r}")
-                if not options:
-                    raise ValueError(f"placeholder {family}.{name} has no value")
-        return v
+    model_config = STRICT
 
 
 class Corpus(Section):
@@ -102,7 +45,8 @@ class Analyze(Section):
     """Filters (Sec. 3.1 names the first two; the others are ours)."""
 
     malformed: Literal[True] = True
-    exact_duplicates: bool = True
+    exact_duplicates: bool = True  # to the letter: case, signs and emoji count
+    loose_duplicates: bool = False  # the same but for case, spacing and the punctuation of prose
     near_duplicates: bool = False
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     language_mismatch: bool = False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synthembed.ground import endpoint
 from synthembed.ground.files import ROOT
-from synthembed.profile.settings import Profile
+from synthembed.profile.settings import Generate, Profile
 
 LESS_MEMORY = {  # stage → settings that lower what it needs
     "01_generate": "lower generate.concurrency",
@@ -73,24 +73,41 @@ def _folders() -> Iterator[str]:
 
 
 def _generation(profile: Profile) -> Iterator[str]:
-    """Whether the endpoint answers and takes the key; asks for its list of models, which costs nothing."""
-    import openai
-
-    from synthembed.generation.live import client_options
-    from synthembed.generation.reply_store import GenerationStopped
+    """What is missing before generation can start, then what each endpoint of the mix says."""
+    from synthembed.generation.paid import endpoint as paid
 
     settings = profile.generate
     if settings.backend == "recorded":
         return
     try:
+        yield from paid.missing(settings)
+    except endpoint.EndpointError as error:
+        yield f"{error}: generation cannot start"
+        return
+    places: dict[tuple, list[str]] = {}
+    for model in (m for m, share in settings.models.items() if share):
+        own = settings.of(model)
+        if paid.key_of(own) or paid.url_of(own):
+            places.setdefault((own.base_url, own.key_variable), []).append(model)
+    for models in places.values():
+        yield from _endpoint(settings.of(models[0]), models)
+
+
+def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
+    """Whether it answers and takes the key; asks for its list of models, which costs nothing."""
+    import openai
+
+    from synthembed.generation.paid.endpoint import client_options, key_of
+
+    try:
         options = client_options(settings)
         with endpoint.client(openai.OpenAI, **options | {"timeout": 15.0, "max_retries": 0}) as client:
             url = client.base_url
             known = {model.id for model in client.models.list().data or []}
-    except (GenerationStopped, endpoint.EndpointError) as error:
+    except endpoint.EndpointError as error:
         yield f"{error}: generation cannot start"
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        yield f"{url} refuses the key in {endpoint.KEY} (HTTP {error.status_code})"
+        yield f"{url} refuses the key in {settings.key_variable} (HTTP {error.status_code})"
     except openai.APIStatusError as error:
         print(f"endpoint {url}: answers, and lists no models (HTTP {error.status_code})")
     except openai.APIConnectionError as error:
@@ -100,9 +117,9 @@ def _generation(profile: Profile) -> Iterator[str]:
         print(f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__})")
     else:
         print(
-            f"endpoint {url}: answers, and takes {'the key' if endpoint.key() else 'requests without a key'}"
+            f"endpoint {url}: answers, and takes {'the key' if key_of(settings) else 'requests without a key'}"
         )
-        unknown = [m for m, share in settings.models.items() if share and m not in known]
+        unknown = [m for m in models if m not in known]
         if known and unknown:
             some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")
             yield f"generate.models: {url} does not list {', '.join(unknown)}; it has {some}"

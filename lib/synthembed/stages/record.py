@@ -52,7 +52,8 @@ class Spec:
 STAGES: dict[str, Spec] = {
     "00_overview": Spec(sections=tuple(Profile.model_fields)),
     "01_generate": Spec(
-        (), ("seed", "generate"), keep=("replies.jsonl", "batches/*"), scratch=("batches/*",)
+        (), ("seed", "generate"), keep=("replies.jsonl", "ledger/*", "batches/*"),
+        scratch=("ledger/*", "batches/*"),
     ),
     "02_analyze": Spec(
         ("01_generate/items.jsonl", "01_generate/replies.jsonl"), ("generate", "analyze", "data")

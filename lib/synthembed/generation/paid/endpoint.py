@@ -1,0 +1,165 @@
+"""How an endpoint is reached: URL, key, what is repeated and what is not, and what it says when it refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from urllib.parse import parse_qsl
+
+import openai
+
+from synthembed.generation.reply_store import GenerationStopped
+from synthembed.ground import endpoint
+from synthembed.profile.generate_settings import Generate
+
+CONNECT_S = 30.0
+# Of the HTTP client's errors those after which nothing can have been billed, since nothing was sent. By
+# name, as the SDK's versions bring different HTTP clients.
+UNSENT = (
+    "ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError",
+)  # fmt: skip
+TIME_OUTS = (408, 504, 524)  # a gateway that waited no longer: the reply may have been made, and billed
+QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
+NEVER = ("model_not_found", "unsupported_parameter", "unsupported_value", "DeploymentNotFound")
+
+
+def key_of(settings: Generate) -> str:
+    """The key, from the environment only; raises EndpointError if it cannot be sent."""
+    return endpoint.key(settings.key_variable)
+
+
+def url_of(settings: Generate) -> str | None:
+    """The base URL, or None for the SDK's own."""
+    return endpoint.base_url(settings.base_url) or endpoint.base_url(
+        os.environ.get(endpoint.URL), endpoint.URL
+    )
+
+
+def on_this_machine(settings: Generate) -> bool:
+    """Whether the endpoint is a server of this machine, which no one is paid for."""
+    return endpoint.is_local(url_of(settings))
+
+
+def missing(settings: Generate) -> Iterator[str]:
+    """What has to be filled in before these settings can be asked with, one sentence each."""
+    if settings.backend == "recorded":
+        return
+    for model in (m for m, share in settings.models.items() if share):
+        own = settings.of(model)
+        if not key_of(own) and url_of(own) is None:
+            yield f"{model}: {own.key_variable} is not set: export it, or point generate.base_url at a server"
+        if url_of(own) is None and model.startswith("gpt-35"):
+            yield (
+                f"{model} is the name of an Azure deployment, OpenAI's own has a dot (gpt-3.5-turbo): give its "
+                f"endpoint with generate.for_model={{{model}: {{base_url: ..., key_variable: ...}}}}, or rename it"
+            )
+
+
+def client_options(settings: Generate) -> dict:
+    """Options of the SDK's clients for one model's settings.
+
+    A base URL with a query, as Azure's deployments have it (``.../deployments/NAME?api-version=...``),
+    sends the query with every request, and the key in the header ``api-key`` as well.
+    """
+    base, key = url_of(settings), key_of(settings)
+    if not key and base is None:
+        raise GenerationStopped(
+            f"{settings.key_variable} is not set: export it, or point generate.base_url at a server"
+        )
+    key = key or "none"  # local servers want some key
+    url, _, query = (base or "").partition("?")
+    azure = {"default_query": dict(parse_qsl(query)), "default_headers": {"api-key": key}} if query else {}
+    return {
+        "api_key": key,
+        "base_url": url or None,
+        "timeout": openai.Timeout(settings.timeout_s, connect=min(CONNECT_S, settings.timeout_s)),
+        "max_retries": settings.max_retries,
+        **azure,
+    }
+
+
+class Clients:
+    """One client for each endpoint of a mix, made when a model of it is first asked."""
+
+    def __init__(self, settings: Generate, make):
+        self.settings, self.make = settings, make
+        self.found: dict[tuple, object] = {}
+
+    def of(self, model: str):
+        own = self.settings.of(model)
+        place = (own.base_url, own.key_variable)
+        if place not in self.found:
+            self.found[place] = self.make(own)
+        return self.found[place]
+
+
+def async_client(settings: Generate) -> openai.AsyncOpenAI:
+    """For single requests: repeats what was not sent or was refused for the moment, never what was sent
+    and not answered. A proxy of the environment is passed by on the way to this machine."""
+    return endpoint.client(openai.AsyncOpenAI, _SentOnce, **client_options(settings))
+
+
+def client(settings: Generate) -> openai.OpenAI:
+    """For batches: what it repeats (files, looks at a batch) costs nothing."""
+    return endpoint.client(openai.OpenAI, **client_options(settings))
+
+
+class _SentOnce(openai.DefaultAsyncHttpxClient):
+    """An HTTP client whose failures after sending are the SDK's own errors, which the SDK does not retry.
+
+    The SDK repeats a request after any time-out or broken connection (``max_retries``), though the
+    endpoint may have made the reply, and billed it, each time.
+    """
+
+    async def send(self, request, **options):
+        try:
+            response = await super().send(request, **options)
+        except openai.OpenAIError:
+            raise
+        except Exception as error:
+            kinds = {kind.__name__ for kind in type(error).__mro__}
+            if kinds & set(UNSENT) or not kinds & {"RequestError", "SSLError", "EndOfStream"}:
+                raise
+            if "TimeoutException" in kinds:
+                raise openai.APITimeoutError(request=request) from error
+            raise openai.APIConnectionError(request=request) from error
+        if response.status_code in TIME_OUTS:
+            response.headers["x-should-retry"] = "false"
+        return response
+
+
+def unsent(error: openai.APIConnectionError) -> bool:
+    """Whether no request was sent, so that nothing can have been billed."""
+    return type(error.__cause__).__name__ in UNSENT
+
+
+def lasting(status: int | None) -> bool:
+    """Whether a request refused so would be refused again."""
+    return 400 <= (status or 0) < 500 and status not in (408, 409, 425, 429)
+
+
+def masked(text: str) -> str:
+    """A message without any key that it may repeat, and not longer than one wants to read."""
+    for name, key in os.environ.items():
+        if name.upper().endswith(("KEY", "TOKEN")) and len(key.strip(endpoint.AROUND)) >= 8:
+            text = text.replace(key, "***").replace(key.strip(endpoint.AROUND), "***")
+    return text[:1000]
+
+
+def said(error: openai.APIError) -> str:
+    return masked(error.message)
+
+
+def stop_for(error: openai.APIStatusError, model: str) -> GenerationStopped | None:
+    """What ends the run at once, as every other request would have the same answer; None otherwise."""
+    status, code = error.status_code, error.code or error.type or ""
+    if code in QUOTA or error.type in QUOTA or status == 402:
+        return GenerationStopped(f"the quota is used up; run again later to go on ({said(error)})")
+    if status in (401, 403):
+        return GenerationStopped(f"the endpoint refused the key: {said(error)}")
+    if status == 404 or code in NEVER:
+        return GenerationStopped(
+            f"the endpoint cannot take requests for {model} (HTTP {status}: {said(error)}). Check the name in "
+            "generate.models, base_url and what is sent; generate.for_model sets them for one model"
+        )
+    return None

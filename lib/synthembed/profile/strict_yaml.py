@@ -1,0 +1,52 @@
+"""YAML as people mean it: a key stands once, and ``no`` is Norwegian.
+
+PyYAML keeps the last of equal keys without a word, and by YAML 1.1 takes no, 010 and 12:30 for false, 8 and
+750. Here true and false alone are truth values (YAML 1.2); settings that are one still take yes and no.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+_TAG = "tag:yaml.org,2002:"
+_OTHERWISE = [_TAG + kind for kind in ("bool", "int", "timestamp")]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
+        first: [(tag, pattern) for tag, pattern in found if tag not in _OTHERWISE]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node, deep=False):
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _TAG + "merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                where = (
+                    f"in lines {seen[key.value]} and {line}" if line > seen[key.value] else f"in line {line}"
+                )
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands twice, {where}: join the two"
+                )
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+
+
+def load(text: str) -> Any:
+    """The value of a YAML document; raises yaml.YAMLError, also for a key that stands twice."""
+    return yaml.load(text, _Loader)
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The document as nodes, which know their lines."""
+    return yaml.compose(text, _Loader)
