@@ -10,11 +10,11 @@ import pytest
 from synthembed import profile
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.texts import normalised
-from synthembed.ground import files
+from synthembed.ground import files, opener
+from synthembed.ground.opener import ReadError
 from synthembed.labelled import mixture, public_sets, readers
 from synthembed.labelled.installed_sets import INSTALLED
 from synthembed.labelled.public_sets import PUBLIC
-from synthembed.labelled.readers import ReadError
 from synthembed.model import export
 from synthembed.profile import reading
 from synthembed.profile.settings import SetName
@@ -284,7 +284,7 @@ def dpr(n):
 @pytest.mark.parametrize("block", [7, 1 << 20])
 def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
     """Lists of JSON too large to be held, and lines; a block of 7 characters cuts everything."""
-    monkeypatch.setattr(readers, "JSON_BLOCK", block)
+    monkeypatch.setattr(opener, "BLOCK", block)
     put(tmp_path / name, [dpr(n) for n in range(5)])
     found = list(readers.records("passages", [tmp_path / name], (), "en"))
     assert [r.query for r in found] == [query("", n) for n in range(5)]
@@ -295,7 +295,7 @@ def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
 
 def test_a_long_list_is_never_held(tmp_path, monkeypatch):
     """8 MB of DPR's JSON in blocks of 64 kB: what is in memory at a time is a few blocks."""
-    monkeypatch.setattr(readers, "JSON_BLOCK", 1 << 16)
+    monkeypatch.setattr(opener, "BLOCK", 1 << 16)
     put(tmp_path / "nq.json", [dpr(n) | {"answers": ["x" * 2000]} for n in range(4000)])
     assert (tmp_path / "nq.json").stat().st_size > 8e6
     tracemalloc.start()
@@ -313,7 +313,7 @@ def test_a_long_list_is_never_held(tmp_path, monkeypatch):
         ("t.json", f"[{json.dumps(dpr(1))}, {{", r"t.json, item 2: not JSON, or cut off"),
         ("t.jsonl", '{"query": 3, "positive_passages": [], "negative_passages": []}', r"line 1: field 'query' is int, not text"),
         ("t.jsonl", '{"query": "q", "positive_passages": ["p"], "negative_passages": []}', r"line 1: positive_passages is not a list of passages"),
-        ("t.txt", "q p", r"t.txt: a file of a labelled set is .jsonl"),
+        ("t.txt", "q p", r"t.txt: .txt is no table; it is to be .jsonl"),
     ],
 )  # fmt: skip
 def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
@@ -325,7 +325,7 @@ def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
 @pytest.mark.parametrize(
     ("role", "line", "message"),
     [
-        ("qrels", "3\tp3\thigh\n", r"query 3, document p3: grade 'high' is no number"),
+        ("qrels", "3\tp3\thigh\n", r"query 3, document p3: grade 'high' is no whole number"),
         ("qrels", "3 p3 0 1 7\n", r"train.tsv, line 5: 5 columns, 2 or 3 or 4 were expected"),
         ("corpus", '{"_id": "p9", "body": "text"}\n', r"corpus.jsonl.gz, line 7: no field 'text', there is '_id', 'body'"),
         ("queries", '{"text": "q"}\n', r"queries.jsonl.gz, line 4: none of the fields query_id, _id"),

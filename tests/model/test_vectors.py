@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from synthembed.ground.opener import ReadError
 from synthembed.model import vector_files
 from synthembed.model.encoder import Encoder
 
@@ -77,6 +78,7 @@ RUN = """
 import sys
 from pathlib import Path
 from tiny_models import byte_tokenizer, tiny_model
+from synthembed.ground.opener import ReadError
 from synthembed.model import vector_files
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
@@ -107,5 +109,5 @@ def test_texts_are_read_from_lines_and_fields(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "one", "title": "T"}\n{"text": "two"}\n{"text": \n')
     lines = vector_files.read_texts(tmp_path / "b.jsonl")
     assert [next(lines), next(lines)] == ["T one", "two"]
-    with pytest.raises(vector_files.VectorsError, match=r"b\.jsonl, line 3: no text under 'text'"):
+    with pytest.raises(ReadError, match=r"b\.jsonl, line 3: not JSON, or cut off"):
         next(lines)

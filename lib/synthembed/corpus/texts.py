@@ -178,8 +178,12 @@ def hash64(data: bytes) -> int:
 CHARACTERS_PER_WORD = 1.6  # letters, with their marks, of scripts that do not separate words
 
 
+_RARE = regex.compile(r"(?![\u3000-\u30FF\u4E00-\u9FFF])\p{Han}")
+
+
 def word_count(text: str) -> float:
-    """Words; in scripts that do not separate them, letters over CHARACTERS_PER_WORD."""
+    """Words; in scripts that do not separate them, letters over CHARACTERS_PER_WORD. Rare Chinese characters
+    (of the extensions) are names and words of dialects, each a word by itself."""
     tokens = words(text)
-    unspaced = sum(bool(_IS_UNSPACED.match(t)) for t in tokens)
+    unspaced = sum(bool(_IS_UNSPACED.match(t)) and not _RARE.match(t) for t in tokens)
     return len(tokens) - unspaced + unspaced / CHARACTERS_PER_WORD
