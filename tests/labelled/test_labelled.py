@@ -10,8 +10,9 @@ import pytest
 from synthembed import profile
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.texts import normalised
-from synthembed.ground import files, opener
-from synthembed.ground.opener import ReadError
+from synthembed.ground import files
+from synthembed.ground.data_files import opener
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.labelled import mixture, public_sets, readers
 from synthembed.labelled.installed_sets import INSTALLED
 from synthembed.labelled.public_sets import PUBLIC

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from synthembed.corpus.example import Drops
-from synthembed.ground.opener import ReadError
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.labelled import installed_sets, weak_pairs
 from synthembed.profile import reading
 from synthembed.profile.settings import Pretrain

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from synthembed.ground.opener import ReadError
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.model import vector_files
 from synthembed.model.encoder import Encoder
 
@@ -78,7 +78,7 @@ RUN = """
 import sys
 from pathlib import Path
 from tiny_models import byte_tokenizer, tiny_model
-from synthembed.ground.opener import ReadError
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.model import vector_files
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder

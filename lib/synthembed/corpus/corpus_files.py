@@ -10,8 +10,8 @@ import pandas as pd
 
 from synthembed.corpus.example import Example
 from synthembed.corpus.languages import detected_language
-from synthembed.ground.opener import TABLES, ReadError, tables_in
-from synthembed.ground.tables import rows, text_of
+from synthembed.ground.data_files.opener import TABLES, ReadError, tables_in
+from synthembed.ground.data_files.table_rows import rows, text_of
 from synthembed.profile.taxonomy import Family
 
 
@@ -71,7 +71,7 @@ _SYNEMBED: dict[str, Family] = {
 
 
 def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[Example]:
-    """Examples of another corpus: a folder or file of any form of ``ground.tables``, or a hub id.
+    """Examples of another corpus: a folder or file of any form of ``ground.data_files.table_rows``, or a hub id.
 
     ``format`` is "open-synthetic" or "synembed". Raises ReadError naming file, row and key of what
     is not as the format says, and FileNotFoundError if ``source`` is neither here nor on the hub.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.ground.files import PACKAGE, read_lines
-from synthembed.ground.opener import ReadError
 
 PACKAGE_DATA = ("../evaluation/suites/data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
 

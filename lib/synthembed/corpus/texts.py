@@ -18,12 +18,6 @@ _IS_UNSPACED = regex.compile(_UNSPACED, regex.VERSION1)
 # --- equal -----------------------------------------------------------------------------------------
 
 
-def exact(text: str) -> str:
-    """The text in one form of each character, for equality to the letter: case, signs, emoji and
-    punctuation count; how a space is written does not."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 # Other widths and shapes of a character, unlike raised and lowered ones: 10² is not 102.
 _SHAPES = regex.compile(
     r"[\p{dt=Wide}\p{dt=Narrow}\p{dt=Compat}\p{dt=Font}\p{dt=Square}\p{dt=Initial}\p{dt=Medial}\p{dt=Final}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import synthembed
-from synthembed.ground.opener import ReadError, lines
+from synthembed.ground.data_files.opener import ReadError, lines
 
 
 def _checkout() -> Path:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.ground.files import sha256
-from synthembed.ground.opener import ReadError
 from synthembed.labelled.readers import text_id
 from synthembed.profile.settings import Source
 from synthembed.profile.taxonomy import Family

@@ -7,7 +7,7 @@ pairs       two columns: question, answer
 duplicates  two columns and a label: 1 where both ask the same (Quora)
 collection  a corpus, queries and judgements in files of their own (BEIR, TREC, MS-MARCO, T2Ranking)
 
-Any file may be .jsonl, .json, .csv, .tsv or .parquet, gzipped or not (``ground.tables``). What is not as
+Any file may be .jsonl, .json, .csv, .tsv or .parquet, gzipped or not (``ground.data_files.table_rows``). What is not as
 its form says is an error that names file, line and field.
 """
 
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthembed.ground.opener import ReadError, form_of, lines
-from synthembed.ground.tables import field_of, identifier, rows, text_of, title_of
+from synthembed.ground.data_files.opener import ReadError, form_of, lines
+from synthembed.ground.data_files.table_rows import field_of, identifier, rows, text_of, title_of
 
 ID_KEYS = ("query_id", "_id", "id", "question_id", "qid")
 DOCUMENT_ID_KEYS = ("_id", "docid", "id", "pid")

@@ -19,9 +19,9 @@ import numpy as np
 from torch.nn import functional as F
 
 from synthembed.ground.console import Progress
+from synthembed.ground.data_files.opener import ReadError, form_of, lines
+from synthembed.ground.data_files.table_rows import rows, text_of, title_of
 from synthembed.ground.files import write_json
-from synthembed.ground.opener import ReadError, form_of, lines
-from synthembed.ground.tables import rows, text_of, title_of
 from synthembed.model.encoder import Encoder
 from synthembed.model.rate import rate_for
 
@@ -71,7 +71,7 @@ def encode_to(
             prepared = ahead.submit(_prepare, encoder, waiting, instruction)  # while the model works
             vectors = encoder.encode_rows(block[1], begin)
             vectors = F.normalize(vectors, dim=-1) if normalize else vectors
-            file.write(_checked(vectors.numpy().astype(dtype), block, done)[block[2]].tobytes())
+            file.write(vectors.numpy()[block[2]].astype(dtype).tobytes())
             done += len(block[0])
             _write_header(file, done, encoder.dim, dtype)
             for text in block[0]:
@@ -149,18 +149,6 @@ def _prepare(encoder: Encoder, waiting: Iterator[str], instruction: str):
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     rows = encoder.rows(list(place), instruction) if texts else []
     return texts, rows, [place[t] for t in texts]
-
-
-def _checked(vectors: np.ndarray, block, done: int) -> np.ndarray:
-    """The vectors of a block's distinct texts; raises VectorsError where one is not finite."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-    if len(bad):
-        number = block[2].index(int(bad[0]))
-        raise VectorsError(
-            f"the vector of text {done + number + 1:,} ({block[0][number][:60]!r}) is not finite: is the model whole, "
-            "and are its numbers within --dtype? Try --dtype float32"
-        )
-    return vectors
 
 
 def _write_header(file, rows: int, dim: int, dtype: str) -> None:

@@ -144,6 +144,9 @@ def encode(
             encoder, vector_files.read_texts(texts, field), out, instruction, normalize, dtype,
             vector_files.count_of(texts), identity,
         )  # fmt: skip
+    cut = loaded.contract.read["cut"]
+    told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
+    print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
 
 

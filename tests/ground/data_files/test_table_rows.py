@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from synthembed.ground import opener, tables
-from synthembed.ground.opener import ReadError, lines
-from synthembed.ground.tables import identifier, rows, text_of
+from synthembed.ground.data_files import opener
+from synthembed.ground.data_files.opener import ReadError, lines
+from synthembed.ground.data_files.table_rows import identifier, rows, text_of
 
 SLOW_FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 ANY = st.text(st.characters(exclude_categories=["Cs"]))
@@ -116,7 +116,7 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
     [
         ("a.jsonl", JSONL[:-20], r"a\.jsonl, line 40: not JSON, or cut off"),
         ("a.csv", CSV[:-20], r"a\.csv, line 41: .*quote"),
-        ("a.csv", CSV[: CSV.rindex(b",")], r"a\.csv, line 41: 1 cells, 2 names"),
+        ("a.csv", CSV[: CSV.rindex(b",\"")], r"a\.csv, line 41: 1 cells, 2 names"),
         ("a.csv", b'text,n\n"open,1\nb,2\n', r"a\.csv, line 2: .*quote"),
         ("a.csv", b'text,n\na "b" c,1\n"a "b" c",2\n', r"a\.csv, line 3: .*quote"),
         ("a.csv", b"text,n\none, two,1\n", r"a\.csv, line 2: 3 cells, 2 names .*not quoted"),
@@ -276,4 +276,4 @@ def test_tables_of_a_folder_are_found_by_any_spelling(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [f.name for f in opener.tables_in(tmp_path)] == ["a.csv", "b.JSONL.gz", "f.Parquet"]
-    assert tables.form_of(tmp_path / "b.JSONL.gz") == "json"
+    assert opener.form_of(tmp_path / "b.JSONL.gz") == "json"

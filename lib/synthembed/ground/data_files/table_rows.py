@@ -1,6 +1,6 @@
 """Rows of data files that others wrote: JSON lines, a JSON list, CSV, Parquet; and what their cells hold.
 
-Read whole or refused, as ``ground.opener`` has it: every error names the file, the row and what to do.
+Read whole or refused, as ``ground.data_files.opener`` has it: every error names the file, the row and what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from synthembed.ground.opener import TABLES, ReadError, blocks, form_of, lines, lines_with_ends, opened
+from synthembed.ground.data_files.opener import (
+    TABLES,
+    ReadError,
+    blocks,
+    form_of,
+    lines,
+    lines_with_ends,
+    opened,
+)
 
 csv.field_size_limit(2**31 - 1)
 

@@ -3,7 +3,7 @@
 A file is read whole or refused. What it is tells its content before its name: gzip with or without
 ``.gz``, Parquet, a git-lfs pointer. Its name tells the form, in capitals or not. Text is UTF-8, with a byte
 order mark or without; any other encoding is refused, as it cannot be told for certain. Every error names
-the file, the place and what to do. ``ground.tables`` makes rows of it.
+the file, the place and what to do. ``ground.data_files.table_rows`` makes rows of it.
 """
 
 from __future__ import annotations
