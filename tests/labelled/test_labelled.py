@@ -342,6 +342,99 @@ def test_a_bad_line_of_a_collection_is_named(tmp_path, role, line, message):
         read(sets={"hotpotqa": {"source": str(tmp_path)}})
 
 
+def test_languages_in_folders_of_their_names_are_told_apart(tmp_path):
+    entry = BY_NAME["mrtydi"]
+    for number, (part, code) in enumerate(entry.parts.items()):
+        put(
+            tmp_path / (part.title(), code, f"x-{code}")[number % 3] / "TRAIN.jsonl", [passages(1, part, [1])]
+        )
+    found = read(sets={"mrtydi": {"source": str(tmp_path), "ratio": 1}}).examples
+    assert {e.language: e.query for e in found} == {
+        code: query(part, 1) for part, code in entry.parts.items()
+    }
+
+
+@pytest.mark.parametrize("place", ["train.jsonl.gz", "arabic/train.jsonl.gz", "arabic-en/train.jsonl"])
+def test_several_languages_are_never_read_as_one(tmp_path, place):
+    put(tmp_path / place, [passages(n, "arabic", [n]) for n in range(3)])
+    with pytest.raises(
+        ReadError, match=r"data\.sets\.mrtydi\.source: no path .* several languages are never read as one"
+    ):
+        read(sets={"mrtydi": {"source": str(tmp_path), "ratio": 1}})
+
+
+def test_a_corpus_without_its_language_is_refused(tmp_path):
+    """The ids of MIRACL's corpora are numbers that every language has."""
+    entry = BY_NAME["miracl"]
+    folder = write(tmp_path, entry, 3)
+    for part in entry.parts:
+        (file,) = folder.glob(f"miracl-corpus-v1.0-{part}/docs-*")
+        file.rename(folder / f"docs-{part}.jsonl.gz")
+    found = read(sets={"miracl": {"source": str(tmp_path), "ratio": 1}}).examples
+    assert (
+        all(answer(e.language, 0)[:2] in e.positive for e in found) and len({e.language for e in found}) == 16
+    )
+    (folder / "docs-ar.jsonl.gz").rename(folder / "docs-0.jsonl.gz")
+    with pytest.raises(ReadError, match=r"names 'ar'"):
+        read(sets={"miracl": {"source": str(tmp_path), "ratio": 1, "limit": 9}})
+
+
+@pytest.mark.parametrize(
+    ("role", "line", "message"),
+    [
+        ("qrels", "1\tp1\t0\n", r"train\.tsv, line 5, query 1, document p1: grade 0 here and 1 before"),
+        ("qrels", "1\tp1\t0.5\n", r"train\.tsv, line 5.*grade '0.5' is no whole number"),
+        ("qrels", "1\t\t1\n", r"train\.tsv, line 5: '' is no id"),
+        ("corpus", '{"_id": "p1", "title": "", "text": "other"}\n', r"the id p1 has two texts in the corpus"),
+        ("queries", '{"_id": "1", "text": "other"}\n', r"the id 1 has another query here than before"),
+    ],
+)  # fmt: skip
+def test_rows_that_contradict_one_another_are_refused(tmp_path, role, line, message):
+    entry = BY_NAME["hotpotqa"]
+    write(tmp_path, entry, 3)
+    path = tmp_path / entry.files[role]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
+        file.write(line)
+    with pytest.raises(ReadError, match=message):
+        read(sets={"hotpotqa": {"source": str(tmp_path)}})
+
+
+def test_ids_of_pandas_meet_those_of_others(tmp_path):
+    put(
+        tmp_path / "corpus.jsonl",
+        [{"_id": 7.0, "title": float("nan"), "text": "bees"}, {"_id": "007", "text": "sun"}],
+    )
+    put(tmp_path / "queries.tsv", [("1.0", "what flies")])
+    put(tmp_path / "qrels.tsv", [("1", "7", "1"), ("1", "007", "0.0")])
+    found = readers.Collection(
+        [tmp_path / "corpus.jsonl"], [tmp_path / "queries.tsv"], [tmp_path / "qrels.tsv"]
+    )
+    assert list(found.documents()) == [("7", "bees"), ("007", "sun")]
+    assert list(found.queries()) == [("1", "what flies")] and found.judgements() == {"1": {"7": 1, "007": 0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('7\t"bees ""fly"" home"\n', "line 1: cells in quotes"), ('"7"\t"bees"\n', "line 1: cells in quotes"),
+     ("text\tid\nbees\t7\n", "first column is to be the id"), ("7\tbees\n8\n", "line 2: 1 columns")],
+)  # fmt: skip
+def test_a_quoted_table_is_no_plain_one(tmp_path, text, said):
+    (tmp_path / "corpus.tsv").write_text(text)
+    with pytest.raises(ReadError, match=rf"corpus\.tsv, .*{said}"):
+        list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents())
+    (tmp_path / "corpus.tsv").write_text('doc_id\ttext\n7\t"bees" fly "home"\n8\t"\n')
+    assert list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents()) == [
+        ("7", '"bees" fly "home"'),
+        ("8", '"'),
+    ]
+
+
+def test_a_label_that_is_neither_yes_nor_no_is_refused(tmp_path):
+    put(tmp_path / "q.csv", [{"sentence1": "a", "sentence2": "b", "label": "maybe"}])
+    with pytest.raises(ReadError, match=r"q\.csv, line 2: field 'label' is 'maybe', and neither 1 nor 0"):
+        read(sets={"quora": {"source": str(tmp_path / "q.csv"), "ratio": 1}})
+
+
 def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):
     cases = {
         "nq": ({"source": "nobody/nothing"}, r"data.sets.nq.source: 'nobody/nothing' is no file or folder.*leave the set out with data.sets.nq.ratio=0"),

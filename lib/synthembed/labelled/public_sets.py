@@ -196,6 +196,14 @@ def locate(entry: PublicSet, source: Source) -> tuple[dict[str, dict[str, list[P
         }
         for part, language in entry.parts.items()
     }
+    read: dict[Path, str] = {}
+    for part, roles in found.items():
+        for file in (f for listed in roles.values() for f in listed):
+            if read.setdefault(file, part) != part:
+                raise ReadError(
+                    f"{key}: {file.name} would be read as {read[file]!r} and as {part!r}: put the files of each language "
+                    "into a folder of its name"
+                )
     return found, revision or _fingerprint(local, found)
 
 

@@ -209,7 +209,9 @@ def _cells(
     """
     for number, line in lines(file):
         place = f"{file.name}, line {number}"
-        cells = line.split(separator)
+        cells = line.split(separator or ("\t" if "\t" in line else None))
+        if separator is None and any(len(cell.split()) > 1 for cell in cells):
+            raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
         if number == 1 and cells[0].strip().lower() in HEADERS:
             if cells[0].strip().lower() in ("text", "title"):
                 raise ReadError(f"{place}: the first column is to be the id, not {cells[0]!r}")

@@ -96,7 +96,7 @@ def read_texts(path: Path, field: str = "text") -> Iterator[str]:
             yield line
         return
     for place, row in rows(path, (field,), ("title",)):
-        text, title = text_of(row, field, place), title_of(row, place)
+        text, title = text_of(row, field, place), title_of(row, place) if field != "title" else ""
         yield f"{title} {text}".strip() if title else text
 
 
