@@ -261,7 +261,7 @@ def test_other_peoples_corpora_become_examples(tmp_path, format, suffix):
             "open-synthetic",
             "short_long.jsonl",
             {"query": "q"},
-            "short_long.jsonl, row 1: no instruction, positive, negative",
+            "short_long.jsonl, line 1: no instruction, positive, negative",
         ),
         (
             "open-synthetic",
@@ -273,7 +273,7 @@ def test_other_peoples_corpora_become_examples(tmp_path, format, suffix):
             "synembed",
             "x.jsonl",
             ROWS["synembed"][1] | {"task_type": "zz"},
-            "x.jsonl, row 1: task_type 'zz' is none of",
+            "x.jsonl, line 1: task_type 'zz' is none of",
         ),
     ],
 )

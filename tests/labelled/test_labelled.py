@@ -11,10 +11,11 @@ from synthembed import profile
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.texts import normalised
 from synthembed.ground import files
+from synthembed.ground.data_files import opener
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.labelled import mixture, public_sets, readers
 from synthembed.labelled.installed_sets import INSTALLED
 from synthembed.labelled.public_sets import PUBLIC
-from synthembed.labelled.readers import ReadError
 from synthembed.model import export
 from synthembed.profile import reading
 from synthembed.profile.settings import SetName
@@ -284,7 +285,7 @@ def dpr(n):
 @pytest.mark.parametrize("block", [7, 1 << 20])
 def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
     """Lists of JSON too large to be held, and lines; a block of 7 characters cuts everything."""
-    monkeypatch.setattr(readers, "JSON_BLOCK", block)
+    monkeypatch.setattr(opener, "BLOCK", block)
     put(tmp_path / name, [dpr(n) for n in range(5)])
     found = list(readers.records("passages", [tmp_path / name], (), "en"))
     assert [r.query for r in found] == [query("", n) for n in range(5)]
@@ -295,7 +296,7 @@ def test_dpr_files_are_streamed(tmp_path, monkeypatch, name, block):
 
 def test_a_long_list_is_never_held(tmp_path, monkeypatch):
     """8 MB of DPR's JSON in blocks of 64 kB: what is in memory at a time is a few blocks."""
-    monkeypatch.setattr(readers, "JSON_BLOCK", 1 << 16)
+    monkeypatch.setattr(opener, "BLOCK", 1 << 16)
     put(tmp_path / "nq.json", [dpr(n) | {"answers": ["x" * 2000]} for n in range(4000)])
     assert (tmp_path / "nq.json").stat().st_size > 8e6
     tracemalloc.start()
@@ -313,7 +314,7 @@ def test_a_long_list_is_never_held(tmp_path, monkeypatch):
         ("t.json", f"[{json.dumps(dpr(1))}, {{", r"t.json, item 2: not JSON, or cut off"),
         ("t.jsonl", '{"query": 3, "positive_passages": [], "negative_passages": []}', r"line 1: field 'query' is int, not text"),
         ("t.jsonl", '{"query": "q", "positive_passages": ["p"], "negative_passages": []}', r"line 1: positive_passages is not a list of passages"),
-        ("t.txt", "q p", r"t.txt: a file of a labelled set is .jsonl"),
+        ("t.txt", "q p", r"t.txt: .txt is no table; it is to be .jsonl"),
     ],
 )  # fmt: skip
 def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
@@ -325,7 +326,7 @@ def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
 @pytest.mark.parametrize(
     ("role", "line", "message"),
     [
-        ("qrels", "3\tp3\thigh\n", r"query 3, document p3: grade 'high' is no number"),
+        ("qrels", "3\tp3\thigh\n", r"query 3, document p3: grade 'high' is no whole number"),
         ("qrels", "3 p3 0 1 7\n", r"train.tsv, line 5: 5 columns, 2 or 3 or 4 were expected"),
         ("corpus", '{"_id": "p9", "body": "text"}\n', r"corpus.jsonl.gz, line 7: no field 'text', there is '_id', 'body'"),
         ("queries", '{"text": "q"}\n', r"queries.jsonl.gz, line 4: none of the fields query_id, _id"),
@@ -339,6 +340,99 @@ def test_a_bad_line_of_a_collection_is_named(tmp_path, role, line, message):
         file.write(line)
     with pytest.raises(ReadError, match=message):
         read(sets={"hotpotqa": {"source": str(tmp_path)}})
+
+
+def test_languages_in_folders_of_their_names_are_told_apart(tmp_path):
+    entry = BY_NAME["mrtydi"]
+    for number, (part, code) in enumerate(entry.parts.items()):
+        put(
+            tmp_path / (part.title(), code, f"x-{code}")[number % 3] / "TRAIN.jsonl", [passages(1, part, [1])]
+        )
+    found = read(sets={"mrtydi": {"source": str(tmp_path), "ratio": 1}}).examples
+    assert {e.language: e.query for e in found} == {
+        code: query(part, 1) for part, code in entry.parts.items()
+    }
+
+
+@pytest.mark.parametrize("place", ["train.jsonl.gz", "arabic/train.jsonl.gz", "arabic-en/train.jsonl"])
+def test_several_languages_are_never_read_as_one(tmp_path, place):
+    put(tmp_path / place, [passages(n, "arabic", [n]) for n in range(3)])
+    with pytest.raises(
+        ReadError, match=r"data\.sets\.mrtydi\.source: no path .* several languages are never read as one"
+    ):
+        read(sets={"mrtydi": {"source": str(tmp_path), "ratio": 1}})
+
+
+def test_a_corpus_without_its_language_is_refused(tmp_path):
+    """The ids of MIRACL's corpora are numbers that every language has."""
+    entry = BY_NAME["miracl"]
+    folder = write(tmp_path, entry, 3)
+    for part in entry.parts:
+        (file,) = folder.glob(f"miracl-corpus-v1.0-{part}/docs-*")
+        file.rename(folder / f"docs-{part}.jsonl.gz")
+    found = read(sets={"miracl": {"source": str(tmp_path), "ratio": 1}}).examples
+    assert (
+        all(answer(e.language, 0)[:2] in e.positive for e in found) and len({e.language for e in found}) == 16
+    )
+    (folder / "docs-ar.jsonl.gz").rename(folder / "docs-0.jsonl.gz")
+    with pytest.raises(ReadError, match=r"names 'ar'"):
+        read(sets={"miracl": {"source": str(tmp_path), "ratio": 1, "limit": 9}})
+
+
+@pytest.mark.parametrize(
+    ("role", "line", "message"),
+    [
+        ("qrels", "1\tp1\t0\n", r"train\.tsv, line 5, query 1, document p1: grade 0 here and 1 before"),
+        ("qrels", "1\tp1\t0.5\n", r"train\.tsv, line 5.*grade '0.5' is no whole number"),
+        ("qrels", "1\t\t1\n", r"train\.tsv, line 5: '' is no id"),
+        ("corpus", '{"_id": "p1", "title": "", "text": "other"}\n', r"the id p1 has two texts in the corpus"),
+        ("queries", '{"_id": "1", "text": "other"}\n', r"the id 1 has another query here than before"),
+    ],
+)  # fmt: skip
+def test_rows_that_contradict_one_another_are_refused(tmp_path, role, line, message):
+    entry = BY_NAME["hotpotqa"]
+    write(tmp_path, entry, 3)
+    path = tmp_path / entry.files[role]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
+        file.write(line)
+    with pytest.raises(ReadError, match=message):
+        read(sets={"hotpotqa": {"source": str(tmp_path)}})
+
+
+def test_ids_of_pandas_meet_those_of_others(tmp_path):
+    put(
+        tmp_path / "corpus.jsonl",
+        [{"_id": 7.0, "title": float("nan"), "text": "bees"}, {"_id": "007", "text": "sun"}],
+    )
+    put(tmp_path / "queries.tsv", [("1.0", "what flies")])
+    put(tmp_path / "qrels.tsv", [("1", "7", "1"), ("1", "007", "0.0")])
+    found = readers.Collection(
+        [tmp_path / "corpus.jsonl"], [tmp_path / "queries.tsv"], [tmp_path / "qrels.tsv"]
+    )
+    assert list(found.documents()) == [("7", "bees"), ("007", "sun")]
+    assert list(found.queries()) == [("1", "what flies")] and found.judgements() == {"1": {"7": 1, "007": 0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('7\t"bees ""fly"" home"\n', "line 1: cells in quotes"), ('"7"\t"bees"\n', "line 1: cells in quotes"),
+     ("text\tid\nbees\t7\n", "first column is to be the id"), ("7\tbees\n8\n", "line 2: 1 columns")],
+)  # fmt: skip
+def test_a_quoted_table_is_no_plain_one(tmp_path, text, said):
+    (tmp_path / "corpus.tsv").write_text(text)
+    with pytest.raises(ReadError, match=rf"corpus\.tsv, .*{said}"):
+        list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents())
+    (tmp_path / "corpus.tsv").write_text('doc_id\ttext\n7\t"bees" fly "home"\n8\t"\n')
+    assert list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents()) == [
+        ("7", '"bees" fly "home"'),
+        ("8", '"'),
+    ]
+
+
+def test_a_label_that_is_neither_yes_nor_no_is_refused(tmp_path):
+    put(tmp_path / "q.csv", [{"sentence1": "a", "sentence2": "b", "label": "maybe"}])
+    with pytest.raises(ReadError, match=r"q\.csv, line 2: field 'label' is 'maybe', and neither 1 nor 0"):
+        read(sets={"quora": {"source": str(tmp_path / "q.csv"), "ratio": 1}})
 
 
 def test_sources_that_are_not_there_name_key_and_remedy(tmp_path):

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from synthembed.corpus.example import Drops
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.labelled import installed_sets, weak_pairs
 from synthembed.profile import reading
 from synthembed.profile.settings import Pretrain
@@ -58,16 +59,16 @@ def test_empty_and_repeated_pairs_are_left_out_and_counted(tmp_path, capsys):
     ("text", "message"),
     [
         ('{"title": "a", "body": "b"}\n{"title": \n', r"p.jsonl, line 2: not JSON"),
-        ('{"title": "a", "text": "b"}\n', r"p.jsonl, line 1: no text in field 'body'; there are 'title', 'text'"),
-        ('{"title": "a", "body": 3}\n', r"p.jsonl, line 1: no text in field 'body'"),
+        ('{"title": "a", "text": "b"}\n', r"p.jsonl, line 1: no field 'body', there is 'title', 'text'.*set pretrain.title and"),
+        ('{"title": "a", "body": 3}\n', r"p.jsonl, line 1: field 'body' is int, not text"),
         ('{"title": "a", "body": "b"}\n', r"has 1 usable pairs: at least 2"),
-        ("[1]\n", r"p.jsonl, line 1: no text in field 'title'"),
+        ("[1]\n", r"p.jsonl, item 1: no field 'title', there is int"),
     ],
 )  # fmt: skip
 def test_a_bad_file_names_line_and_remedy(tmp_path, text, message):
     path = tmp_path / "p.jsonl"
     path.write_text(text)
-    with pytest.raises(weak_pairs.PairsError, match=message):
+    with pytest.raises(ReadError, match=message):
         weak_pairs.pairs(Pretrain(source=str(path)))
 
 

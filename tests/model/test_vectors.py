@@ -8,9 +8,11 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.model import vector_files
-from synthembed.model.encoder import Encoder
+from synthembed.model.encoder import Encoder, EncodingError
 
 TEXTS = [f"text {n % 37} " + "word " * (n % 11) for n in range(200)]
 
@@ -77,6 +79,7 @@ RUN = """
 import sys
 from pathlib import Path
 from tiny_models import byte_tokenizer, tiny_model
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.model import vector_files
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
@@ -107,5 +110,70 @@ def test_texts_are_read_from_lines_and_fields(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "one", "title": "T"}\n{"text": "two"}\n{"text": \n')
     lines = vector_files.read_texts(tmp_path / "b.jsonl")
     assert [next(lines), next(lines)] == ["T one", "two"]
-    with pytest.raises(vector_files.VectorsError, match=r"b\.jsonl, line 3: no text under 'text'"):
+    with pytest.raises(ReadError, match=r"b\.jsonl, line 3: not JSON, or cut off"):
         next(lines)
+
+
+ROW = {"_id": "7", "title": "Bees", "text": "bees fly home"}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.ndjson", "a.JSONL", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz"]
+)
+def test_a_table_is_read_as_one(tmp_path, name):
+    frame = pd.DataFrame([ROW])
+    if name == "a.parquet":
+        frame.to_parquet(tmp_path / name)
+    elif "json" in name.lower():
+        frame.to_json(tmp_path / name, orient="records", lines=name != "a.json")
+    else:
+        frame.to_csv(tmp_path / name, sep="," if name == "a.csv" else "\t", index=False)
+    assert list(vector_files.read_texts(tmp_path / name)) == ["Bees bees fly home"]
+    assert list(vector_files.read_texts(tmp_path / name, "title")) == ["Bees"]
+    with pytest.raises(ReadError, match=rf"{name}.*no field 'body', there is '_id', 'title', 'text'"):
+        list(vector_files.read_texts(tmp_path / name, "body"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.txt", b'{"text": "bees"}\n', "JSON in a file of plain lines"), ("a.docx", b"bees\n", "is no table"),
+        ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"), ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
+    ],
+)  # fmt: skip
+def test_what_is_neither_lines_nor_a_table_is_refused(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ReadError, match=said):
+        list(vector_files.read_texts(tmp_path / name))
+
+
+def test_line_n_is_vector_n_whatever_stands_in_it(tmp_path):
+    (tmp_path / "a.txt").write_bytes("one\u2028still\x0bone\x85\r\ntwo\x0c\rtwo\n\nfour".encode())
+    assert list(vector_files.read_texts(tmp_path / "a.txt")) == [
+        "one\u2028still\x0bone\x85",
+        "two\x0c\rtwo",
+        "",
+        "four",
+    ]
+
+
+def test_a_run_whose_file_breaks_off_at_once_can_be_begun_again(llama, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": null}\n')
+    with pytest.raises(ReadError, match="line 2"):
+        vector_files.encode_to(
+            Encoder(llama), vector_files.read_texts(tmp_path / "a.jsonl"), tmp_path / "v.npy"
+        )
+    assert vector_files.encode_to(Encoder(llama), ["one"], tmp_path / "v.npy", dtype="float32") == 1
+
+
+def test_cut_texts_are_counted_and_a_long_instruction_is_refused(llama):
+    encoder = Encoder(llama, max_length=32)
+    llama.contract.read.clear()
+    encoder.encode(["short", "long " * 50, "long " * 60])
+    assert llama.contract.read == {"texts": 3, "cut": 2}
+    encoder.encode(["short", "long " * 50, "long " * 60])  # from the cache
+    assert llama.contract.read == {"texts": 6, "cut": 4}
+    with pytest.raises(EncodingError, match="instruction is as long as max_length, 32 tokens"):
+        encoder.encode(["short"], "find " * 20)
+    with pytest.raises(RuntimeError, match=r"text 2, .*half a character"):
+        encoder.encode(["sun", "sun \ud83d"])

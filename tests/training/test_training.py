@@ -359,20 +359,6 @@ def test_a_loss_that_is_not_finite_names_the_batch(llama, tmp_path, monkeypatch)
             train.train(tiny(), fresh(llama), CORPUS, tmp_path)
 
 
-def test_same_task_batches_hold_one_task_each():
-    corpus = [example(n, family="sts" if n % 3 else "bitext") for n in range(30)]
-    corpus += [example(n, id=f"nq/{n}", family="short-long") for n in range(30, 39)]
-    corpus += [example(n, family="long-long") for n in range(39, 42)]  # fewer than a batch: never drawn
-    chosen = tiny(**{"train.same_task_batches": True, "train.batch_size": 4}).train
-    assert batches.batches_an_epoch(chosen, corpus) == 20 // 4 + 10 // 4 + 9 // 4
-    batch_of = batches.schedule(chosen, corpus, 1)
-    drawn = [batch_of(step) for step in range(9)]
-    assert all(len({e.family for e in batch}) == 1 and len(batch) == 4 for batch in drawn)
-    assert len({e.id for batch in drawn for e in batch}) == 36
-    with pytest.raises(batches.TrainingError, match=r"no task has train\.batch_size = 4"):
-        batches.batches_an_epoch(chosen, corpus[-3:])
-
-
 def test_full_fine_tuning_moves_every_matrix(llama, tmp_path):
     before = {n: p.clone() for n, p in llama.model.named_parameters()}
     trained = train.train(tiny(**{"train.method": "full", "train.max_steps": 3}), llama, CORPUS, tmp_path)

@@ -26,7 +26,7 @@ SAMPLES = 5  # of each type, kept in the report
 def report(examples: list[Example], evaluated: Iterable[Evaluated], threshold: float | None = None) -> dict:
     """Which evaluation texts are also in training, counted by type as in Appendix B.
 
-    Texts are equal if their letters and digits are, whatever the case and spacing; with ``threshold``
+    Texts are equal whatever their case, spacing and punctuation of prose (``corpus.texts.normalised``); with ``threshold``
     texts of five words or more are also found by likeness (MinHash Jaccard), a quarter of a millisecond
     each. ``evaluated`` is streamed; a text that occurs more than once is counted once.
     """

@@ -12,7 +12,8 @@ import yaml
 from synthembed.corpus.example import Example
 from synthembed.corpus.languages import detected_language
 from synthembed.ground import places
-from synthembed.ground.files import parquet_rows, read_lines
+from synthembed.ground.data_files.opener import TABLES, ReadError, tables_in
+from synthembed.ground.data_files.table_rows import rows, text_of
 from synthembed.profile.settings import Profile
 from synthembed.profile.taxonomy import Family
 
@@ -111,9 +112,9 @@ _SYNEMBED: dict[str, Family] = {
 
 
 def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[Example]:
-    """Examples of another corpus: a folder or file of JSON lines or parquet, or a hub id.
+    """Examples of another corpus: a folder or file of any form of ``ground.data_files.table_rows``, or a hub id.
 
-    ``format`` is "open-synthetic" or "synembed". Raises ValueError naming file, row and key of what
+    ``format`` is "open-synthetic" or "synembed". Raises ReadError naming file, row and key of what
     is not as the format says, and FileNotFoundError if ``source`` is neither here nor on the hub.
     """
     read = {"open-synthetic": _from_open_synthetic, "synembed": _from_synembed}[format]
@@ -123,8 +124,8 @@ def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[
         yield example
 
 
-def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
-    """(file name, rows) of a corpus."""
+def _files(source: str) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]:
+    """(file\x27s name, name of its examples, (place, row) of its rows) of the files of a corpus."""
     path, of_hub = Path(source), places.hub_id(source)
     if not of_hub and not path.exists():
         raise FileNotFoundError(f"analyze.corpus.source: there is no file or folder {source}")
@@ -138,42 +139,43 @@ def _files(source: str) -> Iterator[tuple[str, Iterator[dict]]]:
             raise FileNotFoundError(
                 f"analyze.corpus.source: the hub did not give {of_hub!r}: {error}"
             ) from None
-    files = [path] if path.is_file() else sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")])
+    files = [path] if path.is_file() else tables_in(path)
     if not files:
-        raise FileNotFoundError(f"analyze.corpus.source {source!r} holds no .jsonl or .parquet file")
+        raise FileNotFoundError(f"analyze.corpus.source {source!r} holds no file that is {TABLES}")
     for file in files:
-        yield file.name, parquet_rows(file) if file.suffix == ".parquet" else read_lines(file)
+        below = "" if file == path else file.parent.relative_to(path).as_posix().removeprefix(".")
+        yield file.name, f"{below}/{file.name.partition('.')[0]}".removeprefix("/"), rows(file)
 
 
 def _from_open_synthetic(files) -> Iterator[Example]:
-    for name, rows in files:
-        stem = name.partition(".")[0]
-        family = next((f for key, f in _OPEN_SYNTHETIC.items() if stem.startswith(key)), None)
+    for file, name, found in files:
+        family = next((f for key, f in _OPEN_SYNTHETIC.items() if file.startswith(key)), None)
         if family is None:
-            raise ValueError(f"{name}: the file's name must begin with one of {', '.join(_OPEN_SYNTHETIC)}")
-        for number, row in enumerate(rows, 1):
-            values = _values(name, number, row, "instruction", "query", "positive", "negative")
+            raise ReadError(f"{file}: the file's name must begin with one of {', '.join(_OPEN_SYNTHETIC)}")
+        for number, (place, row) in enumerate(found, 1):
+            values = _values(place, row, "instruction", "query", "positive", "negative")
             language = detected_language(values[1]) or "en"  # the corpus does not say
             target = (detected_language(values[2]) or "en") if family == "bitext" else ""
-            yield _example(f"{stem}-{number}", family, language, target, *values)
+            yield _example(f"{name}-{number}", family, language, target, *values)
 
 
 def _from_synembed(files) -> Iterator[Example]:
-    for name, rows in files:
-        for number, row in enumerate(rows, 1):
-            kind, *values = _values(name, number, row, "task_type", "task_desc", "query", "pos", "neg")
+    for _, name, found in files:
+        for number, (place, row) in enumerate(found, 1):
+            kind, *values = _values(place, row, "task_type", "task_desc", "query", "pos", "neg")
             if kind not in _SYNEMBED:
-                raise ValueError(
-                    f"{name}, row {number}: task_type {kind!r} is none of {', '.join(_SYNEMBED)}"
-                )
-            yield _example(f"{name.partition('.')[0]}-{number}", _SYNEMBED[kind], "nl", "", *values)
+                raise ReadError(f"{place}: task_type {kind!r} is none of {', '.join(_SYNEMBED)}")
+            yield _example(f"{name}-{number}", _SYNEMBED[kind], "nl", "", *values)
 
 
-def _values(name: str, number: int, row: dict, *keys: str) -> list:
-    missing = [key for key in keys if key not in row]
+def _values(place: str, row: dict, *keys: str) -> list[str]:
+    """The texts of a row; the last, the hard negative, may be missing."""
+    *needed, negative = keys
+    missing = [key for key in keys if key not in row] if isinstance(row, dict) else []
     if missing:
-        raise ValueError(f"{name}, row {number}: no {', '.join(missing)} among {', '.join(sorted(row))}")
-    return [row[key] for key in keys]
+        raise ReadError(f"{place}: no {', '.join(missing)} among {', '.join(sorted(row))}")
+    texts = [text_of(row, key, place) for key in needed]
+    return [*texts, "" if row[negative] is None else text_of(row, negative, place)]
 
 
 def _example(id, family, language, target, instruction, query, positive, negative) -> Example:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from synthembed.ground.files import PACKAGE
+from synthembed.ground.data_files.opener import ReadError
+from synthembed.ground.files import PACKAGE, read_lines
 
 PACKAGE_DATA = ("../evaluation/suites/data/**/*.jsonl",)  # read here, and so part of the code's fingerprint
 
@@ -37,8 +37,8 @@ def suite() -> Iterator[Evaluated]:
         if path.name == "qrels.jsonl":
             continue
         name = path.parent.relative_to(SUITE).as_posix()
-        for line in path.read_text(encoding="utf-8").splitlines():
-            for field, value in json.loads(line).items():
+        for row in read_lines(path):
+            for field, value in row.items():
                 of_field = _FIELDS.get(field, "text")
                 kind = of_field if of_field == "label" else _KINDS.get(path.stem, of_field)
                 if field != "id":
@@ -120,8 +120,8 @@ def _rows(file: Path) -> Iterator[dict]:
         with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as batches:
             for batch in batches:
                 yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ReadError(
             f"{file.name} in the cache of datasets cannot be read ({error}): delete it, or set analyze.leakage=false"
         ) from None
 

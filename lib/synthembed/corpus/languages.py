@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from synthembed.corpus.texts import normalised
+from synthembed.corpus.texts import letters
 from synthembed.profile.taxonomy import LANGUAGES
 
 MIN_LANGUAGE_CHARACTERS = 40  # shorter texts do not tell their language reliably
@@ -37,10 +37,10 @@ def _detectors():
 
 def detected_language(text: str) -> str | None:
     """ISO 639-1 code of a text, or None if it is too short to tell."""
-    letters = len(normalised(text))
-    if letters < MIN_LANGUAGE_CHARACTERS:
+    length = letters(text)
+    if length < MIN_LANGUAGE_CHARACTERS:
         return None
-    found = _detectors()[letters < TRIGRAMS_SUFFICE].detect_language_of(text)
+    found = _detectors()[length < TRIGRAMS_SUFFICE].detect_language_of(text)
     return _code(found) if found else None
 
 
@@ -58,7 +58,7 @@ def in_language(text: str, wanted: str) -> bool:
     Most texts are settled by their beginning and end; only where these look like another language
     is the whole text judged.
     """
-    if wanted not in detectable_languages() or len(normalised(text)) < MIN_LANGUAGE_CHARACTERS:
+    if wanted not in detectable_languages() or letters(text) < MIN_LANGUAGE_CHARACTERS:
         return True
     sample = text if len(text) <= 2 * SAMPLE else f"{text[:SAMPLE]} {text[-SAMPLE:]}"
     allowed = next((group for group in _ALIKE if wanted in group), {wanted})

@@ -10,23 +10,78 @@ from functools import cache, lru_cache
 import numpy as np
 import regex
 
-_NO_LETTER = regex.compile(r"[^\p{L}\p{N}\p{M}]+")
+# Scripts that do not separate words: those that Unicode's line breaking (UAX 14) looks up in a dictionary (SA:
+# Thai, Lao, Khmer, Burmese, ...) or breaks between syllables (AK, AS, AP: Javanese, Balinese, ...), and East Asia's.
+_UNSPACED = r"[[\p{lb=SA}\p{lb=AK}\p{lb=AS}\p{lb=AP}\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}]&&[\p{L}\p{M}\p{N}]]"
+_IS_UNSPACED = regex.compile(_UNSPACED, regex.VERSION1)
+
+# --- equal -----------------------------------------------------------------------------------------
+
+
+# Other widths and shapes of a character, unlike raised and lowered ones: 10² is not 102.
+_SHAPES = regex.compile(
+    r"[\p{dt=Wide}\p{dt=Narrow}\p{dt=Compat}\p{dt=Font}\p{dt=Square}\p{dt=Initial}\p{dt=Medial}\p{dt=Final}"
+    r"\p{dt=Isolated}]+"
+)
+_SPACE = r"[\s\p{Cc}\p{Cf}\p{Variation_Selector}]"
+_QUOTE = r"[\"'`\p{Quotation_Mark}]"
+# What a sentence puts around its words: marks that end it or a part of it, quotes and brackets. Inside a
+# word (1.5, o'clock) and before it (.NET, -5, #tag) marks tell texts apart, and so does a word of marks (":)").
+_ENDS = rf"[{_QUOTE}\p{{Terminal_Punctuation}}\p{{Pe}}\p{{Pf}}\p{{Ps}}\p{{Pi}}…]+"
+_BEGINS = rf"[{_QUOTE}\p{{Ps}}\p{{Pi}}¿¡]+"
+_BESIDE = rf"[{_QUOTE}\p{{P}}--[#%&@*/\\\p{{Pd}}_]]+"  # in scripts without spaces nothing else parts clauses
+_PROSE = regex.compile(
+    rf"{_SPACE}+"
+    rf"|(?<=[\p{{L}}\p{{M}}\p{{N}}\p{{So}}\p{{Sc}}+#%]){_ENDS}(?={_SPACE}|$)"
+    rf"|(?<![^\s\p{{Cc}}\p{{Cf}}]){_BEGINS}(?=[\p{{L}}\p{{N}}])"
+    rf"|(?<![^\s\p{{Cc}}\p{{Cf}}])[.,;:!?…«»]+(?={_SPACE}|$)",
+    regex.VERSION1,
+)
+_PROSE_UNSPACED = regex.compile(
+    rf"(?<={_UNSPACED}\p{{M}}*){_BESIDE}|{_BESIDE}(?={_UNSPACED})", regex.VERSION1
+)
 
 
 def normalised(text: str) -> str:
-    """Lower case, one form of each character, no punctuation or spacing: for equality of texts."""
-    return _NO_LETTER.sub("", unicodedata.normalize("NFKC", text).casefold())
+    """Lower case, one form of each character, without spacing and the punctuation of prose: for texts
+    that are the same but for how they are set.
+
+    Signs stay: C++ is not C#, -5 not 5, 1.5 not 15, and a thumb up is none down.
+    """
+    plain = text
+    if not text.isascii():
+        plain = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+        plain = _SHAPES.sub(lambda m: unicodedata.normalize("NFKC", m[0]), plain)
+        if _IS_UNSPACED.search(plain):
+            plain = _PROSE_UNSPACED.sub("", plain)
+    return _PROSE.sub("", plain.casefold()) or text.strip()
 
 
-# Letters with their marks (vowel signs of Indic scripts are marks), or digits; one character at a time
-# in scripts that do not separate words.
-_UNSPACED = r"[\u0E00-\u0EFF\u3040-\u30FF\u4E00-\u9FFF]"
-_WORD = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+_NO_LETTER = regex.compile(r"[^\p{L}\p{N}\p{M}]+")
+
+
+def letters(text: str) -> int:
+    """How many letters, digits and marks a text has."""
+    return len(_NO_LETTER.sub("", unicodedata.normalize("NFKC", text).casefold()))
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+# Letters with their marks (vowel signs of Indic scripts are marks), or digits; one letter with its marks at a
+# time in scripts that do not separate words.
+_LETTERS = rf"{_UNSPACED}\p{{M}}*|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+"
+_WORD = regex.compile(_LETTERS, regex.VERSION1)
+# Words, and the signs that tell apart what has the same words.
+_TERM = regex.compile(
+    rf"{_LETTERS}|[\p{{S}}%&@--[`|~^]]+|(?<=[\p{{L}}\p{{N}}])#|#(?=[\p{{L}}\p{{N}}])|[\p{{Pd}}](?=\p{{N}})",
+    regex.VERSION1,
+)
+_ASCII_WORD = re.compile("[a-z0-9]+")  # the same, ten times as fast
 
 
 def words(text: str) -> list[str]:
-    """Words, or single characters in scripts that do not separate words."""
-    return _WORD.findall(text.casefold())
+    """Words, or single letters with their marks in scripts that do not separate words."""
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.casefold())
 
 
 def longest_copied_run(query: str, document: str) -> float:
@@ -46,7 +101,7 @@ LEAST_WORDS = 5  # shorter texts repeat without meaning anything; of them, equal
 
 
 class NearDuplicates:
-    """MinHash over word 3-shingles: a text too close to an earlier one (Jaccard over a threshold).
+    """MinHash over 3-shingles of words and signs: a text too close to an earlier one (Jaccard over a threshold).
 
     Signatures and the choice of bands are datasketch's; the buckets are one dictionary of ours, as
     datasketch's take three times the memory.
@@ -92,10 +147,10 @@ class NearDuplicates:
 
 @lru_cache(64)  # the filters look at the same texts one after the other
 def _signature(text: str, permutations: int) -> np.ndarray:
-    tokens = words(text)
+    tokens = _TERM.findall(text.casefold())
     shingles = {" ".join(tokens[i : i + 3]) for i in range(max(1, len(tokens) - 2))}
     found = _empty(permutations).copy()
-    found.update_batch([s.encode() for s in shingles])
+    found.update_batch([s.encode("utf-8", "surrogatepass") for s in shingles])
     return found.hashvalues
 
 
@@ -114,11 +169,15 @@ def hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-CHARACTERS_PER_WORD = 1.6  # of scripts that do not separate words
+CHARACTERS_PER_WORD = 1.6  # letters, with their marks, of scripts that do not separate words
+
+
+_RARE = regex.compile(r"(?![\u3000-\u30FF\u4E00-\u9FFF])\p{Han}")
 
 
 def word_count(text: str) -> float:
-    """Words; in scripts that do not separate them, characters over CHARACTERS_PER_WORD."""
+    """Words; in scripts that do not separate them, letters over CHARACTERS_PER_WORD. Rare Chinese characters
+    (of the extensions) are names and words of dialects, each a word by itself."""
     tokens = words(text)
-    unspaced = sum(bool(re.match(_UNSPACED, t)) for t in tokens)
+    unspaced = sum(bool(_IS_UNSPACED.match(t)) and not _RARE.match(t) for t in tokens)
     return len(tokens) - unspaced + unspaced / CHARACTERS_PER_WORD

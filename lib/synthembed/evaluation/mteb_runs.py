@@ -23,7 +23,7 @@ from synthembed.evaluation.suites import benchmarks, units
 from synthembed.evaluation.suites.benchmarks import MORE
 from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
-from synthembed.ground.files import write_json
+from synthembed.ground.files import read_json, write_json
 from synthembed.profile.settings import Evaluate as Settings
 
 
@@ -52,6 +52,16 @@ def run_benchmarks(
             for metric in MORE.get(task.metadata.name, ()):
                 result = json.loads((folder / f"{task.metadata.name}.json").read_text(encoding="utf-8"))
                 found["more"] += rows_of(result, task, label, benchmark, metric)
+    return found
+
+
+def cut_texts(folder: Path) -> dict[str, dict]:
+    """System → task → side → how many texts it had and how many were cut at its length, of results below
+    ``folder`` (systems of ours alone)."""
+    found: dict[str, dict] = {}
+    for path in sorted(folder.glob("**/cut/*.json")):
+        system = path.parents[2].name.replace("__", "/")
+        found.setdefault(system, {})[path.stem] = read_json(path)
     return found
 
 
@@ -108,6 +118,9 @@ def _result(model, task, folder: Path) -> dict:
     )  # fmt: skip
     if not by_hand:
         task.unload_data()
+    if isinstance(model, MtebEncoder):  # below the results, as mteb takes what lies beside them for results
+        (folder / "cut").mkdir(exist_ok=True)
+        write_json(folder / "cut" / path.name, model.cut.pop(task.metadata.name, {}))
     path.unlink(missing_ok=True)  # never a result beside the key of another one
     if task.units:
         units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), task.units)

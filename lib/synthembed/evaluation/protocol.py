@@ -39,6 +39,7 @@ PROTOCOLS = {
     ),
 }
 PAPER = PROTOCOLS["paper"]
+WARNED = 0.01  # share of texts that may be cut without a warning
 SPLITS = {"MSMARCO": ["dev"]}  # both protocols; its test split has few queries with graded judgements
 # A task that mteb has no instruction for takes that of another (the paper's Table 15 has one for MIRACL);
 # those that are not here take the instruction of their type (``abstask_prompt``).
@@ -79,6 +80,7 @@ class MtebEncoder(AbsEncoder):
         self.model = self.encoder = encoder
         self.style = style
         self.protocol = protocol
+        self.cut: dict[str, dict[str, dict[str, int]]] = {}  # task → side → texts, and of them cut
         self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
@@ -87,9 +89,26 @@ class MtebEncoder(AbsEncoder):
         before = self.before(task_metadata, prompt_type)
         progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
         normalize = task_metadata.type != "Classification" or self.protocol.normalize_classification
+        read = self.encoder.backbone.contract.read
+        cut_before = read["cut"]
         if self.style == "task-type":
-            return self.encoder.encode([before + t for t in texts], "", normalize, progress)
-        return self.encoder.encode(texts, before, normalize, progress)
+            vectors = self.encoder.encode([before + t for t in texts], "", normalize, progress)
+        else:
+            vectors = self.encoder.encode(texts, before, normalize, progress)
+        self._count(task_metadata.name, prompt_type, len(set(texts)), read["cut"] - cut_before)
+        return vectors
+
+    def _count(self, task: str, prompt_type, texts: int, cut: int) -> None:
+        """Add to ``cut``, and warn where more than 1 % of the distinct texts end at ``max_length``."""
+        kind = prompt_type.value if prompt_type else "text"
+        found = self.cut.setdefault(task, {}).setdefault(kind, {"texts": 0, "cut": 0})
+        found["texts"] += texts
+        found["cut"] += cut
+        if cut > WARNED * texts:
+            print(
+                f"  warning: {task}: {cut:,} of {texts:,} texts ({kind}) are cut at {self.encoder.max_length} tokens "
+                "(evaluate.max_length)", flush=True,
+            )  # fmt: skip
 
     def before(self, task, prompt_type) -> str:
         """The instruction (or fixed prefix) of one side of a task; "" for none."""

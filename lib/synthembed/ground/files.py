@@ -1,14 +1,15 @@
-"""Where things lie, and files read and written whole: JSON, JSON lines, Parquet, hashes."""
+"""Where things lie, and files read and written whole: JSON, JSON lines, hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import synthembed
+from synthembed.ground.data_files.opener import ReadError, lines
 
 PACKAGE = Path(synthembed.__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]  # where the library is run from its repository
@@ -36,25 +37,14 @@ def shipped(name: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a JSON lines file; streams. Raises ValueError naming file and line of a bad one."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path.name}, line {number}: not JSON ({error}): delete the line and run again"
-                ) from None
-
-
-def parquet_rows(file: Path, columns: Iterable[str] = ()) -> Iterator[dict]:
-    """The rows of a Parquet file, of which ``columns`` alone are read where it has any of them."""
-    import pyarrow.parquet
-
-    source = pyarrow.parquet.ParquetFile(file)
-    wanted = [name for name in columns if name in source.schema_arrow.names]
-    for batch in source.iter_batches(4096, columns=wanted or None):
-        yield from batch.to_pylist()
+    """The objects of a JSON lines file of ours; streams. Raises ReadError naming file and line of a bad one."""
+    for number, line in lines(path, empty=True):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ReadError(
+                f"{path.name}, line {number}: not JSON ({error}): delete the line and run again"
+            ) from None
 
 
 def sha256(path: Path) -> str:

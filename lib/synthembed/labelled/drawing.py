@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from synthembed.corpus.example import Drops
+from synthembed.corpus.texts import hash64
 from synthembed.ground.seeding import seed_of
 from synthembed.labelled.installed_sets import InstalledSet
 from synthembed.labelled.mining import Documents
@@ -47,20 +48,27 @@ class Sampling:
 
     def __init__(self, name: str, data: Data, ratio: float, drops: Drops):
         self.name, self.seed, self.ratio, self.drops = name, data.seed, ratio, drops
-        self.seen: set[str] = set()
+        self.seen: dict[str, int] = {}  # id → hash of its query
 
     def place(self, record_id: str) -> float:
         """In [0, 1): below the ratio, the record is taken."""
         return seed_of(self.seed, "sample", self.name, record_id) / 2**63
 
-    def takes(self, record_id: str) -> bool:
+    def takes(self, record_id: str, query: str, place: str = "") -> bool:
+        """Whether a record is taken. Raises ReadError if its id has stood for another query before."""
+        key = hash64(query.encode())
         if self.place(record_id) >= self.ratio:
             self.drops.add("not sampled", record_id)
-        elif record_id in self.seen:
+        elif record_id not in self.seen:
+            self.seen[record_id] = key
+            return True
+        elif self.seen[record_id] == key:
             self.drops.add("query seen before", record_id)
         else:
-            self.seen.add(record_id)
-            return True
+            raise ReadError(
+                f"{place or self.name}: the id {record_id} has another query here than before ({query[:60]!r}): "
+                "which is right? Delete or number anew"
+            )
         return False
 
     def draw(self, record_id: str, options: Iterable[str]) -> str | None:
@@ -73,7 +81,7 @@ class Sampling:
         positives = [p for p in record.positives if p]
         if not record.query or not positives:
             self.drops.add("without query or positive", record_id)
-        elif self.takes(record_id):
+        elif self.takes(record_id, record.query, record.place):
             positive = self.draw(record_id, positives)
             negative = self.draw(record_id, (n for n in record.negatives if n and n not in positives))
             bare = Record(record_id, record.query, (), (), record.language, record.target)
@@ -167,11 +175,17 @@ def _collection_part(sampling: Sampling, part: str, collection: Collection, rele
         positives = frozenset(d for d, grade in grades.items() if grade >= relevant)
         if not query or not positives:
             sampling.drops.add("without query or positive", record_id)
-        elif sampling.takes(record_id):
+        elif sampling.takes(record_id, query):
             negative = sampling.draw(record_id, set(grades) - positives)
             drawn[record_id] = (query, sampling.draw(record_id, positives), negative, positives)
     wanted = {document for _, positive, negative, _ in drawn.values() for document in (positive, negative)}
-    texts = {d: text[:LONGEST] for d, text in collection.documents() if d in wanted}
+    texts: dict[str, str] = {}
+    for document, text in collection.documents():
+        if document in wanted and texts.setdefault(document, text[:LONGEST]) != text[:LONGEST]:
+            raise ReadError(
+                f"{sampling.name}: the id {document} has two texts in the corpus, {texts[document][:60]!r} and "
+                f"{text[:60]!r}: which is right? Delete or number anew"
+            )
     for record_id, (query, positive, negative, known) in drawn.items():
         if texts.get(positive):
             record = Record(record_id, query, (), (), collection.language)

@@ -9,13 +9,15 @@ NLI as SimCSE has it. The instructions are this project's own wording of what ea
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from synthembed.ground import places
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.ground.files import sha256
-from synthembed.labelled.readers import ReadError, text_id
+from synthembed.labelled.readers import text_id
 from synthembed.profile.settings import Source
 from synthembed.profile.taxonomy import Family
 
@@ -192,11 +194,19 @@ def locate(entry: PublicSet, source: Source) -> tuple[dict[str, dict[str, list[P
         roots, revision = _fetched(entry, source, key)
     found = {
         part: {
-            role: _matching(roots[role], pattern.format(part=part), key)
+            role: _matching(roots[role], pattern, key, (part, language))
             for role, pattern in entry.files.items()
         }
-        for part in entry.parts
+        for part, language in entry.parts.items()
     }
+    read: dict[Path, str] = {}
+    for part, roles in found.items():
+        for file in (f for listed in roles.values() for f in listed):
+            if read.setdefault(file, part) != part:
+                raise ReadError(
+                    f"{key}: {file.name} would be read as {read[file]!r} and as {part!r}: put the files of each language "
+                    "into a folder of its name"
+                )
     return found, revision or _fingerprint(local, found)
 
 
@@ -232,15 +242,36 @@ def _fetched(entry: PublicSet, source: Source, key: str) -> tuple[dict[str, Path
     return roots, " ".join(dict.fromkeys(revisions))
 
 
-def _matching(root: Path, pattern: str, key: str) -> list[Path]:
-    """Files of a pattern below ``root``, gzipped or not, in its folders or beside one another."""
-    plain = pattern.removesuffix(".gz")
-    for wanted in (pattern, plain, f"**/{Path(pattern).name}", f"**/{Path(plain).name}"):
-        if found := sorted(root.glob(wanted)):
+def _matching(root: Path, pattern: str, key: str, part: tuple[str, str]) -> list[Path]:
+    """Files of a pattern below ``root``, gzipped or not, in capitals or not, in its folders or beside one
+    another. Of a set in several languages, only those whose path names this part's or its language."""
+    exact = pattern.format(part=part[0]).lower()
+    plain = exact.removesuffix(".gz")
+    files = {f.relative_to(root).as_posix().lower(): f for f in sorted(root.rglob("*")) if f.is_file()}
+    for wanted in (exact, plain):
+        if found := [
+            f for n, f in files.items() if n.count("/") == wanted.count("/") and PurePath(n).match(wanted)
+        ]:
             return found
+    others = []
+    for wanted in (PurePath(exact).name, PurePath(plain).name):
+        found = {name: f for name, f in files.items() if PurePath(name).match(wanted)}
+        mine = [f for name, f in found.items() if "{part}" not in pattern or _names(name, part)]
+        if mine:
+            return mine
+        others += found
+    if others:
+        raise ReadError(
+            f"{key}: no path of {', '.join(others[:3])} in {root} names {part[0]!r} or {part[1]!r}: put the files of each "
+            "language into a folder of its name, since several languages are never read as one"
+        )
     raise ReadError(
-        f"{key}: no file {pattern} in {root}; the set's other files may be there, this one is not"
+        f"{key}: no file {pattern.format(part=part[0])} in {root}; the set's other files may be there, this one is not"
     )
+
+
+def _names(path: str, part: tuple[str, str]) -> bool:
+    return any(re.search(rf"(?<![a-z]){re.escape(word)}(?![a-z])", path) for word in part)
 
 
 def _fingerprint(root: Path, found: dict) -> str:

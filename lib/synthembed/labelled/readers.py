@@ -7,35 +7,42 @@ pairs       two columns: question, answer
 duplicates  two columns and a label: 1 where both ask the same (Quora)
 collection  a corpus, queries and judgements in files of their own (BEIR, TREC, MS-MARCO, T2Ranking)
 
-Any file may be .jsonl, .json, .csv, .tsv or .parquet, gzipped or not. What is not as its form says is
-an error that names file, line and field.
+Any file may be .jsonl, .json, .csv, .tsv or .parquet, gzipped or not (``ground.data_files.table_rows``). What is not as
+its form says is an error that names file, line and field.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthembed.ground.files import parquet_rows
-
-csv.field_size_limit(2**31 - 1)
+from synthembed.ground.data_files.opener import ReadError, form_of, lines
+from synthembed.ground.data_files.table_rows import field_of, identifier, rows, text_of, title_of
 
 ID_KEYS = ("query_id", "_id", "id", "question_id", "qid")
 DOCUMENT_ID_KEYS = ("_id", "docid", "id", "pid")
-HEADERS = {"qid", "pid", "docid", "query-id", "query_id", "id", "_id"}  # first cell of a line of names
-_SEPARATOR = re.compile(r"[\s,]*")
+HEADERS = {
+    *ID_KEYS,
+    *DOCUMENT_ID_KEYS,
+    "query-id",
+    "corpus-id",
+    "doc_id",
+    "docno",
+    "document_id",
+    "corpus_id",
+    "passage_id",
+    "queryid",
+    "topic",
+    "topic_id",
+    "text",
+    "query",
+    "title",
+}  # first cell of a line of names
 LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
-JSON_BLOCK = 1 << 20  # characters of a JSON list in memory
-
-
-class ReadError(ValueError):
-    """A file of a labelled set that cannot be read; the message names it, the place and the remedy."""
+YES, NO = {"1", "true", "1.0"}, {"0", "false", "0.0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Record:
     negatives: tuple[str, ...] = ()
     language: str = "en"
     target: str = ""  # language of the documents, if it is another
+    place: str = ""  # where it was read, for messages
 
 
 def text_id(*texts: str) -> str:
@@ -57,112 +65,53 @@ def text_id(*texts: str) -> str:
 def records(form: str, files: list[Path], columns: tuple[str, ...], language: str) -> Iterator[Record]:
     """The records of every form but "collection", in the files' order."""
     for file in files:
-        for place, row in rows(file):
+        for place, row in rows(file, columns, ID_KEYS):
             if form == "passages":
                 yield _passages(row, place, language)
                 continue
-            texts = [_text(row, column, place) for column in columns[: 3 if form == "triplets" else 2]]
-            if form == "duplicates" and str(_value(row, columns[2], place)) not in ("1", "True", "1.0"):
+            texts = [
+                text_of(row, column, place).strip() for column in columns[: 3 if form == "triplets" else 2]
+            ]
+            if form == "duplicates" and not _same(field_of(row, columns[2], place), columns[2], place):
                 continue
-            yield Record(_id(row, text_id(*texts[:2])), texts[0], (texts[1],), tuple(texts[2:]), language)
+            record_id = _id(row, text_id(*texts[:2]), place)
+            yield Record(record_id, texts[0], (texts[1],), tuple(texts[2:]), language, place=place)
+
+
+def _same(label, name: str, place: str) -> bool:
+    said = str(label).strip().lower()
+    if said not in YES | NO:
+        raise ReadError(
+            f"{place}: field {name!r} is {label!r}, and neither 1 nor 0: correct it, or delete the row"
+        )
+    return said in YES
 
 
 def _passages(row: dict, place: str, language: str) -> Record:
     names = ("query", "positive_passages", "negative_passages")
-    if "positive_ctxs" in row:
+    if isinstance(row, dict) and "positive_ctxs" in row:
         names = ("question", "positive_ctxs", "hard_negative_ctxs")
-    query = _text(row, names[0], place)
-    positives, negatives = (_titled(_value(row, name, place), name, place) for name in names[1:])
-    return Record(_id(row, text_id(query)), query, positives, negatives, language)
+    query = text_of(row, names[0], place).strip()
+    positives, negatives = (_titled(field_of(row, name, place), name, place) for name in names[1:])
+    return Record(_id(row, text_id(query), place), query, positives, negatives, language, place=place)
 
 
 def _titled(passages, name: str, place: str) -> tuple[str, ...]:
+    if passages is None:
+        return ()
     if not isinstance(passages, list) or not all(isinstance(p, dict) for p in passages):
         raise ReadError(f"{place}: {name} is not a list of passages with title and text")
-    return tuple(titled(p.get("title"), _text(p, "text", f"{place}, {name}")) for p in passages)
+    place = f"{place}, {name}"
+    return tuple(titled(title_of(p, place), text_of(p, "text", place)) for p in passages)
 
 
-def titled(title: str | None, text: str) -> str:
+def titled(title: str, text: str) -> str:
     """A passage as it is evaluated (Sec. 4.2): the title, a space, the text."""
-    return f"{title.strip()} {text.strip()}" if title and title.strip() not in ("", "-") else text.strip()
+    return f"{title.strip()} {text.strip()}" if title.strip() not in ("", "-") else text.strip()
 
 
-def _id(row: dict, otherwise: str) -> str:
-    return next((str(row[key]) for key in ID_KEYS if row.get(key) is not None), otherwise)
-
-
-def _value(row: dict, name: str, place: str):
-    if not isinstance(row, dict) or name not in row:
-        there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
-        raise ReadError(f"{place}: no field {name!r}, there is {there}; is it a file of another form?")
-    return row[name]
-
-
-def _text(row: dict, name: str, place: str) -> str:
-    value = _value(row, name, place)
-    if not isinstance(value, str):
-        raise ReadError(f"{place}: field {name!r} is {type(value).__name__}, not text")
-    return value.strip()
-
-
-# --- files → rows --------------------------------------------------------------------------------
-
-
-def rows(file: Path) -> Iterator[tuple[str, dict]]:
-    """(place, row) for the rows of a file; never more than a block of it is in memory."""
-    kind = Path(file.name.removesuffix(".gz")).suffix
-    if kind == ".parquet":
-        yield from ((f"{file.name}, row {n}", row) for n, row in enumerate(parquet_rows(file), 1))
-    elif kind in (".csv", ".tsv"):
-        with _open(file) as lines:
-            reader = csv.DictReader(lines, delimiter="," if kind == ".csv" else "\t")
-            for row in reader:
-                yield f"{file.name}, line {reader.line_num}", row
-    elif kind in (".jsonl", ".json"):
-        yield from _json_rows(file)
-    else:
-        raise ReadError(f"{file.name}: a file of a labelled set is .jsonl, .json, .csv, .tsv or .parquet")
-
-
-def _open(file: Path):
-    return (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="")
-
-
-def _json_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    with _open(file) as source:
-        line, number = source.read(1), 1
-        if line == "[":
-            yield from _json_list(source, file.name)
-            return
-        line += source.readline()
-        while line:
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ReadError(f"{file.name}, line {number}: not JSON ({error.msg})") from None
-                yield f"{file.name}, line {number}", row
-            line, number = source.readline(), number + 1
-
-
-def _json_list(source, name: str) -> Iterator[tuple[str, dict]]:
-    """Items of a JSON list (DPR's are too large to be held) from an open file, after its "["."""
-    decoder, buffer, start, number = json.JSONDecoder(), "", 0, 1
-    while True:
-        start = _SEPARATOR.match(buffer, start).end()
-        try:
-            item, start = decoder.raw_decode(buffer, start)
-        except json.JSONDecodeError as error:
-            if buffer.startswith("]", start):
-                return
-            buffer, start = buffer[start:], 0
-            more = source.read(max(JSON_BLOCK, len(buffer)))  # doubling: a long item is scanned few times
-            if not more:
-                raise ReadError(f"{name}, item {number}: not JSON, or cut off ({error.msg})") from None
-            buffer += more
-            continue
-        yield f"{name}, item {number}", item
-        number += 1
+def _id(row: dict, otherwise: str, place: str) -> str:
+    return next((identifier(row[key], place) for key in ID_KEYS if row.get(key) not in (None, "")), otherwise)
 
 
 # --- collections ---------------------------------------------------------------------------------
@@ -180,69 +129,104 @@ class Collection:
     def documents(self) -> Iterator[tuple[str, str]]:
         """(id, "title text") of every document."""
         for file in self.corpus:
-            if _is_tsv(file):  # id, text, or id, url, title, body
-                for cells in _cells(file, (2, 3, 4)):
-                    yield cells[0], titled(cells[-2] if len(cells) > 2 else "", cells[-1])
+            if _is_plain(file):  # id, text, or id, url, title, body
+                for place, cells in _cells(file, (2, 3, 4)):
+                    yield identifier(cells[0], place), titled(cells[-2] if len(cells) > 2 else "", cells[-1])
             else:
                 for place, row in rows(file):
-                    text = titled(row.get("title"), _text(row, "text", place))
+                    text = titled(title_of(row, place), text_of(row, "text", place))
                     yield _first(row, DOCUMENT_ID_KEYS, place), text
 
     def queries(self) -> Iterator[tuple[str, str]]:
         """(id, text) of every query."""
         for file in self.query_files:
-            if _is_tsv(file):
-                yield from ((c[0], c[1].strip()) for c in _cells(file, (2,)))
+            if _is_plain(file):
+                yield from ((identifier(c[0], place), c[1].strip()) for place, c in _cells(file, (2,)))
             else:
                 for place, row in rows(file):
-                    key = "text" if "text" in row else "query"
-                    yield _first(row, ID_KEYS, place), _text(row, key, place)
+                    key = "text" if isinstance(row, dict) and "text" in row else "query"
+                    yield _first(row, ID_KEYS, place), text_of(row, key, place).strip()
 
     def judgements(self) -> dict[str, dict[str, int]]:
-        """Query id → {document id: grade}; a line without a grade is a positive."""
+        """Query id → {document id: grade}; a line without a grade is a positive.
+
+        Raises ReadError where a grade is no whole number, or two lines judge a document differently.
+        """
         found: dict[str, dict[str, int]] = {}
         for file in self.qrels:
-            for query, document, grade in _judgement_lines(file):
+            for place, query, document, said in _judgement_lines(file):
                 try:
-                    found.setdefault(query, {})[document] = int(float(grade))
-                except ValueError:
+                    grade = int(float(said))
+                    whole = grade == float(said)
+                except (ValueError, OverflowError):
+                    whole = False
+                if not whole:
                     raise ReadError(
-                        f"{file.name}, query {query}, document {document}: grade {grade!r} is no number"
-                    ) from None
+                        f"{place}, query {query}, document {document}: grade {said!r} is no whole number"
+                    )
+                if found.setdefault(query, {}).setdefault(document, grade) != grade:
+                    raise ReadError(
+                        f"{place}, query {query}, document {document}: grade {grade} here and "
+                        f"{found[query][document]} before: which is right? Delete the other line"
+                    )
         return found
 
 
-def _judgement_lines(file: Path) -> Iterator[tuple[str, str, str]]:
-    if not _is_tsv(file):
+def _judgement_lines(file: Path) -> Iterator[tuple[str, str, str, str]]:
+    if not _is_plain(file):
         for place, row in rows(file):
-            values = [str(_value(row, key, place)) for key in ("query-id", "corpus-id")]
-            yield values[0], values[1], str(row.get("score", 1))
+            values = [identifier(field_of(row, key, place), place) for key in ("query-id", "corpus-id")]
+            yield place, *values, str(row.get("score", 1))
         return
-    for cells in _cells(file, (2, 3, 4), separator=None):  # TREC's are separated by spaces or tabs
-        yield cells[0], cells[2 if len(cells) == 4 else 1], cells[-1] if len(cells) > 2 else "1"
+    for place, cells in _cells(file, (2, 3, 4), separator=None):  # TREC's are separated by spaces or tabs
+        document = cells[2 if len(cells) == 4 else 1]
+        yield (
+            place,
+            identifier(cells[0], place),
+            identifier(document, place),
+            cells[-1] if len(cells) > 2 else "1",
+        )
 
 
 def _first(row: dict, keys: Iterable[str], place: str) -> str:
     for key in keys:
         if row.get(key) is not None:
-            return str(row[key])
+            return identifier(row[key], place)
     raise ReadError(f"{place}: none of the fields {', '.join(keys)} among {', '.join(map(repr, row))}")
 
 
-def _is_tsv(file: Path) -> bool:
-    return Path(file.name.removesuffix(".gz")).suffix in (".tsv", ".txt")
+def _is_plain(file: Path) -> bool:
+    return form_of(file) in ("tsv", "txt")
 
 
-def _cells(file: Path, counts: tuple[int, ...], separator: str | None = "\t") -> Iterator[list[str]]:
-    """Cells of each line of a table without quoting; a first line of column names is passed over."""
-    with _open(file) as lines:
-        for number, line in enumerate(lines, 1):
-            cells = line.rstrip("\r\n").split(separator)
-            if number == 1 and cells[0] in HEADERS:
+def _cells(
+    file: Path, counts: tuple[int, ...], separator: str | None = "\t"
+) -> Iterator[tuple[str, list[str]]]:
+    """(place, cells) of each line of a table without quoting; a first line of column names is passed over.
+
+    MS-MARCO's and T2Ranking's tables have quotes as part of their texts. A table that is quoted as CSV is
+    told by an id in quotes, or by a text in quotes that has its own doubled, and is refused.
+    """
+    for number, line in lines(file):
+        place = f"{file.name}, line {number}"
+        cells = line.split(separator or ("\t" if "\t" in line else None))
+        if separator is None and any(len(cell.split()) > 1 for cell in cells):
+            raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
+        if number == 1 and cells[0].strip().lower() in HEADERS:
+            if cells[0].strip().lower() in ("text", "title"):
+                raise ReadError(f"{place}: the first column is to be the id, not {cells[0]!r}")
+            continue
+        if len(cells) not in counts:
+            if not line.strip():
                 continue
-            if len(cells) not in counts:
-                if not line.strip():
-                    continue
-                wanted = " or ".join(map(str, counts))
-                raise ReadError(f"{file.name}, line {number}: {len(cells)} columns, {wanted} were expected")
-            yield cells
+            wanted = " or ".join(map(str, counts))
+            raise ReadError(f"{place}: {len(cells)} columns, {wanted} were expected")
+        if '"' in line and (_QUOTED_ID.fullmatch(cells[0]) or any(map(_QUOTED.fullmatch, cells))):
+            raise ReadError(
+                f"{place}: cells in quotes, as CSV has them, in a table that has none: save it as .csv or .jsonl"
+            )
+        yield place, cells
+
+
+_QUOTED_ID = re.compile(r'"[^"]+"')
+_QUOTED = re.compile(r'"(?:[^"]|"")*[^"]""(?:[^"]|"")*"')

@@ -7,14 +7,13 @@ the pinned packages do: a summary line and what follows it, read from the instal
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from synthembed.corpus.example import Drops, Example
 from synthembed.ground import places
-from synthembed.ground.files import parquet_rows
+from synthembed.ground.data_files.opener import TABLES, ReadError, form_of, tables_in
+from synthembed.ground.data_files.table_rows import field_of, rows, text_of
 from synthembed.labelled.installed_sets import docstrings, pinned
 from synthembed.labelled.readers import LONGEST
 from synthembed.profile.settings import Pretrain
@@ -22,7 +21,7 @@ from synthembed.profile.settings import Pretrain
 INSTRUCTION = "Given a title, retrieve the text that it stands above"
 
 
-class PairsError(ValueError):
+class PairsError(ReadError):
     """A source of pairs that cannot be read; the message names it, the place and the remedy."""
 
 
@@ -66,25 +65,12 @@ def _read(settings: Pretrain, seed: int, drops: Drops) -> Iterator[tuple[str, st
 
 
 def _files(path: Path, settings: Pretrain) -> Iterator[tuple[str, str, str]]:
-    names = ("*.jsonl", "*.jsonl.gz", "*.parquet")
-    files = sorted(f for n in names for f in path.rglob(n)) if path.is_dir() else [path]
+    files = tables_in(path) if path.is_dir() else [path]
     if not files or not files[0].exists():
-        raise PairsError(f"pretrain.source {settings.source!r}: no .jsonl, .jsonl.gz or .parquet file there")
+        raise PairsError(f"pretrain.source {settings.source!r}: no {TABLES} there")
     for file in files:
-        fields = (settings.title, settings.body)
-        rows = parquet_rows(file, fields) if file.suffix == ".parquet" else _json_lines(file)
-        for number, row in enumerate(rows, 1):
-            yield f"{path.stem}/{file.stem}-{number}", *_fields(row, settings, f"{file.name}, line {number}")
-
-
-def _json_lines(file: Path) -> Iterator[dict]:
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise PairsError(f"{file.name}, line {number}: not JSON ({error})") from None
-            yield row if isinstance(row, dict) else {"": row}
+        for number, (place, row) in enumerate(rows(file, (settings.title, settings.body)), 1):
+            yield f"{path.stem}/{file.stem}-{number}", *_fields(row, settings, place)
 
 
 def _hub(settings: Pretrain, source: str) -> Iterator[tuple[str, str, str]]:
@@ -103,10 +89,10 @@ def _hub(settings: Pretrain, source: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(row: dict, settings: Pretrain, place: str) -> tuple[str, str]:
-    for name in (settings.title, settings.body):
-        if not isinstance(row.get(name, ""), str) or name not in row:
-            raise PairsError(
-                f"{place}: no text in field {name!r}; there are {', '.join(map(repr, row))}: "
-                "set pretrain.title and pretrain.body"
-            )
-    return row[settings.title], row[settings.body]
+    """Title and body; one that is missing is "", and counted as such."""
+    try:
+        names = settings.title, settings.body
+        title, body = ("" if field_of(row, n, place) is None else text_of(row, n, place) for n in names)
+    except ReadError as error:
+        raise PairsError(f"{error}: set pretrain.title and pretrain.body") from None
+    return title, body

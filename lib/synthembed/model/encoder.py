@@ -151,7 +151,13 @@ class Encoder:
 
     def begin(self, instruction: str) -> list[int]:
         """The ids that texts under ``instruction`` begin with, up to a merge with the text's first token."""
-        return self.rows([""], instruction)[0][:-1] if instruction else []
+        found = self.rows([""], instruction)[0][:-1] if instruction else []
+        if len(found) + 1 >= self.max_length:
+            raise EncodingError(
+                f"the instruction is as long as max_length, {self.max_length} tokens, so that every query would have "
+                f"the same vector: raise max_length, or shorten it ({instruction[:60]!r})"
+            )
+        return found
 
     @torch.inference_mode()
     def encode_rows(

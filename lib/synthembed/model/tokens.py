@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ class TokenContract:
     tokenizer: PreTrainedTokenizerBase
     bos: int | None
     eos: int
+    read: Counter = field(default_factory=Counter, compare=False, repr=False)  # "texts", and of them "cut"
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> TokenContract:
@@ -41,7 +43,11 @@ class TokenContract:
         )
 
     def ids(self, texts: list[str], max_length: int) -> list[list[int]]:
-        """Token ids of each text, at most ``max_length`` with bos and eos."""
+        """Token ids of each text, at most ``max_length`` with bos and eos; ``read`` counts what is cut.
+
+        Raises BackboneError naming a text that no tokenizer takes (half of a surrogate pair).
+        """
+        _check_whole(texts)
         head = [] if self.bos is None else [self.bos]
         room = max_length - len(head) - 1
         if room < 1:
@@ -55,6 +61,7 @@ class TokenContract:
                 verbose=False,
             )["input_ids"]
             rows += [head + ids[:room] + [self.eos] for ids in encoded]
+            self.read.update(texts=len(encoded), cut=sum(len(ids) > room for ids in encoded))
         return rows
 
     def check(self, ids: list[list[int]]) -> None:
@@ -88,14 +95,17 @@ class TokenCache:
         key = (contract, max_length, digest.digest())  # a tokenizer is equal to itself alone
         if key in self.kept:
             self.kept.move_to_end(key)
-            ids, ends = (part.tolist() for part in self.kept[key])
+            ids, ends, cut = (part.tolist() for part in self.kept[key])
+            contract.read.update(texts=len(texts), cut=cut)
             return [ids[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        before = contract.read["cut"]
         rows = contract.ids(texts, max_length)
         ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
         ids = np.fromiter((i for row in rows for i in row), np.int32)
-        taken = ids.nbytes + ends.nbytes
+        cut = np.int64(contract.read["cut"] - before)
+        taken = ids.nbytes + ends.nbytes + cut.nbytes
         if taken <= self.limit / 4:
-            self.kept[key] = ids, ends
+            self.kept[key] = ids, ends, cut
             self.size += taken
         while self.size > self.limit:
             _, parts = self.kept.popitem(last=False)
@@ -104,3 +114,17 @@ class TokenCache:
 
 
 CACHE = TokenCache()
+
+
+def _check_whole(texts: list[str]) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        number = next(n for n, text in enumerate(texts) if _HALF.search(text))
+        raise BackboneError(
+            f"text {number + 1}, {texts[number][:60]!r}: half a character (a surrogate without its other half, "
+            "often of a cut emoji) is in it: delete it"
+        ) from None
+
+
+_HALF = re.compile("[\ud800-\udfff]")

@@ -19,6 +19,8 @@ import numpy as np
 from torch.nn import functional as F
 
 from synthembed.ground.console import Progress
+from synthembed.ground.data_files.opener import ReadError, form_of, lines
+from synthembed.ground.data_files.table_rows import rows, text_of, title_of
 from synthembed.ground.files import write_json
 from synthembed.model.encoder import Encoder
 from synthembed.model.rate import rate_for
@@ -58,6 +60,8 @@ def encode_to(
             f"delete {path.name} and {state_path.name} to begin anew"
         )
     report = _Report(encoder, skipped, total)
+    if not skipped:  # a run that breaks off in its first block can be begun again, too
+        write_json(state_path, {"rows": 0, "texts": "", "made_from": made_from})
     with open(path, "r+b" if path.exists() else "w+b") as file, ThreadPoolExecutor(1) as ahead:
         file.truncate(HEADER + skipped * encoder.dim * np.dtype(dtype).itemsize)
         file.seek(0, os.SEEK_END)
@@ -80,23 +84,35 @@ def encode_to(
 
 
 def read_texts(path: Path, field: str = "text") -> Iterator[str]:
-    """Texts of a file: one a line, or ``field`` of each line of a ``.jsonl``; streams."""
-    if path.suffix != ".jsonl":
-        with open(path, encoding="utf-8") as file:
-            yield from (line.rstrip("\n") for line in file)
+    """Texts of a file, in order, of which vector n is the n-th: the lines of a .txt, or ``field`` of each row
+    of a table (.jsonl, .ndjson, .json, .csv, .tsv or .parquet, gzipped or not); streams.
+
+    A row's title goes before its text, as retrieval sets are read. Raises ReadError on what is neither.
+    """
+    if form_of(path) == "txt" or not Path(path.name.lower().removesuffix(".gz")).suffix:
+        for number, line in lines(path):
+            if number == 1 and _is_json(line):
+                raise ReadError(f"{path.name}, line 1: JSON in a file of plain lines: name it .jsonl")
+            yield line
         return
-    with open(path, encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            try:
-                line = json.loads(text)
-                found, title = line[field], line.get("title")
-            except (json.JSONDecodeError, KeyError, TypeError):
-                found = None
-            if not isinstance(found, str):
-                raise VectorsError(f"{path.name}, line {number}: no text under {field!r}")
-            yield (
-                f"{title} {found}".strip() if isinstance(title, str) else found
-            )  # as retrieval sets are read
+    for place, row in rows(path, (field,), ("title",)):
+        text, title = text_of(row, field, place), title_of(row, place) if field != "title" else ""
+        yield f"{title} {text}".strip() if title else text
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return line.lstrip()[:1] == "{" and isinstance(json.loads(line), dict)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+
+
+def count_of(path: Path) -> int | None:
+    """How many texts a file has about, where that can be told without reading it as such."""
+    if form_of(path) not in ("txt", "json") or path.suffix.lower() == ".gz":
+        return None
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) or None
 
 
 def _resumed(state_path: Path, path: Path, made_from: list) -> dict:
@@ -105,7 +121,7 @@ def _resumed(state_path: Path, path: Path, made_from: list) -> dict:
             raise VectorsError(f"{path.name} is there already: delete it, or choose another name")
         return {"rows": 0, "texts": ""}
     state = json.loads(state_path.read_text(encoding="utf-8"))
-    if state["made_from"] != made_from:
+    if state["made_from"] != made_from and state["rows"]:
         raise VectorsError(
             f"{path.name} was begun with other settings ({state['made_from']}, now {made_from}): "
             f"delete {path.name} and {state_path.name} to begin anew"

@@ -202,12 +202,15 @@ def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = 
 @app.command()
 def encode(
     texts: Annotated[
-        Path, typer.Argument(help="One text a line, or .jsonl with a field 'text' (and 'title').")
+        Path, typer.Argument(help="One text a line (.txt), or a table: .jsonl, .json, .csv, .tsv, .parquet.")
     ],
     out: Annotated[
         Path, typer.Argument(help="The .npy file of vectors; opens with numpy.load(mmap_mode='r').")
     ],
     model: Annotated[str, typer.Option(help="Folder, or hub:owner/name, of a model that reads at eos.")],
+    field: Annotated[
+        str, typer.Option(help="A table\x27s field that holds the text; \x27title\x27 goes before it.")
+    ] = "text",
     instruction: Annotated[str, typer.Option(help="For queries; documents take none.")] = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     max_length: Annotated[int, typer.Option(help="Tokens after which texts are cut.")] = 512,
@@ -231,10 +234,13 @@ def encode(
         if int8:
             loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
-        total = sum(1 for _ in open(texts, "rb"))
         count = vector_files.encode_to(
-            encoder, vector_files.read_texts(texts), out, instruction, normalize, dtype, total, identity
-        )
+            encoder, vector_files.read_texts(texts, field), out, instruction, normalize, dtype,
+            vector_files.count_of(texts), identity,
+        )  # fmt: skip
+    cut = loaded.contract.read["cut"]
+    told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
+    print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
 
 

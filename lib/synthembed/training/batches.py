@@ -6,6 +6,8 @@ batch and takes its own share of the chunks.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -16,6 +18,7 @@ from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import budget_batches
 from synthembed.model.instructions import query_text
+from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Train
 from synthembed.training.contrastive import excluded_pairs
 
@@ -31,22 +34,38 @@ def task_of(example: Example) -> str:
 
 
 def groups_of(settings: Train, examples: list[Example]) -> list[list[int]]:
-    """Indices that may share a batch: all of them, or those of each task that fills a batch."""
+    """Indices that may share a batch: all of them, or those of each task.
+
+    A task with fewer examples than a batch goes with the others of its family that are small, and these, if
+    they do not fill one together, with the family's smallest that does. A family that has fewer than a batch
+    makes a smaller batch, of two examples or more; nothing can be told apart in a batch of one.
+    """
     if not settings.same_task_batches:
         return [list(range(len(examples)))]
-    tasks: dict[str, list[int]] = {}
+    families: dict[str, dict[str, list[int]]] = {}
     for number, example in enumerate(examples):
+        tasks = families.setdefault(example.family, {})
         tasks.setdefault(task_of(example), []).append(number)
-    return [tasks[t] for t in sorted(tasks) if len(tasks[t]) >= settings.batch_size]
+    groups = []
+    for _, tasks in sorted(families.items()):
+        found = [tasks[t] for t in sorted(tasks)]
+        large = [group for group in found if len(group) >= settings.batch_size]
+        small = sorted(i for group in found if len(group) < settings.batch_size for i in group)
+        if large and len(small) < settings.batch_size:
+            min(large, key=len).extend(small)
+        elif len(small) > 1:
+            large.append(small)
+        groups += large
+    return groups
 
 
 def batches_an_epoch(settings: Train, examples: list[Example]) -> int:
-    """Full batches of one epoch; of each group, a last batch that is not full is left out."""
+    """Full batches of one epoch; of each group, a last batch that is not full is left out of it."""
     groups = groups_of(settings, examples)
     if not groups:
         raise TrainingError(
-            f"train.same_task_batches: no task has train.batch_size = {settings.batch_size} examples; "
-            "lower the batch size or allow mixed batches"
+            "train.same_task_batches: no family has two examples, and a batch of one tells nothing apart; "
+            "allow mixed batches"
         )
     return sum(max(1, len(group) // settings.batch_size) for group in groups)
 
@@ -81,6 +100,75 @@ def schedule(settings: Train, examples: list[Example], seed: int):
         return [examples[i] for i in order(epoch)[number].tolist()]
 
     return batch_of
+
+
+# --- what a training leaves out ------------------------------------------------------------------
+
+LOOKED_AT = 20_000  # examples whose texts are counted; of more, evenly spaced ones
+WARNED = 0.01  # share from which on a count is a warning
+
+
+def losses(settings: Train, examples: list[Example], contract: TokenContract, seed: int) -> dict:
+    """What a run does not see: ``queries`` and ``documents`` with how many of them are cut at ``max_length``,
+    and ``left_out``, examples of each task that are in no batch of it.
+
+    Of more than LOOKED_AT examples the texts of evenly spaced ones are counted. Raises TrainingError if an
+    instruction leaves a query no room, as all its queries would be one.
+    """
+    refuse_long_instructions(settings, examples, contract)
+    some = examples[:: -(-len(examples) // LOOKED_AT) or 1]
+    texts = {
+        "queries": [query_text(e, settings.instruction) for e in some],
+        "documents": [d for e in some for d in (e.documents() if settings.hard_negatives else [e.positive])],
+    }
+    found: dict = {"max_length": settings.max_length, "examples": len(examples), "looked_at": len(some)}
+    for kind, listed in texts.items():
+        before = contract.read["cut"]
+        contract.ids(listed, settings.max_length)
+        found[kind] = {"texts": len(listed), "cut": contract.read["cut"] - before}
+    found["epochs"] = steps_of(settings, examples) / batches_an_epoch(settings, examples)
+    return found | {"left_out": left_out(settings, examples, seed)}
+
+
+def refuse_long_instructions(settings: Train, examples: list[Example], contract: TokenContract) -> None:
+    bare = {e.instruction: replace(e, query="") for e in examples}
+    before = [query_text(e, settings.instruction) for e in bare.values()]
+    for example, ids in zip(bare.values(), contract.ids(before, settings.max_length), strict=True):
+        if len(ids) >= settings.max_length:
+            raise TrainingError(
+                f"example {example.id}: what stands before its query is as long as train.max_length = "
+                f"{settings.max_length} tokens, so that all such queries would be one: raise train.max_length, or "
+                f"shorten the instruction ({example.instruction[:60]!r})"
+            )
+
+
+def left_out(settings: Train, examples: list[Example], seed: int) -> dict[str, int]:
+    """How many examples of each task are in no batch of the whole run."""
+    batch_of, seen = schedule(settings, examples, seed), set()
+    for step in range(steps_of(settings, examples)):
+        seen.update(map(id, batch_of(step)))
+        if len(seen) == len(examples):
+            break
+    return dict(Counter(task_of(e).strip() for e in examples if id(e) not in seen))
+
+
+def said(found: dict) -> str:
+    """``losses`` in words; a warning where more than 1 % is lost and the run was not asked to be shorter."""
+    lines = []
+    of = "" if found["looked_at"] == found["examples"] else f", of {found['looked_at']:,} examples looked at"
+    for kind in ("queries", "documents"):
+        cut, texts = found[kind]["cut"], found[kind]["texts"]
+        told = f"{cut:,} of {texts:,} {kind} are cut at {found['max_length']} tokens{of}"
+        lines.append(f"warning: {told}: raise train.max_length" if cut > WARNED * texts else told)
+    if out := sum(found["left_out"].values()):
+        named = ", ".join(f"{task} {count:,}" for task, count in found["left_out"].items())
+        told = f"{out:,} of {found['examples']:,} examples are in no batch of {found['epochs']:.2g} epochs ({named})"
+        lost = out > WARNED * found["examples"] and found["epochs"] >= 1
+        lines.append(f"warning: {told}: lower train.batch_size, or raise train.epochs" if lost else told)
+    return "\n".join(lines)
+
+
+# --- the rows of a step --------------------------------------------------------------------------
 
 
 class Batch:

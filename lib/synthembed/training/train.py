@@ -32,7 +32,7 @@ from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
 from synthembed.model.rate import rate_for
 from synthembed.profile.settings import Profile, Train
-from synthembed.training import checkpoints, memory_budget, trackers, workers
+from synthembed.training import batches, checkpoints, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
 from synthembed.training.checkpoints import run_key
 from synthembed.training.contrastive import cached_backward, info_nce
@@ -69,6 +69,8 @@ def fine_tune(
     if len(corpus) < 2:
         raise TrainingError(f"{len(corpus)} examples: contrastive training needs at least 2")
     batch_of, steps = schedule(settings, corpus, profile.seed), steps_of(settings, corpus)
+    if main:
+        print(batches.said(batches.losses(settings, corpus, backbone.contract, profile.seed)), flush=True)
     size = backbone.matrix_parameters() * (6 if settings.method == "full" else 4)  # operations a token
     folder.mkdir(parents=True, exist_ok=True)
     tracks = trackers.open_all(settings.trackers, profile.name, folder) if main else []
