@@ -11,7 +11,7 @@ from pathlib import Path
 from synthembed.evaluation import peers
 from synthembed.evaluation.mteb_runs import run_benchmarks
 from synthembed.evaluation.peers import peer
-from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
+from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder, dtype
 from synthembed.evaluation.suites.benchmarks import load
 from synthembed.ground.files import read_json
 from synthembed.labelled import mixture
@@ -70,7 +70,8 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
 def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
     """Rows of a system of ours; of a trained one, the run of a ``seed`` in ``folder``."""
     profile, about = stage.profile, stage.profile.evaluate.submission
-    name, source, identity = f"{about.name.partition('/')[0]}/{system}", profile.backbone, {}
+    source = profile.backbone.model_copy(update={"dtype": dtype(profile.evaluate)})
+    name, identity = f"{about.name.partition('/')[0]}/{system}", {}
     if folder:
         source = backbones.export_settings(source, folder)
         seen = {*about.training_datasets, *mixture.mteb_tasks(profile.data)}
@@ -96,6 +97,12 @@ def _revision(stage, identity: dict) -> str:
     """12 hex digits over what moves the scores of a system of ours: its weights' identity, the protocol, our
     code."""
     p = stage.profile
-    read = [p.evaluate.max_length, p.evaluate.protocol, p.backbone.pooling, p.train.instruction]
+    read = [
+        p.evaluate.max_length,
+        p.evaluate.protocol,
+        p.backbone.pooling,
+        p.train.instruction,
+        dtype(p.evaluate),
+    ]
     parts = [identity, *read, stage.code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -6,10 +6,20 @@ two compare is judged here, and the reason is kept if they do not.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from synthembed import paper
+from synthembed.profile.reading import assign
+from synthembed.profile.taxonomy import LANGUAGES
 from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
+
+PAPERS_MTEB = "1.0.2"
+# Sections of a profile by the stage whose record of them counts.
+CORPUS, SCORING = ("generate", "analyze"), ("evaluate", "long_context")
+TRAINING = ("backbone", "lora", "data", "pretrain", "train")
 
 
 def of_cell(results: Results, cell: paper.Cell, stages: list[str] | None = None) -> Number | None:
@@ -64,43 +74,73 @@ def _candidates(results: Results, cell: paper.Cell, stages: list[str] | None) ->
 
 
 def _why(results: Results, cell: paper.Cell, number: Number) -> str | None:
-    """Why a number does not compare with the published one, or None."""
+    """Why a number does not compare with the published one, all reasons, or None."""
     about = paper.systems(cell.artefact)[cell.system]
-    reason = paper.benchmarks()[number.benchmark].get("why") or number.why or about.get("why")
-    if reason or not cell.own:
-        return reason or _moved(results, cell, number)
-    record = results.stage(number.stage).get("settings", {})
-    changes = _changes(record, number.system)
-    if (setting := results.setting(*changes)) != about["setting"]:
-        return f"trained on {setting} data, in the paper on {about['setting']}"
-    if setting != "synthetic" and record.get("data", {}).get("labelled") == "installed":
-        return "trained on stand-ins for the public labelled sets"
-    evaluated = record.get("evaluate", {}) | {
-        key.removeprefix("evaluate."): value for change in reversed(changes) for key, value in change.items()
-    }
-    for key, value in paper.protocol().items():
-        if evaluated.get(key, value) != value:
-            return f"evaluate.{key} is {evaluated[key]} here and {value} in the paper"
-    return _moved(results, cell, number)
+    reasons = [paper.benchmarks()[number.benchmark].get("why"), number.why, about.get("why")]
+    reasons.append(_moved(results, number))
+    if cell.own:
+        reasons += paper.differences(cell.artefact, cell.system, made(results, number.stage, number.system))
+    return "; ".join(filter(None, reasons)) or None
 
 
-def _changes(settings: dict, system: str) -> list[dict]:
-    """What an ablation changes in the profile, its own changes before those of every row."""
-    plan = settings.get("ablations", {})
-    own = [row.get("set", {}) for row in plan.get("rows", []) if row["id"] == system]
-    return [*own, plan.get("set", {})]
+def made(results: Results, stage: str, system: str) -> dict[str, Any]:
+    """How a number was made: dotted settings as the stages recorded them, with what an ablation changes, and
+    the facts that the paper's recipe asks for (paper/artefacts.yaml). What is not recorded is not there."""
+    training = ABLATIONS if stage == ABLATIONS else "03_train"
+    nested: dict[str, Any] = {}
+    for of, sections in (("02_analyze", CORPUS), (training, TRAINING), (stage, SCORING)):
+        settings = results.stage(of).get("settings", {})
+        nested |= {name: copy.deepcopy(settings[name]) for name in sections if name in settings}
+    for change in reversed(results.changes(stage, system)):
+        for key, value in change.items():
+            assign(nested, key, value)
+    found = dict(dotted(nested))
+    if results.statistics:
+        found["synthetic examples"] = results.statistics["examples"]
+    if "generate" in nested:
+        found["languages asked for"] = len(nested["generate"].get("languages") or LANGUAGES)
+    examples = results.scores[ABLATIONS].examples.get(system) if stage == ABLATIONS else None
+    if examples := examples or results.stage(training).get("data", {}).get("examples"):
+        found["examples"] = examples
+    sets = nested.get("data", {}).get("sets", {}).items()
+    cut = {n: {k: v for k in ("ratio", "limit") if (v := of.get(k)) is not None} for n, of in sets}
+    found["sets cut otherwise"] = "; ".join(f"{n}: {_listed(of)}" for n, of in cut.items() if of) or "none"
+    if dtype := nested.get("backbone", {}).get("dtype"):
+        gpu = results.stage(training).get("machine", {}).get("gpu")
+        found["precision of training"] = (
+            "mixed" if dtype.endswith("16") or (dtype == "auto" and gpu) else "float32"
+        )
+    return found
 
 
-def _moved(results: Results, cell: paper.Cell, number: Number) -> str | None:
-    task = cell.row if cell.artefact == "table17" else None
-    if task not in paper.moved_by_mteb():
-        return None
+def dotted(nested: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted key, sections included."""
+    for key, value in nested.items():
+        yield prefix + key, value
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+
+
+def _listed(values: dict) -> str:
+    return ", ".join(f"{k} {v}" for k, v in values.items())
+
+
+def _moved(results: Results, number: Number) -> str | None:
+    """That a set, or one in an average, is scored otherwise by the mteb of this run than by the paper's."""
+    moved = [t for t in paper.moved_by_mteb() if t in {r["task"] for r in number.rows}]
     version = results.stage(number.stage).get("versions", {}).get("mteb", "of this run")
-    card = paper.published()["released_model_mteb56"]["rows"][task]
+    if not moved or version == PAPERS_MTEB:
+        return None
+    if number.tasks > 1:
+        return (
+            f"mteb {version} scores {len(moved)} of its sets otherwise than the paper's mteb {PAPERS_MTEB}: "
+            + ", ".join(moved)
+        )
+    card = paper.published()["released_model_mteb56"]["rows"][moved[0]]
     again = card["rerun_results_repo"]
     return (
-        f"mteb {version} scores this set otherwise than the paper's mteb 1.0.2: the released weights got "
-        f"{again['score']:.1f} with mteb {again['mteb_version']}, {card['score']:.1f} on their card"
+        f"mteb {version} scores this set otherwise than the paper's mteb {PAPERS_MTEB}: the released weights "
+        f"got {again['score']:.1f} with mteb {again['mteb_version']}, {card['score']:.1f} on their card"
     )
 
 
@@ -110,18 +150,22 @@ def _share(results: Results, cell: paper.Cell) -> Number | None:
     share = data.get({"task types": "families", "languages": "languages"}[cell.row], {}).get(cell.column)
     if share is None:
         return None
-    published = paper.published()["figure2"]["total_k_derived"]
     value = share * data["examples"] / 1e5 if cell.row == "task types" else share
-    small = data["examples"] < 900 * published
-    why = f"{data['examples']:,} examples, about {published},000 in the paper" if small else None
-    return Number({None: value}, "synthetic corpus", "corpus", "02_analyze", why)
+    why = "; ".join(paper.differences(cell.artefact, cell.system, made(results, "02_analyze", "corpus")))
+    return Number({None: value}, "synthetic corpus", "corpus", "02_analyze", why or None)
 
 
 def _passkey(results: Results, cell: paper.Cell) -> Number | None:
     for point in results.passkey:
         if passkey_row(point) == cell.row and str(point["length"]) == cell.column:
-            benchmark, why = passkey_benchmark(point), passkey_why(point)
-            return Number({None: point["accuracy"]}, benchmark, point["variant"], "06_long_context", why)
+            how = made(results, "06_long_context", point["variant"])
+            variants = how.get("long_context.variants") or []
+            how |= next((v for v in variants if v["id"] == point["variant"]), {})
+            why = "; ".join(filter(None, [passkey_why(point), *paper.differences("figure5", cell.row, how)]))
+            benchmark = passkey_benchmark(point)
+            return Number(
+                {None: point["accuracy"]}, benchmark, point["variant"], "06_long_context", why or None
+            )
     return None
 
 

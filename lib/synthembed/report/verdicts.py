@@ -47,26 +47,17 @@ def _entry(results: Results, cell: paper.Cell, number: Number | None) -> dict:
         "comparable": comparable,
         "tolerance": cell.tolerance,
         "verdict": verdict(cell, None if number is None else number.mean, comparable),
-        "why": _not_run(cell) if number is None else number.why or _caveat(cell),
+        "why": _not_run(cell) if number is None else number.why,
         "run": None if number is None else _provenance(results, number),
     }
 
 
 def _not_run(cell: paper.Cell) -> str:
+    if needs := paper.systems(cell.artefact)[cell.system].get("needs"):
+        return f"not at this scale: it needs {needs}"
     if cell.own:
         return "this run has no result for it"
     return "as published, not run by us"
-
-
-def _caveat(cell: paper.Cell) -> str | None:
-    """What a comparable average has in it that newer mteb scores otherwise than the paper's."""
-    for conditions in paper.ways(cell).values():
-        categories = conditions.get("category", [])
-        rows = paper.table("table17")["rows"]
-        moved = [t for t in paper.moved_by_mteb() if rows[t]["category"] in categories]
-        if moved:
-            return f"{len(moved)} of its sets are scored otherwise by newer mteb: {', '.join(moved)}"
-    return None
 
 
 def _provenance(results: Results, number: Number) -> dict:
