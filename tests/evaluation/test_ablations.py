@@ -6,8 +6,8 @@ import pytest
 from synthembed import paper, profile
 from synthembed.evaluation import ablations
 from synthembed.profile.reading import ProfileError
-from synthembed.report.cells import of_cell
 from synthembed.report.results import Results
+from synthembed.report.verdicts import of_cell
 from tiny_training import CORPUS
 
 

@@ -10,8 +10,8 @@ from synthembed.ground.files import ROOT, write_json
 from synthembed.paper import registry
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Ablations
-from synthembed.report.cells import dotted
 from synthembed.report.results import Results, lookup
+from synthembed.report.verdicts import dotted
 
 COUNTS = {
     "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,

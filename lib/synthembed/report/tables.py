@@ -10,9 +10,9 @@ import pandas as pd
 
 from synthembed import paper
 from synthembed.evaluation.scores import TABLE1, by_system
-from synthembed.report.cells import of_cell
 from synthembed.report.rendering import PEER, Block, Table
 from synthembed.report.results import ABLATIONS, Number, Results, lookup
+from synthembed.report.verdicts import of_cell
 
 SYSTEM_NAMES = {
     "base": "untouched base model",

@@ -178,10 +178,10 @@ def export(
     run: Annotated[str, typer.Option(help="Name of the run folder under results/.")] = "laptop",
 ) -> None:
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from synthembed.report import publishing
+    from synthembed.report import page
 
     with _plain_errors():
-        publishing.publish(ROOT / "results" / run, out)
+        page.publish(ROOT / "results" / run, out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 
