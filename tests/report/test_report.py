@@ -630,15 +630,23 @@ def test_a_lag_is_measured_against_the_multilingual_peer(tmp_path):
         )
     )
 
-    def find(noise, **more):
+    def find(noise, error=None):
         rows = [
             row(system, "embedded", "EmbeddedMultilingual", "Multil.", 90 + spread - behind * (system == "trained"),
-                code, "ndcg_at_10", **more | ({"seed": 1} if system == "trained" else {}))
+                code, "ndcg_at_10", **({"seed": 1} if system == "trained" else {}))
             for n, (short, code) in enumerate(codes.items())
             for behind, spread in [(5 if short in evidence.HIGH else 30, noise * (-1) ** n)]
             for system in ("trained", "me5-small-4bit")
         ]  # fmt: skip
-        data = {"rows": rows, "fills": {"trained": paper.fills("synthetic")}}
+        errors = {
+            s: {"EmbeddedMultilingual": dict.fromkeys(codes.values(), error)}
+            for s in ("trained", "me5-small-4bit")
+        }
+        data = {
+            "rows": rows,
+            "fills": {"trained": paper.fills("synthetic")},
+            "errors": errors if error else {},
+        }
         return evidence.evidence_of(Results(write_run(tmp_path, data, setting="synthetic")))("lag table2")
 
     assert find(0).value == pytest.approx(25)

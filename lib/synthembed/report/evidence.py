@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from synthembed import paper
 from synthembed.evaluation.scores import TABLE1, averages, mean_over_tasks
 from synthembed.profile.taxonomy import ASYMMETRIC, LANGUAGES, SYMMETRIC_INSTRUCTIONS
-from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
+from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, Scores, lookup
 from synthembed.report.verdicts import of_cell, passkey_benchmark, passkey_row, passkey_why
 
 HIGH, LOW = (("en", "fr", "es", "ru"), ("te", "hi", "bn", "sw"))  # resources, as Table 2 has them
@@ -175,7 +175,7 @@ def _lag(results: Results, artefact: str) -> Evidence | None:
         seeds = set.intersection(*(set(n.values) for n in ours.values()))
         gaps = [{x: ours[x].values[s] - theirs[x].mean for x in HIGH + LOW} for s in seeds]
         lags = [fmean(gap[x] for x in HIGH) - fmean(gap[x] for x in LOW) for gap in gaps]
-        half = _noise_of_texts(ours, theirs) or _noise_of_languages(gaps[0])
+        half = _noise_of_texts(scores, ours, theirs) or _noise_of_languages(gaps[0])
         if len(lags) > 1:
             half = hypot(half, float(stdtrit(len(lags) - 1, 0.975)) * stdev(lags) / sqrt(len(lags)))
         value = fmean(lags)
@@ -188,9 +188,13 @@ def _lag(results: Results, artefact: str) -> Evidence | None:
     return None
 
 
-def _noise_of_texts(*sides: dict[str, Number]) -> float | None:
+def _noise_of_texts(scores: Scores, *sides: dict[str, Number]) -> float | None:
     """Half the 95 % interval of the difference of two means over languages, from the texts' errors."""
-    errors = {x: [[r.get("error") for r in side[x].rows] for side in sides] for x in HIGH + LOW}
+
+    def error(row: dict) -> float | None:
+        return scores.errors.get(row["system"], {}).get(row["task"], {}).get(row["language"])
+
+    errors = {x: [[error(r) for r in side[x].rows] for side in sides] for x in HIGH + LOW}
     if any(None in of for both in errors.values() for of in both):
         return None
     squares = {x: sum(fmean(of) ** 2 for of in both) for x, both in errors.items()}

@@ -53,6 +53,7 @@ def build(folders: Path | list[Path], out: Path) -> list[dict]:
         tables={name: to_html(table) for name, table in made.items()},
         figures=drawn,
         variance=variance(runs),
+        distances=[(r.name, to_html(d)) for r in runs if len(d := tables.distances(r))],
         controls=[
             (r.name, tables.who_wins(c, _seeds(r)), to_html(c.round(1)))
             for r in runs

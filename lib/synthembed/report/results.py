@@ -56,13 +56,15 @@ class Number:
 @dataclass
 class Scores:
     """One scores.json: ``rows`` of main scores, ``more`` of secondary ones, who fills what, intervals of
-    differences, and of how many examples an ablation was trained on."""
+    differences, of how many examples an ablation was trained on, and what its texts' choice adds to a score
+    (system → task → language → standard error in points)."""
 
     rows: list[dict] = field(default_factory=list)
     more: list[dict] = field(default_factory=list)
     fills: dict[str, dict[str, str]] = field(default_factory=dict)
     intervals: dict[str, dict] = field(default_factory=dict)
     examples: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Scores:

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pandas as pd
 
 from synthembed import paper
+from synthembed.evaluation.intervals import BENCHMARK, TASKS
 from synthembed.evaluation.scores import TABLE1, by_system
 from synthembed.report.rendering import PEER, Block, Table
-from synthembed.report.results import ABLATIONS, Number, Results, lookup
+from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
 from synthembed.report.verdicts import of_cell
 
 SYSTEM_NAMES = {
@@ -219,6 +220,18 @@ def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
     return f"{interval['delta']:+z.1f}{bounds}" + (
         f", {interval.get('why') or 'within noise'}" if interval["within_noise"] else ""
     )
+
+
+def distances(results: Results) -> pd.DataFrame:
+    """How far the trained model's average is from every other system's: columns from, tasks (that both can
+    do), and the distance with its 95 % interval of either kind (evaluation/intervals.py)."""
+    return pd.DataFrame(
+        {"from": label(other, results), "tasks": interval["tasks"], "seeds": interval["seeds"],
+         **{f"{kind} ({what})": delta_text(found) for kind, what, found in (
+             (BENCHMARK, "texts and seeds; tasks fixed", interval[BENCHMARK]),
+             (TASKS, "tasks resampled; seeds", interval))}}
+        for other, interval in results.scores[EVALUATION].intervals.items()
+    )  # fmt: skip
 
 
 def label(system: str, results: Results) -> str:
