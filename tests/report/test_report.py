@@ -403,6 +403,13 @@ def test_every_table_is_rendered_without_any_result(tmp_path):
     assert len(tables.build("table17", [Results(tmp_path)]).blocks[0].rows) == 57
 
 
+def test_an_encoder_half_that_cannot_be_had_is_said_under_table_7(tmp_path):
+    note = next(n for n in tables.build("table7", [Results(tmp_path)]).notes if "Not at this scale" in n)
+    assert note.startswith("Not at this scale: XLM-R_large + full data and XLM-R") and "pre-trained and not" in note
+    entry = by_id(tmp_path)["table7/XLM-R_large + full data/Avg"]
+    assert entry["verdict"] == "not run" and entry["why"].startswith("not at this scale: it needs an encoder")
+
+
 def test_table_17_has_the_suites_tasks_where_mteb_was_not_run(small, full):
     ours = block(tables.build("table17", [Results(small)]), "embedded")
     assert {name for _, name, _ in ours.rows} == {f"Embedded{c}{n}" for c in METRIC for n in range(2)} | {

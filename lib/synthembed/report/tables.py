@@ -50,6 +50,10 @@ def build(artefact: str, runs: list[Results]) -> Table:
     notes += [f"{name}: {', '.join(columns)}." for name, columns in about.get("columns", {}).items()]
     notes += [about["note"]] if "note" in about and ours else []
     notes += [f"{system}: {note}" for r in runs for system, note in _row_notes(artefact, r)] if ours else []
+    filled = {rows.get(artefact) for r in runs for s in r.scores.values() for rows in s.fills.values()}
+    lacking = {n: about["needs"] for n, about in paper.systems(artefact).items() if "needs" in about}
+    if lacking and not filled & lacking.keys():
+        notes.append(f"Not at this scale: {' and '.join(lacking)}. It needs {next(iter(lacking.values()))}.")
     if not ours:
         notes.append("Not run: no stage of this run has measured it.")
     if any("embedded suite" in b.heading for b in ours):
