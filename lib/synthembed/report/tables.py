@@ -227,15 +227,26 @@ def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
 
 
 def distances(results: Results) -> pd.DataFrame:
-    """How far the trained model's average is from every other system's: columns from, tasks (that both can
-    do), and the distance with its 95 % interval of either kind (evaluation/intervals.py)."""
+    """How far the trained model's average is from every other system's: columns from, and those of ``_both``."""
+    found = results.scores[EVALUATION].intervals
     return pd.DataFrame(
-        {"from": label(other, results), "tasks": interval["tasks"], "seeds": interval["seeds"],
-         **{f"{kind} ({what})": delta_text(found) for kind, what, found in (
-             (BENCHMARK, "texts and seeds; tasks fixed", interval[BENCHMARK]),
-             (TASKS, "tasks resampled; seeds", interval))}}
-        for other, interval in results.scores[EVALUATION].intervals.items()
-    )  # fmt: skip
+        {"from": label(other, results)} | _both(interval) for other, interval in found.items()
+    )
+
+
+def changes(results: Results) -> pd.DataFrame:
+    """How far each ablation is from the row that it is compared with: columns row, against, and those of
+    ``_both``."""
+    found = results.scores[ABLATIONS].intervals
+    return pd.DataFrame({"row": row, "against": i["against"]} | _both(i) for row, i in found.items())
+
+
+def _both(interval: dict) -> dict:
+    """A difference with its two 95 % intervals (evaluation/intervals.py), the tasks that both sides have, and
+    the seeds. Older records have one interval."""
+    kinds = {f"{BENCHMARK} (texts, seeds)": interval.get(BENCHMARK), f"{TASKS} (tasks, seeds)": interval}
+    said = {name: delta_text(found) for name, found in kinds.items() if found}
+    return said | {"tasks": interval.get("tasks"), "seeds": interval.get("seeds")}
 
 
 def label(system: str, results: Results) -> str:
