@@ -20,7 +20,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Submission
-from synthembed.report import publishing
+from synthembed.report import page
 from tiny_models import byte_tokenizer, tiny_model
 
 PLAN = profile.load("laptop")
@@ -245,7 +245,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     for stage in ("02_analyze", "03_train", "04_evaluate"):
         (run / stage).mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"run/02_analyze/statistics.json is missing"):
-        publishing.publish(run, tmp_path / "out")
+        page.publish(run, tmp_path / "out")
     _, trained = trained_adapter()
     export.export_adapter(trained, run / "03_train" / "adapter")
     export.export(adapter.merge_lora(trained), run / "03_train" / "model", "last", "natural", "")
@@ -262,7 +262,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
         "04_evaluate/stage.json": {"settings": {"evaluate": settings["evaluate"]}},
     }.items():  # fmt: skip
         (run / name).write_text(json.dumps(data))
-    folder = publishing.publish(run, tmp_path / "out")
+    folder = page.publish(run, tmp_path / "out")
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     (result,) = header["model-index"][0]["results"]
@@ -270,7 +270,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     assert "| T | eng | cosine_spearman | 61.2 |" in card and "for 7 steps" in card and "English 60.0" in card
     assert (folder / "model.safetensors").exists() and (folder / "adapter" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="not empty"):
-        publishing.publish(run, folder)
+        page.publish(run, folder)
 
 
 def test_int8_weights_stay_near(llama):

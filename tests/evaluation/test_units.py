@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
-from synthembed.evaluation import intervals, mteb_runs
+from synthembed.evaluation import intervals, mteb_runs, systems
 from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
 from synthembed.evaluation.suites import embedded_tasks, units
 from synthembed.model.encoder import Encoder
@@ -71,6 +71,31 @@ def test_weights_are_repeats():
     assert found == pytest.approx([average_precision_score(gold[d] > 2, cosine[d]) for d in drawn])
     found = units.rescored("mean", {"values": [None, *cosine[1:]]}, weights)
     assert found == pytest.approx([cosine[d[d > 0]].mean() for d in drawn])
+
+
+def test_a_stage_keeps_both_intervals_and_the_errors_of_its_scores(llama, tmp_path):
+    names, scored = ["EmbeddedSTSGeneral", "EmbeddedEmotion", "EmbeddedBitext"], {}
+    for system, salt in (("trained", 0), ("base", 1)):
+        tasks = {"embedded": embedded_tasks.embedded(names)}
+        found = mteb_runs.run_benchmarks(subject(llama, salt), tasks, tmp_path / system, system)
+        scored[system] = found | {"folders": [tmp_path / system]}
+    for row in scored["trained"]["rows"]:
+        row["seed"] = 42
+    made = systems.scores(scored, {})
+    here, elsewhere = made["intervals"]["base"]["on this benchmark"], made["intervals"]["base"]
+    assert here["covers"] == ["texts"] and elsewhere["covers"] == ["tasks"]
+    assert here["tasks"] == 2  # bitext is no part of the average
+    assert not here["significant"] and here["why"] == elsewhere["why"] == "one seed"
+    row = next(r for r in made["rows"] if r["task"] == "EmbeddedEmotion" and r["system"] == "trained")
+    record = json.loads(units.path(tmp_path / "trained", "EmbeddedEmotion").read_text())
+    share, n = row["score"] / 100, units.size("mean", record["units"]["test"]["default"])
+    error = made["errors"]["trained"]["EmbeddedEmotion"]["eng"]
+    assert error == pytest.approx(
+        100 * (share * (1 - share) / n) ** 0.5, rel=0.4
+    )  # a mean over repeated draws
+    languages = {r["language"] for r in made["rows"] if r["task"] == "EmbeddedBitext"}
+    assert set(made["errors"]["base"]["EmbeddedBitext"]) == languages
+    assert list(systems.scores({"base": scored["base"]}, {})["intervals"]) == []
 
 
 def test_texts_give_two_systems_an_interval_on_this_benchmark(llama, tmp_path):

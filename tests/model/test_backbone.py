@@ -5,11 +5,13 @@ import os
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from synthembed import profile
-from synthembed.model import adapter, backbone
+from synthembed.model import adapter, backbone, export
 from synthembed.model.encoder import Encoder
 from synthembed.model.export import tokenizer_with_contract
-from tiny_models import tiny_model
+from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 
 def weights(loaded: backbone.Backbone) -> dict[str, torch.Tensor]:
@@ -46,3 +48,33 @@ def test_a_tokenizer_is_read_once_and_again_when_its_file_changes(tiny_folder):
     changed["model"]["merges"] = changed["model"]["merges"][:1]
     path.write_text(json.dumps(changed))
     assert backbone.load(settings).contract.tokenizer("the cat") != first("the cat")
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_a_check_in_float32_holds_whatever_the_model_is_in(kind):
+    """In bfloat16 the exact way and a wrong one are as far apart; in float32 they are told apart."""
+    made = TokenContract.of(byte_tokenizer(kind))
+    base = backbone.Backbone(tiny_model(kind, layers=9).bfloat16(), made, {"model": "tiny"})
+    few = backbone.exact(base)
+    assert few.model.dtype == torch.float32 and few.config.num_hidden_layers == 6
+    assert base.model.dtype == torch.bfloat16 and len(base.model.layers) == base.config.num_hidden_layers == 9
+    texts = ["the cat sat there", "a bat"]
+    plain = Encoder(few, prefix_cache=False).encode(texts, "find the answer")
+    cached = Encoder(few).encode(texts, "find the answer")
+    assert (plain * cached).sum(1).min() > 0.99999
+
+
+def test_an_export_is_compared_tensor_by_tensor(llama, tmp_path):
+    """As notebook 03 does it, in half precision too; one weight that was saved otherwise is found."""
+    llama.model.bfloat16()
+    folder = export.export(llama, tmp_path / "model", "last", "natural", "")
+    compared, differing = export.weights_that_differ(folder, llama)
+    assert compared == len(llama.model.state_dict()) and not differing
+    few = backbone.exact(llama, 1)
+    exported = SentenceTransformer(str(folder), device="cpu")
+    backbone.keep_layers(exported[0].auto_model.float(), few.config.num_hidden_layers)
+    texts = ["the cat sat there", "a bat"]
+    assert (exported.encode(texts) * Encoder(few).encode(texts)).sum(1).min() > 0.9999
+    with torch.no_grad():
+        llama.model.layers[1].mlp.up_proj.weight[0, 0] += 1
+    assert export.weights_that_differ(folder, llama)[1] == ["layers.1.mlp.up_proj.weight"]

@@ -5,9 +5,13 @@ from copy import deepcopy
 
 import nbformat
 import pytest
-from synthembed import paper
-from synthembed.ground.files import ROOT
+from synthembed import paper, profile
+from synthembed.ground.files import ROOT, write_json
 from synthembed.paper import registry
+from synthembed.profile.reading import ProfileError
+from synthembed.profile.settings import Ablations
+from synthembed.report.results import Results, lookup
+from synthembed.report.verdicts import dotted
 
 COUNTS = {
     "table1": 12 * 8, "table2": 5 * 8, "table3": 5 * 2, "table4": 5 * 2, "table5": 9 * 8 + 8, "table6": 17 * 10,
@@ -142,6 +146,74 @@ def test_mtebs_own_benchmark_is_table_17():
     tasks = {m.name: category(m.type, {x for langs in m.hf_subsets_to_langscripts.values() for x in langs}) for m in found}  # fmt: skip
     rows = paper.table("table17")["rows"]
     assert tasks == {name: values["category"] for name, values in rows.items()}
+
+
+def test_the_installed_mtebs_tasks_and_main_metrics_make_every_cell(tmp_path):
+    """One MindSmallReranking's main metric has another name than its siblings', and Rerank never compared."""
+    from synthembed.evaluation.mteb_runs import rows_of
+    from synthembed.evaluation.suites.benchmarks import load
+
+    rows = []
+    for benchmark in ("MTEB(eng, v1)", "MIRACL", "BUCC+Tatoeba"):
+        for task in load([benchmark])[benchmark]:
+            found = [
+                {"hf_subset": s, "languages": task.metadata.hf_subsets_to_langscripts[s], "main_score": 0.5}
+                for s in task.hf_subsets
+            ]
+            rows += rows_of({"scores": {"test": found}}, task, "trained", benchmark)
+    (tmp_path / "04_evaluate").mkdir()
+    write_json(tmp_path / "04_evaluate" / "scores.json", {"rows": rows})
+    results = Results(tmp_path)
+    for artefact in ("table1", "table2", "table3", "table4", "table6", "table17"):
+        for cell in paper.cells(artefact):
+            if not cell.own or paper.systems(artefact)[cell.system]["setting"] != "full":
+                continue
+            if cell.keys.get("metric") == "Recall@100":
+                continue  # a secondary metric, which scores.json has under ``more``
+            number = lookup(
+                results.scores["04_evaluate"], "", "trained", *next(iter(paper.ways(cell).items()))
+            )
+            assert number and number.why is None, cell.id
+
+
+def test_the_papers_profile_is_made_as_the_paper_says():
+    """Every row that the profile fills, for the corpus and the machine that it wants."""
+    loaded = profile.load("paper")
+    facts = {"synthetic examples": 500_000, "examples": 1_800_000, "languages asked for": 93,
+             "precision of training": "mixed", "sets cut otherwise": "none"}  # fmt: skip
+    plan = {"main": (loaded, paper.fills(loaded.data.setting))} | {
+        row.id: (loaded.with_overrides(loaded.ablations.set | row.set), row.fills)
+        for row in loaded.ablations.rows
+    }
+    for name, (settings, fills) in plan.items():
+        made = dict(dotted(settings.model_dump(mode="json"))) | facts
+        for artefact, row in fills.items():
+            assert paper.differences(artefact, row, made) == [], (name, artefact)
+    made = dict(dotted(loaded.model_dump(mode="json"))) | facts
+    for variant in loaded.long_context.variants:
+        of = made | variant.model_dump()
+        assert paper.differences("figure5", variant.fills["figure5"], of) == [], variant.id
+
+
+def test_what_the_paper_states_are_settings_that_a_profile_has():
+    known = dict(dotted(profile.load("paper").model_dump(mode="json")))
+    facts = {
+        "synthetic examples",
+        "examples",
+        "languages asked for",
+        "precision of training",
+        "sets cut otherwise",
+    }
+    parts = {key for part in registry.recipe().values() for key in part}
+    rows = {k for a in paper.TITLES for s in paper.systems(a).values() for k in s.get("recipe", {})}
+    assert parts | rows <= set(known) | facts | {"sliding_window", "rope_theta"}
+
+
+def test_random_weights_fill_no_row_of_the_paper():
+    row = {"id": "stand-in", "fills": {"table7": "XLM-R_large + full data"}, "set": {"backbone.initialisation": "random"}}  # fmt: skip
+    spoilt = profile.load("laptop").model_copy(update={"ablations": Ablations(rows=[row])})
+    with pytest.raises(ProfileError, match="'stand-in' starts from random weights and fills table7"):
+        paper.check_fills(spoilt)
 
 
 def test_averages_follow_from_the_parts():

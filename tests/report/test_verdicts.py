@@ -16,7 +16,12 @@ def test_a_whole_benchmark_compares_with_the_paper_and_a_part_does_not(tmp_path)
              "language": "eng", "metric": t.metadata.main_score, "score": 81.25}
             for t in tasks if t.metadata.type == "STS"
         ]  # fmt: skip
-        (tmp_path / "04_evaluate").mkdir(exist_ok=True)
+        whole = profile.load("paper", ["data.setting=synthetic"]).model_dump(mode="json")
+        for stage in ("02_analyze", "03_train", "04_evaluate"):
+            (tmp_path / stage).mkdir(exist_ok=True)
+            record = {"settings": whole, "machine": {"gpu": "V100"}, "versions": {"mteb": "2.26.24"}}
+            files.write_json(tmp_path / stage / "stage.json", record)
+        files.write_json(tmp_path / "02_analyze" / "statistics.json", {"examples": 500_000})
         files.write_json(tmp_path / "04_evaluate" / "scores.json", {"rows": rows})
         entries = {e["id"]: e for e in verdicts.verdicts(results.Results(tmp_path))}
         return entries["table1/w/ synthetic data only/STS"]["verdict"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from synthembed import paper
 from synthembed.corpus.example import Example
-from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation import mteb_runs, protocol, systems
 from synthembed.evaluation.intervals import BENCHMARK, interval
 from synthembed.evaluation.scores import averages
 from synthembed.evaluation.suites import units
@@ -120,6 +120,7 @@ def one(job: Job) -> dict[str, list[dict]]:
     started = time.time()
     base = backbones.load(profile.backbone, profile.seed)
     model = adapter.merge_lora(train.train(profile, base, job.mixed.examples, folder, job.code))
+    protocol.in_dtype(model, profile.evaluate)
     subject = systems.subject(profile, model, f"synthembed/{job.row.id}", job.key)
     tasks = mteb_runs.tasks_of(profile.evaluate)
     scored = mteb_runs.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
@@ -144,14 +145,14 @@ def _result(job: Job, scored: dict[str, list[dict]]) -> str:
 
 
 def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = (), jobs: Iterable[Job] = ()) -> dict:
-    """scores.json: the rows (``more``: of secondary metrics), what each system fills, and the interval of
-    its delta (intervals.py).
+    """scores.json: the rows (``more``: of secondary metrics), what each system fills, the interval of its
+    delta (intervals.py), and how many ``examples`` it was trained on.
 
     A row is compared with the one that it names in ``against``, by default with the first: on tasks like
     these and, under ``on this benchmark``, on these tasks alone, there with the noise of their texts if
     ``jobs`` say where the runs lie.
     """
-    listed = profile.ablations.rows
+    jobs, listed = list(jobs), profile.ablations.rows
     pairs = {row.id: row.against or listed[0].id for row in listed}
     intervals, folders = {}, {}
     for job in jobs:
@@ -169,4 +170,5 @@ def scores(profile: Profile, rows: list[dict], more: Iterable[dict] = (), jobs: 
         "more": list(more),
         "fills": {row.id: row.fills for row in listed},
         "intervals": intervals,
+        "examples": {job.row.id: len(job.mixed.examples) for job in jobs},
     }

@@ -13,9 +13,9 @@ There are two kinds of interval, because there are two questions:
 
 The noise of training is seen in the spread between seeds alone, and two or three seeds tell little of
 it: it enters with Student's t on (seeds - 1) degrees of freedom (``ends`` has how they combine with
-those of tasks). With one seed there is no such spread. Two trainings that were run once cannot
-be told apart then, whatever the interval says: ``significant`` is False and ``why`` says so. Systems
-that are not trained here (no seed in their rows) need none.
+those of tasks). With one seed there is no such spread, and nothing is significant whatever the interval
+says: ``significant`` is False and ``why`` says so. Systems that are not trained here (no seed in their
+rows) need none.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def interval(
 
     ``low`` and ``high`` are its ends, ``covers`` the sources of noise that are in it; both ends are None
     if there is none to measure. ``significant`` says that 0 lies outside and nothing that the comparison
-    needs is missing, ``within_noise`` is its opposite, and ``why`` names what is missing. A training that
-    was run once, against a system that is not trained here, is judged as it is: without "training" in
-    ``covers`` the interval does not say that it would repeat. ``units`` are resampled differences of
+    needs is missing, ``within_noise`` is its opposite, and ``why`` names what is missing: of a training that
+    was run once nothing is called significant, whatever it is set against. ``trainings`` says how many of the
+    two were trained here: of one the ends are of this very training. ``units`` are resampled differences of
     tasks, task → (resamples,), for ``BENCHMARK`` (suites/units.py); ``fixed`` names the tasks without,
     whose texts' noise is not in it. ``categories`` are those that count, None for all. Raises
     ValueError if the two have no task in common.
@@ -65,7 +65,7 @@ def interval(
     elif training in ([], [None]):
         why = "no texts' scores"
     if None in training:
-        why = why or ("one seed" if len(training) > 1 else None)
+        why = why or "one seed"
     else:
         covers += ["training"] * bool(training)
         parts += [(rng.normal(0, error, resamples), n) for error, n in training]
@@ -79,6 +79,7 @@ def interval(
         "fixed": [t for t in tasks if t not in (units or {})] if "texts" in covers else [],
         "resamples": resamples, "unit": " and ".join(UNIT[c] for c in covers) or "none",
         "against": against, "tasks": len(tasks), "seeds": _seeds(rows, system, against, differences),
+        "trainings": _trained(rows, system, against),
     }  # fmt: skip
 
 
@@ -147,6 +148,11 @@ def _error(values: np.ndarray) -> tuple[float, int]:
     """Of ``values`` (tasks, seeds): the standard error over seeds of the mean over tasks, and seeds - 1."""
     means = values.mean(0)
     return float(means.std(ddof=1) / len(means) ** 0.5), len(means) - 1
+
+
+def _trained(rows: list[dict], *systems: str) -> int:
+    """How many of the systems were trained here: those whose rows have seeds."""
+    return sum(any(r["system"] == s and r.get("seed") is not None for r in rows) for s in systems)
 
 
 def _seeds(rows: list[dict], system: str, against: str, differences: np.ndarray) -> int:

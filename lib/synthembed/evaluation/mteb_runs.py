@@ -191,6 +191,23 @@ def _content(task) -> str:
     return digest.hexdigest()
 
 
+def errors_of(folder: Path) -> dict[str, dict[str, float]]:
+    """Task → language, as in its rows, → the standard error of the score by the choice of its texts, in points;
+    of the results in ``folder`` whose texts' own scores were kept (suites/units.py)."""
+    found = {}
+    for path in sorted(folder.glob("units/*.units.json")):
+        name = path.name.removesuffix(".units.json")
+        result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        languages = {s["hf_subset"]: _language(s) for of in result["scores"].values() for s in of}
+        if errors := units.errors(folder, name):
+            found[name] = {languages[subset]: round(error, 3) for (_, subset), error in errors.items()}
+    return found
+
+
+def _language(score: dict) -> str:
+    return "+".join(sorted({x.split("-")[0] for x in score["languages"]}))
+
+
 def _plain(value):
     return value.item() if isinstance(value, np.generic) else str(value)
 
@@ -210,7 +227,7 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
                     "benchmark": benchmark,
                     "task": name if len(result["scores"]) == 1 else f"{name} ({split})",
                     "category": column,
-                    "language": "+".join(sorted({x.split("-")[0] for x in score["languages"]})),
+                    "language": _language(score),
                     "metric": metric or task.metadata.main_score,
                     "score": round(100 * score[metric or "main_score"], 3),
                 }

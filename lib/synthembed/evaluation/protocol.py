@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import mteb
+import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
-from synthembed.ground import embedded
+from synthembed.ground import embedded, hardware
 from synthembed.ground.console import Progress
 from synthembed.model import backbone as backbones
+from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.encoder import Encoder
 from synthembed.model.instructions import task_type_prefix
-from synthembed.profile.settings import Submission
+from synthembed.profile.settings import Evaluate, Submission
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,25 @@ SPLITS = {"MSMARCO": ["dev"]}  # both protocols; its test split has few queries 
 # A task that mteb has no instruction for takes that of another (the paper's Table 15 has one for MIRACL);
 # those that are not here take the instruction of their type (``abstask_prompt``).
 INSTRUCTION_OF = {"MIRACLRetrievalHardNegatives": "MIRACLRetrieval"}
+
+
+def dtype(settings: Evaluate) -> str:
+    """What vectors that are scored are computed in, as ``backbone.dtype`` has it: ``evaluate.dtype``.
+
+    By default float16, as in the paper's scripts. A CPU has no products in float16 worth having: there it is
+    float32, which is the same numbers with 13 more bits.
+    """
+    half_on_cpu = settings.dtype == "float16" and hardware.device().type == "cpu"
+    return "float32" if half_on_cpu else settings.dtype
+
+
+def in_dtype(backbone: backbones.Backbone, settings: Evaluate) -> backbones.Backbone:
+    """A model that was just trained, in the ``dtype`` that it is scored in; in place. "auto" leaves it."""
+    if (name := dtype(settings)) != "auto":
+        if name == "float32":
+            bfloat16_linear.give_way(backbone.model)
+        backbone.model.to(getattr(torch, name))
+    return backbone
 
 
 def reads_up_to(backbone: backbones.Backbone) -> int:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-import torch
-
 from synthembed import paper
 from synthembed.evaluation import mteb_runs, systems
+from synthembed.evaluation import protocol as evaluation
 from synthembed.evaluation.suites import benchmarks
 from synthembed.ground.embedded import original
 from synthembed.ground.files import write_json
@@ -55,10 +54,11 @@ def verify(
         raise ProfileError(f"--tasks: {unknown} are not on the card, which has {', '.join(sorted(card()))}")
     settings = Profile(
         name="verify",
-        backbone={"model": model, "revision": revision, "dtype": dtype()},
+        backbone={"model": model, "revision": revision},
         evaluate={"benchmarks": [BENCHMARK], "tasks": names, "protocol": protocol, "batch_tokens": batch_tokens},
     )  # fmt: skip
-    loaded = backbones.load(settings.backbone)
+    dtype = evaluation.dtype(settings.evaluate)  # that of every evaluation (Sec. 4.2)
+    loaded = backbones.load(settings.backbone.model_copy(update={"dtype": dtype}))
     weights = backbones.fingerprint(loaded)
     owner, _, name = original(model).rstrip("/").rpartition("/")
     subject = systems.subject(settings, loaded, f"{Path(owner).name or 'local'}/{name}", weights)
@@ -72,14 +72,9 @@ def verify(
         except mteb_runs.DataUnavailable as error:
             entries.append(entry(task.metadata.name, None, protocol, str(error)))
         record = {"model": model, "weights": weights, "revision": loaded.source["revision"],
-                  "dtype": settings.backbone.dtype, "device": loaded.device.type, "entries": entries}  # fmt: skip
+                  "dtype": dtype, "device": loaded.device.type, "entries": entries}  # fmt: skip
         write_json(folder / "verdicts.json", record)
     return entries
-
-
-def dtype() -> str:
-    """float16 as in the paper's scripts, which a CPU computes slowly if at all."""
-    return "float16" if torch.cuda.is_available() else "float32"
 
 
 def entry(name: str, score: float | None, protocol: str = "paper", why: str = "") -> dict:

@@ -6,12 +6,16 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
-from synthembed.evaluation import peers
-from synthembed.evaluation.mteb_runs import run_benchmarks
+from synthembed.evaluation import intervals, peers
+from synthembed.evaluation.mteb_runs import errors_of, run_benchmarks
 from synthembed.evaluation.peers import peer
-from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
+from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder, dtype
+from synthembed.evaluation.scores import TABLE1
+from synthembed.evaluation.suites import units
 from synthembed.evaluation.suites.benchmarks import load
 from synthembed.ground.files import read_json
 from synthembed.labelled import mixture
@@ -48,29 +52,68 @@ def evaluate(
         return run_benchmarks(subject, load(list(benchmarks), tasks), Path(folder), "encoder")["rows"]
 
 
-def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dict]]:
-    """Rows of one system of ``evaluate.systems``; results are kept per system and per revision of it.
+def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list]:
+    """``rows`` and ``more`` of one system of ``evaluate.systems``, and the ``folders`` that its results are kept
+    in, per system and per revision of it: of a trained one a folder for each seed.
 
     "base", "trained", and "static" (the mean of the base's token embeddings) are ours, others peers.
     """
     profile = stage.profile
     if system == "trained":
-        found = {"rows": [], "more": []}
+        found = {"rows": [], "more": [], "folders": []}
         for seed, folder in seed_folders(profile, stage.of("03_train")).items():
             of_seed = _own(stage, system, tasks, folder, seed)
-            for kind in found:
+            found["folders"] += of_seed["folders"]
+            for kind in ("rows", "more"):
                 found[kind] += [row | {"seed": seed} for row in of_seed[kind]]
         return found
     if system in ("base", "static"):
         return _own(stage, system, tasks)
     scored, can = peer(system)
-    return run_benchmarks(scored, tasks, _folder(stage, system, peers.revision(system)), system, can)
+    folder = _folder(stage, system, peers.revision(system))
+    return run_benchmarks(scored, tasks, folder, system, can) | {"folders": [folder]}
 
 
-def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
+def scores(scored: dict[str, dict[str, list]], fills: dict) -> dict:
+    """scores.json of what ``run_system`` gave for each system: ``rows``, ``more``, what the trained model
+    ``fills``, and two things that rest on single texts' scores: ``errors``, system → task → language → the
+    standard error of a score (the mean over seeds), and ``intervals``, system → the distance of the trained
+    model's average from it, on tasks like these and, under "on this benchmark", on these tasks alone.
+    Averages are of the first benchmark."""
+    found = {kind: [row for of in scored.values() for row in of[kind]] for kind in ("rows", "more")}
+    errors = {system: _mean_errors([errors_of(f) for f in of["folders"]]) for system, of in scored.items()}
+    return found | {"fills": fills, "errors": errors, "intervals": distances(scored)}
+
+
+def _mean_errors(of_seeds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        task: {lang: round(fmean(e[task][lang] for e in of_seeds if task in e), 3) for lang in languages}
+        for task, languages in of_seeds[0].items()
+    }
+
+
+def distances(scored: dict[str, dict[str, list]], system: str = "trained") -> dict[str, dict]:
+    """Other system → the two intervals of the average's distance of ``system`` from it, on the tasks of the
+    first benchmark that both can do."""
+    if system not in scored:
+        return {}
+    rows = [row for of in scored.values() for row in of["rows"]]
+    rows = [r for r in rows if r["benchmark"] == rows[0]["benchmark"]]
+    tasks = {r["task"] for r in rows if r["category"] in TABLE1}
+    found = {}
+    for other in scored.keys() - {system}:
+        with suppress(ValueError):  # no task in common
+            texts = units.differences(scored[system]["folders"], scored[other]["folders"], only=tasks)
+            here = intervals.interval(rows, system, other, kind=intervals.BENCHMARK, units=texts)
+            found[other] = intervals.interval(rows, system, other) | {intervals.BENCHMARK: here}
+    return {other: found[other] for other in scored if other in found}
+
+
+def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list]:
     """Rows of a system of ours; of a trained one, the run of a ``seed`` in ``folder``."""
     profile, about = stage.profile, stage.profile.evaluate.submission
-    name, source, identity = f"{about.name.partition('/')[0]}/{system}", profile.backbone, {}
+    source = profile.backbone.model_copy(update={"dtype": dtype(profile.evaluate)})
+    name, identity = f"{about.name.partition('/')[0]}/{system}", {}
     if folder:
         source = backbones.export_settings(source, folder)
         seen = {*about.training_datasets, *mixture.mteb_tasks(profile.data)}
@@ -86,7 +129,8 @@ def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int 
     made = read_json(stage.of("03_train") / "stage.json")["started"][:10]
     described = {"about": about, "date": made, "base": profile.backbone.model}
     scored = subject(profile, model, name, revision, system == "static", **described)
-    return run_benchmarks(scored, tasks, _folder(stage, name, revision), system)
+    kept = _folder(stage, name, revision)
+    return run_benchmarks(scored, tasks, kept, system) | {"folders": [kept]}
 
 
 def _folder(stage, name: str, revision: str) -> Path:
@@ -97,6 +141,12 @@ def _revision(stage, identity: dict) -> str:
     """12 hex digits over what moves the scores of a system of ours: its weights' identity, the protocol, our
     code."""
     p = stage.profile
-    read = [p.evaluate.max_length, p.evaluate.protocol, p.backbone.pooling, p.train.instruction]
+    read = [
+        p.evaluate.max_length,
+        p.evaluate.protocol,
+        p.backbone.pooling,
+        p.train.instruction,
+        dtype(p.evaluate),
+    ]
     parts = [identity, *read, stage.code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

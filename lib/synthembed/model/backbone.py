@@ -6,6 +6,7 @@ no code from a checkpoint is run.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,14 +59,6 @@ class Backbone:
                 f"max_length = {max_length}, but {self.source.get('model')} has positions for "
                 f"{table.num_embeddings - first} tokens: lower train.max_length and evaluate.max_length"
             )
-
-    def least_cosine(self) -> float:
-        """The cosine that two ways to compute one vector (padded, cached, exported) have at least in this
-        model's precision: each rounding is a relative error of 2^-24 in float32, of 2^-9 in bfloat16 and
-        2^-11 in float16, and layers add theirs up. Where only products are rounded, less is lost."""
-        if self.model.dtype in (torch.float16, torch.bfloat16):
-            return 0.99
-        return 0.9995 if bfloat16_linear.is_used_in(self.model) else 0.99999
 
     def matrix_parameters(self) -> int:
         """N of the 2N / 4N / 6N cost model: parameters that every token is multiplied with."""
@@ -157,7 +150,7 @@ def keep_layers(model: nn.Module, layers: int | None) -> None:
     """Keep the first ``layers`` of a decoder or encoder, in place; a final norm stays."""
     if layers is None:
         return
-    owner, name = (model, "layers") if hasattr(model, "layers") else (model.encoder, "layer")
+    owner, name = _layers_of(model)
     have = len(getattr(owner, name))
     if layers > have:
         raise BackboneError(f"backbone.layers = {layers}, but the base has {have}: choose 1 to {have}")
@@ -165,6 +158,31 @@ def keep_layers(model: nn.Module, layers: int | None) -> None:
     model.config.num_hidden_layers = layers
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:layers]
+
+
+def exact(backbone: Backbone, layers: int = 6) -> Backbone:
+    """A copy of a model's first ``layers`` in float32, for checks that two computations give one vector.
+
+    In float32 they have a cosine of 1 - 1e-6 or nearer. In bfloat16, whose roundings are 2^-9 each and add up
+    over layers, the same two may have 0.99, which is what a wrong split of a prefix costs: a check in half
+    precision either fails or sees nothing. Six layers hold every kind of layer that a base has here (Gemma 3's
+    sixth is its first without a window), and 7 billion weights in float32 would not fit beside the rest.
+    """
+    owner, name = _layers_of(backbone.model)
+    every = getattr(owner, name)
+    try:
+        setattr(owner, name, every[:layers])
+        model = copy.deepcopy(backbone.model).float().eval()
+    finally:
+        setattr(owner, name, every)
+    bfloat16_linear.give_way(model)
+    keep_layers(model, min(layers, len(every)))
+    return Backbone(model, backbone.contract, backbone.source)
+
+
+def _layers_of(model: nn.Module) -> tuple[nn.Module, str]:
+    """Which module has the list of layers, and by which name."""
+    return (model, "layers") if hasattr(model, "layers") else (model.encoder, "layer")
 
 
 def fingerprint(backbone: Backbone) -> str:

@@ -11,8 +11,10 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader
+from safetensors import safe_open
 from tokenizers.processors import TemplateProcessing
 
 from synthembed.ground import places
@@ -123,6 +125,19 @@ def export(
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def weights_that_differ(folder: Path, backbone: Backbone) -> tuple[int, list[str]]:
+    """How many tensors of an exported ``folder`` could be compared with those of ``backbone``, bit by bit, and
+    the names of those that differ. A tensor that was saved under another name is not compared."""
+    have, compared, differing = dict(backbone.model.state_dict()), 0, []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in sorted(have.keys() & set(file.keys())):
+                compared += 1
+                if not torch.equal(file.get_tensor(name), have[name].cpu()):
+                    differing.append(name)
+    return compared, differing
 
 
 def export_adapter(trained: Backbone, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """The paper's numbers, and the registry of its tables and figures."""
 
+from synthembed.paper.recipe import differences
 from synthembed.paper.registry import (
     TITLES,
     Cell,
@@ -9,7 +10,6 @@ from synthembed.paper.registry import (
     check_fills,
     fills,
     moved_by_mteb,
-    protocol,
     published,
     short,
     systems,
@@ -18,6 +18,6 @@ from synthembed.paper.registry import (
 )
 
 __all__ = [
-    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "check_fills", "fills", "moved_by_mteb", "protocol", "published",
+    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "check_fills", "differences", "fills", "moved_by_mteb", "published",
     "short", "systems", "table", "ways",
 ]  # fmt: skip

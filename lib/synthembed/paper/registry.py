@@ -62,9 +62,9 @@ def benchmarks() -> dict[str, dict]:
     return _registry()["benchmarks"]
 
 
-def protocol() -> dict[str, Any]:
-    """Settings of ``evaluate`` that the paper's numbers were made with (Sec. 4.2)."""
-    return _registry()["protocol"]
+def recipe() -> dict[str, dict[str, Any]]:
+    """Part of the method → what the paper states of it, as artefacts.yaml explains (recipe.py compares)."""
+    return _registry()["recipe"]
 
 
 def moved_by_mteb() -> list[str]:
@@ -152,8 +152,15 @@ def ways(cell: Cell) -> dict[str, dict]:
 
 
 def check_fills(profile: Profile) -> None:
-    """Raises ProfileError if an ablation fills an artefact or a row of it that the paper does not have."""
+    """Raises ProfileError if an ablation fills an artefact or a row of it that the paper does not have, or
+    fills any from random weights: every model of the paper starts from a pre-trained one."""
     for row in profile.ablations.rows:
+        start = profile.with_overrides(profile.ablations.set | row.set).backbone.initialisation
+        if row.fills and start == "random":
+            raise ProfileError(
+                f"ablation {row.id!r} starts from random weights and fills {', '.join(row.fills)}: every row of "
+                "the paper starts from a pre-trained model. Leave its fills out, it is then a row of its own"
+            )
         for artefact, name in row.fills.items():
             if artefact not in TITLES:
                 raise ProfileError(

@@ -183,6 +183,7 @@ class Evaluate(Section):
     systems: list[System] = ["base", "trained"]  # and "static", "bm25", "minilm", or any hub:owner/name
     protocol: Literal["paper", "mteb-default"] = "paper"  # docs/protocol.md
     max_length: Annotated[int, Field(ge=8)] = 512  # mteb-default reads as far as the model does
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float16"  # the scripts'; a CPU takes float32
     batch_tokens: Positive = 65_536
     submission: Submission = Submission()
 

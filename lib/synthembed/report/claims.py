@@ -1,14 +1,12 @@
 """The claims ledger: what the paper says (claims.yaml) against what a run measured.
 
-Reads results only. A claim holds, does not, or cannot be judged from this run; the sentence beside the
-verdict has the numbers that decided it.
+Reads results only. A claim holds, does not, or cannot be judged from this run: for want of a measurement or
+of a second seed, or because it is "not at this scale", and then with what it would need. The sentence beside
+the verdict has the numbers that decided it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from math import sqrt
 from pathlib import Path
@@ -16,34 +14,17 @@ from statistics import fmean
 
 import pandas as pd
 import yaml
-from scipy.special import stdtrit
 
 from synthembed import paper
 from synthembed.evaluation import intervals
-from synthembed.report.cells import of_cell, passkey_benchmark, passkey_row, passkey_why
-from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
+from synthembed.report.evidence import Evidence, Find, evidence_of
+from synthembed.report.results import Results
+from synthembed.report.tables import SYSTEM_NAMES
 
 PACKAGE_DATA = ("claims.yaml",)  # read here, and so part of the code's fingerprint
 
-HOLDS, FAILS, OPEN = "holds", "does not", "cannot be judged here"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A quantity in points (or a count), with what tells its noise: half a width, its own interval if it is
-    a difference, or the rows it is the mean of, which can be set against another's; the benchmark it was
-    measured on and the budget of its training if it has any."""
-
-    value: float
-    noise: float | None = None
-    benchmark: str | None = None
-    comparable: bool = True
-    budget: str | None = None  # of training, if it says anything
-    interval: dict | None = None  # of a difference (intervals.py)
-    rows: list[dict] | None = None  # of scores.json
-
-
-Find = Callable[[str], Evidence | None]
+HOLDS, FAILS, OPEN, SCALE = "holds", "does not", "cannot be judged here", "not at this scale"
+FLOOR = 5.0  # points above chance that the better side of a comparison must have
 
 
 @cache
@@ -68,32 +49,49 @@ def frame(runs: list[Results], ledgers: list[list[dict]] | None = None) -> pd.Da
 
 
 def judge(claim: dict, find: Find) -> dict:
-    """The claim with ``verdict`` and ``evidence``; ``find`` gives a quantity by name, or None."""
+    """The claim with ``verdict`` and ``evidence``; ``find`` gives a quantity by name, or None.
+
+    All of ``tests`` must hold. Those of ``also`` may refute, and are said if they were measured. ``bases`` is
+    the same effect on other bases, as far as it was measured.
+    """
     if missing := _needs(claim.get("needs"), find):
-        verdict, evidence = OPEN, missing
+        verdict, evidence = SCALE, f"{missing}; needed: {claim['needs']['say']}."
     else:
-        found = [_test(test, find) for test in claim["tests"]]
-        outcomes = [outcome for outcome, _ in found]
-        verdict = FAILS if FAILS in outcomes else OPEN if OPEN in outcomes else HOLDS
-        evidence = "; ".join(dict.fromkeys(sentence for _, sentence in found)) + "."
+        must = [_test(test, find) for test in claim["tests"]]
+        may = [_test(test, find) for test in claim.get("also", []) if find(test["left"])]
+        outcomes = [outcome for outcome, _ in must if outcome != SCALE]
+        refuted = FAILS in outcomes or FAILS in [outcome for outcome, _ in may]
+        verdict = FAILS if refuted else OPEN if OPEN in outcomes else HOLDS
+        evidence = "; ".join(dict.fromkeys(sentence for _, sentence in [*must, *may])) + "."
+    measured = {name: found for name, q in claim.get("bases", {}).items() if (found := find(q))}
+    for name, found in measured.items():
+        evidence += f" On {name}: {found.value:+.1f}{_bounds(found.interval)}."
     return {k: claim[k] for k in ("id", "claim", "where", "artefacts")} | {
         "verdict": verdict,
         "evidence": evidence,
+        "bases": {name: found.value for name, found in measured.items()},
     }
 
 
+def _bounds(interval: dict | None) -> str:
+    if not interval or interval.get("low") is None:
+        return ""
+    why = f", {interval['why']}" if interval.get("why") else ""
+    return f" [{interval['low']:+.1f}, {interval['high']:+.1f}]{why}"
+
+
 def _needs(needs: dict | None, find: Find) -> str | None:
-    """What is missing for any judgement, in words."""
+    """In what a run falls short of what the claim is about, in words."""
     if not needs:
         return None
     name = needs.get("comparable") or needs["left"]
     found = find(name)
     if found is None:
-        return f"not measured: {_name(name)}."
+        return f"not measured: {_name(name)}"
     if "comparable" in needs and not found.comparable:
-        return f"this is about published benchmarks, and {_name(name)} was measured on {found.benchmark}."
+        return f"{_name(name)} was measured on {found.benchmark} and does not compare"
     if found.value < needs.get("at least", found.value):
-        return f"{_name(name)} is {found.value:,.0f}; only a run of {needs['at least']:,} or more can tell."
+        return f"{_name(name)}: {found.value:,.0f}, of {needs['at least']:,}"
     return None
 
 
@@ -102,6 +100,8 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     right_given, by = test.get("right", 0), test.get("by", 0)
     left, right = _mean(test["left"], find), _mean(right_given, find)
     if missing := [n for n, e in ((test["left"], left), (right_given, right)) if e is None]:
+        if "scale" in test:
+            return SCALE, f"{SCALE}: {test['scale']}"
         return OPEN, f"not measured: {' and '.join(_name(n) for n in missing)}"
     both = f"{_name(test['left'])} and {_name(right_given)}"
     if None not in (left.benchmark, right.benchmark) and left.benchmark != right.benchmark:
@@ -110,6 +110,8 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
         return OPEN, f"{both} were trained at different budgets"
     difference = left.value - right.value
     low, high, why, remark = _interval(left, right)
+    if floor := _at_chance(left, right):
+        why, remark = "chance", floor
     outcome = OPEN if why else _outcome(test["is"], low, high, by)
     if isinstance(right_given, (int, float)):
         bound = right.value + by
@@ -124,27 +126,38 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     return outcome, said + (f"; {remark}" if remark else "")
 
 
+def _at_chance(left: Evidence, right: Evidence) -> str | None:
+    """That no side of a comparison is well above chance, where a difference of 0 says nothing."""
+    levels = [e.level for e in (left, right) if e.level is not None]
+    chances = [e.chance for e in (left, right) if e.chance is not None]
+    if not levels or not chances or max(levels) >= max(chances) + FLOOR:
+        return None
+    return f"at chance level ({max(levels):.1f}, chance {max(chances):.1f}), which decides nothing"
+
+
 ONE_SEED = "one seed: no interval of training"
+THIS_ONE = "one seed: of this training alone"
 
 
 def _interval(left: Evidence, right: Evidence) -> tuple[float, float, str | None, str | None]:
     """Both ends of the difference's interval, why nothing can be judged by it, and what to say of it.
 
     A difference of two trainings that were run once cannot be judged. A trained system against one that
-    was not trained here can: it is about this one training, and the sentence says so.
+    was not trained here can: it shows what a training can do, not that it would do so again, and the
+    sentence says that.
     """
     difference, found = left.value - right.value, left.interval
-    trained = left.interval is not None
     if not found and left.rows and right.rows:
         rows = _sides(left.rows, right.rows)
         found = intervals.interval(rows, "left", "right", categories=None)
-        trained = any(r.get("seed") is not None for r in rows)
     if not found:
         noise = sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
         return difference - noise, difference + noise, None, None
-    why = found.get("why", "one seed" if found.get("seeds") == 1 else None)  # older records have no why
-    once = why == "one seed" or (trained and "training" not in found.get("covers", ["training"]))
-    remarks = [ONE_SEED] if once else []
+    why, trainings = found.get("why"), found.get("trainings", 2)
+    once = trainings and (why == "one seed" or found.get("seeds") == 1)
+    if why in (None, "one seed"):
+        why = "one seed" if once and trainings > 1 else None
+    remarks = [ONE_SEED if trainings > 1 else THIS_ONE] if once else []
     if why and why != "one seed":
         remarks.insert(0, f"{why}: no interval")
     ends = (found["low"], found["high"]) if found["low"] is not None else (difference, difference)
@@ -198,101 +211,31 @@ def _figure(value: float) -> str:
 
 
 def _name(quantity) -> str:
-    """A quantity as a sentence has it: "w/ synthetic data only/Avg of table1"."""
+    """A quantity as a sentence has it: "w/ synthetic data only (Table 1, Avg)"."""
     if isinstance(quantity, list):
         *_, columns = zip(*(q.rpartition("/") for q in quantity), strict=True)
         return _name(f"{quantity[0].rpartition('/')[0]}/{' '.join(columns)}")
     kind, _, name = str(quantity).partition(" ")
     if kind in ("cell", "row"):
-        artefact, _, rest = name.partition("/")
-        return f"{rest} of {artefact}"
+        cell = _cells()[name]
+        return f"{paper.short(cell.row)} ({_titled(cell.artefact)}, {cell.column})"
     if kind == "system":
         system, artefact, column = name.rsplit("/", 2)
-        return f"{system}/{column} of {artefact}"
+        return f"{SYSTEM_NAMES.get(system, system)} ({_titled(artefact)}, {column})"
     named = {
         "data": name.replace("_", " "),
         "delta": f"the change {name}",
+        "change": f"the change by {name}",
         "passkey": f"passkeys with {name}",
+        "lag": "how much further low-resource languages are behind the multilingual peer than high-resource ones",
     }
     return named.get(kind, str(quantity))
 
 
-# --- where evidence comes from -------------------------------------------------------------------
+@cache
+def _cells() -> dict[str, paper.Cell]:
+    return {c.id: c for a in paper.artefacts() for c in paper.cells(a)}
 
 
-def evidence_of(results: Results) -> Find:
-    """The quantities of claims.yaml as this run measured them."""
-    cells = {c.id: c for a in paper.artefacts() for c in paper.cells(a)}
-
-    def find(quantity: str) -> Evidence | None:
-        kind, _, name = quantity.partition(" ")
-        if kind in ("cell", "row"):
-            stages = [ABLATIONS, EVALUATION] if kind == "row" else None
-            return _of_number(results, of_cell(results, cells[name], stages))
-        if kind == "system":
-            return _system(results, *name.rsplit("/", 2))
-        if kind == "delta":
-            return _delta(results, name, cells)
-        if kind == "data":
-            return _data(results, name)
-        if kind == "passkey":
-            return _passkey(results, name)
-        if quantity == "training steps":
-            return Evidence(results.log[-1]["step"]) if results.log else None
-        raise ValueError(f"report/claims.yaml: unknown quantity {quantity!r}")
-
-    return find
-
-
-def _of_number(results: Results, number: Number | None) -> Evidence | None:
-    if number is None:
-        return None
-    noise = None
-    if number.std is not None:
-        noise = float(stdtrit(number.n - 1, 0.975)) * number.std / sqrt(number.n)
-    budget = json.dumps(results.budget(number.stage), sort_keys=True)
-    return Evidence(number.mean, noise, number.benchmark, number.why is None, budget, rows=number.rows)
-
-
-def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:
-    """A system of the main evaluation in one column, on the best benchmark that it was measured on."""
-    ways = paper.ways(next(c for c in paper.cells(artefact) if c.column == column))
-    scores = results.scores[EVALUATION]
-    peers = [s for s in scores.systems if s not in ("base", "trained")]
-    for benchmark, conditions in ways.items():
-        everyone = {s: lookup(scores, EVALUATION, s, benchmark, conditions) for s in scores.systems}
-        most = max((n.tasks for n in everyone.values() if n), default=0)
-        whole = {s: n for s, n in everyone.items() if n and n.tasks == most}
-        wanted = peers if system == "best peer" else [system]
-        if found := [whole[s] for s in wanted if s in whole]:
-            return _of_number(results, max(found, key=lambda n: n.mean))
-    return None
-
-
-def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
-    """A change of Table 5, with its interval."""
-    number = of_cell(results, cells[f"table5/{paper.short(row)}/delta_avg"])
-    if number is None:
-        return None
-    interval = results.scores[ABLATIONS].intervals.get(number.system)
-    if interval:
-        return Evidence(interval["delta"], None, number.benchmark, number.why is None, interval=interval)
-    return _of_number(results, number)
-
-
-def _data(results: Results, key: str) -> Evidence | None:
-    data = results.statistics
-    if data and key == "instructions_per_100":
-        return Evidence(100 * data["instructions"] / max(1, data["examples"]))
-    return Evidence(data[key]) if data and key in data else None
-
-
-def _passkey(results: Results, row: str) -> Evidence | None:
-    """Mean over lengths, with half the width of its 95 % interval."""
-    points = [p for p in results.passkey if passkey_row(p) == row]
-    if not points:
-        return None
-    spread = sum(p["accuracy"] * (100 - p["accuracy"]) / p["queries"] for p in points)
-    comparable = all(passkey_why(p) is None for p in points)
-    mean, noise = fmean(p["accuracy"] for p in points), 1.96 * sqrt(spread) / len(points)
-    return Evidence(mean, noise, passkey_benchmark(points[0]), comparable)
+def _titled(artefact: str) -> str:
+    return artefact.replace("table", "Table ").replace("figure", "Figure ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -55,19 +55,21 @@ class Number:
 
 @dataclass
 class Scores:
-    """One scores.json: ``rows`` of main scores, ``more`` of secondary ones, and who fills what."""
+    """One scores.json: ``rows`` of main scores, ``more`` of secondary ones, who fills what, intervals of
+    differences, of how many examples an ablation was trained on, and what its texts' choice adds to a score
+    (system → task → language → standard error in points)."""
 
     rows: list[dict] = field(default_factory=list)
     more: list[dict] = field(default_factory=list)
     fills: dict[str, dict[str, str]] = field(default_factory=dict)
     intervals: dict[str, dict] = field(default_factory=dict)
+    examples: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Scores:
         data = read_json(path, {})
-        return cls(
-            *(data.get(k, d) for k, d in (("rows", []), ("more", []), ("fills", {}), ("intervals", {})))
-        )
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
     @property
     def systems(self) -> list[str]:
@@ -116,6 +118,14 @@ class Results:
         common = self.stage(stage).get("settings", {}).get("ablations", {}).get("set", {})
         training = ("train.", "backbone.", "lora.")
         return {k: v for k, v in common.items() if stage == ABLATIONS and k.startswith(training)}
+
+    def changes(self, stage: str, system: str) -> list[dict]:
+        """What an ablation changes in the profile, its own changes before those of every row."""
+        if stage != ABLATIONS:
+            return []
+        plan = self.stage(stage).get("settings", {}).get("ablations", {})
+        own = [row.get("set", {}) for row in plan.get("rows", []) if row["id"] == system]
+        return [*own, plan.get("set", {})]
 
     def setting(self, *changes: dict) -> str:
         """The training data (data.setting) of this run, or of a row that changes it."""

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pandas as pd
 
 from synthembed import paper
+from synthembed.evaluation.intervals import BENCHMARK, TASKS
 from synthembed.evaluation.scores import TABLE1, by_system
-from synthembed.report.cells import of_cell
 from synthembed.report.rendering import PEER, Block, Table
-from synthembed.report.results import ABLATIONS, Number, Results, lookup
+from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
+from synthembed.report.verdicts import of_cell
 
 SYSTEM_NAMES = {
     "base": "untouched base model",
@@ -49,6 +50,10 @@ def build(artefact: str, runs: list[Results]) -> Table:
     notes += [f"{name}: {', '.join(columns)}." for name, columns in about.get("columns", {}).items()]
     notes += [about["note"]] if "note" in about and ours else []
     notes += [f"{system}: {note}" for r in runs for system, note in _row_notes(artefact, r)] if ours else []
+    filled = {rows.get(artefact) for r in runs for s in r.scores.values() for rows in s.fills.values()}
+    lacking = {n: about["needs"] for n, about in paper.systems(artefact).items() if "needs" in about}
+    if lacking and not filled & lacking.keys():
+        notes.append(f"Not at this scale: {' and '.join(lacking)}. It needs {next(iter(lacking.values()))}.")
     if not ours:
         notes.append("Not run: no stage of this run has measured it.")
     if any("embedded suite" in b.heading for b in ours):
@@ -219,6 +224,29 @@ def delta_text(interval: dict | None, delta: float | None = None) -> str | None:
     return f"{interval['delta']:+z.1f}{bounds}" + (
         f", {interval.get('why') or 'within noise'}" if interval["within_noise"] else ""
     )
+
+
+def distances(results: Results) -> pd.DataFrame:
+    """How far the trained model's average is from every other system's: columns from, and those of ``_both``."""
+    found = results.scores[EVALUATION].intervals
+    return pd.DataFrame(
+        {"from": label(other, results)} | _both(interval) for other, interval in found.items()
+    )
+
+
+def changes(results: Results) -> pd.DataFrame:
+    """How far each ablation is from the row that it is compared with: columns row, against, and those of
+    ``_both``."""
+    found = results.scores[ABLATIONS].intervals
+    return pd.DataFrame({"row": row, "against": i["against"]} | _both(i) for row, i in found.items())
+
+
+def _both(interval: dict) -> dict:
+    """A difference with its two 95 % intervals (evaluation/intervals.py), the tasks that both sides have, and
+    the seeds. Older records have one interval."""
+    kinds = {f"{BENCHMARK} (texts, seeds)": interval.get(BENCHMARK), f"{TASKS} (tasks, seeds)": interval}
+    said = {name: delta_text(found) for name, found in kinds.items() if found}
+    return said | {"tasks": interval.get("tasks"), "seeds": interval.get("seeds")}
 
 
 def label(system: str, results: Results) -> str:

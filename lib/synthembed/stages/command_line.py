@@ -279,10 +279,10 @@ def export(
     run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
 ) -> None:
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from synthembed.report import publishing
+    from synthembed.report import page
 
     with _plain_errors():
-        publishing.publish(run_folders.find(run), out)
+        page.publish(run_folders.find(run), out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 

@@ -72,7 +72,7 @@ STAGES: dict[str, Spec] = {
         ("seed", "seeds", "data", "backbone", "lora", "pretrain", "train", "evaluate", "ablations"),
         keep=("rows/**/*",), scratch=("rows/**/checkpoints/*",),
     ),
-    "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "long_context")),
+    "06_long_context": Spec(("03_train/model/*",), ("seed", "backbone", "evaluate", "long_context")),
     "07_report": Spec(
         (
             "02_analyze/statistics.json", "03_train/log.jsonl", "04_evaluate/scores.json",

@@ -9,6 +9,7 @@ repeated clusterings are kept to be looked at.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,39 @@ def size(kind: str, unit: dict) -> int:
     return len(unit[{"mean": "values", "spearman": "gold", "ap": "label", "fixed": "v_measures"}[kind]])
 
 
+def errors(folder: Path, task: str, resamples: int = 500, seed: int = 0) -> dict[tuple[str, str], float]:
+    """(split, subset) → the standard error in points that the score of its texts has by which texts they are;
+    {} for a clustering, and for a task whose units were not kept."""
+    record = read_json(path(folder, task), {"kind": "fixed", "units": {}})
+    if record["kind"] == "fixed":
+        return {}
+    found = {}
+    for split, subsets in record["units"].items():
+        for subset, unit in subsets.items():
+            weights = _drawn(size(record["kind"], unit), resamples, np.random.default_rng(seed))
+            found[split, subset] = 100 * float(np.nanstd(rescored(record["kind"], unit, weights)))
+    return found
+
+
+def _drawn(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of ``n`` units is drawn, (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
 def differences(
-    first: list[Path], other: list[Path], resamples: int = 2000, seed: int = 0
-) -> dict[str, np.ndarray]:
+    first: list[Path], other: list[Path], resamples: int = 2000, seed: int = 0,
+    only: Collection[str] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Task → resampled differences (resamples,) in points, for ``intervals.interval(units=...)``.
 
     ``first`` and ``other`` are the result folders of two systems, one for each seed of training; the same
-    texts are drawn for all of them. Tasks that one folder lacks, and those whose texts cannot be
+    texts are drawn for all of them. Tasks that are not in ``only``, tasks that one folder lacks, and those whose texts cannot be
     resampled or told apart, are left out. Raises ValueError if the two were measured on different texts.
     """
     names = [{p.name for p in (folder / "units").glob("*.units.json")} for folder in [*first, *other]]
     found = {}
-    for name in sorted(set.intersection(*names)):
+    wanted = {f"{task}.units.json" for task in only} if only is not None else set.union(*names)
+    for name in sorted(wanted.intersection(*names)):
         kept = [[read_json(folder / "units" / name) for folder in folders] for folders in (first, other)]
         kind = kept[0][0]["kind"]
         subsets = [unit for side in kept for r in side for of in r["units"].values() for unit in of.values()]
@@ -80,7 +102,7 @@ def _differences(task: str, kind: str, kept: list[list[dict]], resamples: int, r
     for split, subsets in kept[0][0]["units"].items():
         for subset, unit in subsets.items():
             n = size(kind, unit)
-            weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+            weights = _drawn(n, resamples, rng)
             sides = []
             for side in kept:
                 units = [record["units"][split][subset] for record in side]

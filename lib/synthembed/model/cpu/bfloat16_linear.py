@@ -91,7 +91,7 @@ def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:
                 flush=True,
             )
             return True
-    _put(model, {id(module) for module in model.modules()})
+    give_way(model)
     print(f"products in float32: in bfloat16 a probe's vectors have cosine {least:.5f} to it", flush=True)
     return False
 
@@ -104,6 +104,11 @@ def _put(model: nn.Module, exact: set[int]) -> None:
                 setattr(parent, name, FastLinear.of(child))
             elif id(parent) not in exact and type(child) in (nn.Linear, FastLinear) and _fits(child):
                 setattr(parent, name, Bfloat16Linear.of(child))
+
+
+def give_way(model: nn.Module) -> None:
+    """Float32's layers in the place of rounded ones, whose weights they keep."""
+    _put(model, {id(module) for module in model.modules()})
 
 
 def round_again(model: nn.Module) -> None:
