@@ -28,9 +28,9 @@ from synthembed.labelled import weak_pairs
 from synthembed.model import adapter, packed_rows
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
+from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
-from synthembed.model.rate import rate_for
 from synthembed.profile.settings import Profile, Train
 from synthembed.training import checkpoints, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
@@ -128,7 +128,7 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
         model = Backbone(backbone.model.requires_grad_(True), backbone.contract, backbone.source)
     else:
         if profile.train.method == "qlora":
-            adapter.quantise(backbone, profile.lora.targets)
+            adapter.quantise(backbone, adapter.targets_of(backbone.model, profile.lora))
         model = adapter.add_lora(backbone, profile.lora, profile.seed)
     memory_budget.set_checkpointing(model, profile.train.gradient_checkpointing is True)
     model.model.train()
