@@ -88,6 +88,20 @@ def add_lora(backbone: Backbone, settings: Lora, seed: int) -> Backbone:
     return replace(backbone, model=model)
 
 
+def tensors_of(adapted: Backbone) -> dict[str, torch.Tensor]:
+    """Name -> a copy on the CPU of each tensor of an adapter."""
+    return {n: p.detach().to("cpu", copy=True) for n, p in adapted.model.named_parameters() if "lora_" in n}
+
+
+def with_tensors(base: Backbone, settings: Lora, tensors: dict[str, torch.Tensor]) -> Backbone:
+    """``base`` with an adapter that was trained on another copy of it."""
+    made = add_lora(base, settings, 0)
+    for name, parameter in made.model.named_parameters():
+        if name in tensors:
+            parameter.data.copy_(tensors[name].data)
+    return made
+
+
 def quantise(backbone: Backbone, targets: list[str]) -> None:
     """QLoRA: the weights of the named projections in 4 bits (NF4), in place; needs bitsandbytes."""
     try:

@@ -30,8 +30,8 @@ WINDOWS = (
     "attention_window_size",
 )
 # Of the second row's states when the first is another of its length: every shape is the same, and so is every
-# number, but for a mixture of experts, whose groups of tokens are others.
-TOUCHED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 8e-3}
+# number, but for a product that sums in another order where its operands lie elsewhere.
+TOUCHED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 2e-3}
 # Relative distance of a token's states below which two computations are one. A rounding is 2^-24, 2^-11 (float16)
 # or 2^-8 (bfloat16) of a number, and some hundred of them add up along the layers; what a token of
 # another row does to a state is of the size of the state itself.
@@ -122,7 +122,7 @@ def _not_packed(base: nn.Module, rows, expected: list[torch.Tensor]) -> str:
         why = "" if off < LEAST[base.dtype] else f"packed states are off by {off:.2g} of their length"
         if not why:  # a trace of the neighbour that rounding would hide
             others = packed_rows.forward(base, [rows[0][::-1], *rows[1:]]).split(lengths)
-            off = _distance(others[1:], found[1:])
+            off = _distance(others[1:], found[1:], each=not _has_experts(base))
             why = (
                 ""
                 if off < TOUCHED[base.dtype]
@@ -148,15 +148,19 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
-def _distance(found, expected) -> float:
+def _has_experts(base: nn.Module) -> bool:
+    return any(p.ndim == 3 and "expert" in name for name, p in base.named_parameters())
+
+
+def _distance(found, expected, each: bool = False) -> float:
     """The largest relative distance of a token's states. In 16 bits that of half of a row's tokens, of the row
-    where it is largest: there a router's choice of experts may tip over for a single token."""
+    where it is largest, unless ``each`` counts: a router's choice of experts may tip over for a single token."""
     worst = 0.0
     for a, b in zip(found, expected, strict=True):
         a, b = (x if x.dtype == torch.float64 else x.float() for x in (a, b))
-        each = (a - b).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-12)
-        half = expected[0].dtype.itemsize < 4
-        worst = max(worst, (each.median() if half else each.max()).nan_to_num(float("inf")).item())
+        off = (a - b).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-12)
+        half = expected[0].dtype.itemsize < 4 and not each
+        worst = max(worst, (off.median() if half else off.max()).nan_to_num(float("inf")).item())
     return worst
 
 
@@ -174,7 +178,10 @@ def _inference(base: nn.Module) -> Iterator[None]:
 @contextmanager
 def _shrunk(base: nn.Module) -> Iterator[None]:
     """Windows and chunks of EDGE tokens, in the config and where a module keeps its own."""
-    owners = [base.config, *base.modules()]
+    owners = [
+        *{id(m.config): m.config for m in base.modules() if hasattr(m, "config")}.values(),
+        *base.modules(),
+    ]
     kept = [
         (owner.__dict__, name, owner.__dict__[name])
         for owner in owners

@@ -40,7 +40,7 @@ def info_nce(
     vectors' own precision. Returns the mean loss and, for the log, accuracy and similarities.
     """
     cosines, directions = _Cosines(vectors, temperature), 2 if symmetric else 1
-    loss, counts = 0.0, torch.zeros(4, dtype=torch.float64, device=vectors.device)
+    loss, counts = 0.0, [0.0] * 4
     rows_at_once = max(1, SIMILARITIES // max(len(vectors), len(documents)))
     for some in torch.arange(len(queries), device=vectors.device).split(rows_at_once):
         own = positives[some]
@@ -48,11 +48,12 @@ def info_nce(
         if excluded is not None:
             banned |= _dense(excluded, 0, some)
         part, cosine = cosines.add(queries[some], documents, own, banned)
-        loss, counts = loss + part, counts + _counted(cosine, own, banned)
+        loss = loss + part
+        counts = [a + b for a, b in zip(counts, _counted(cosine, own, banned), strict=True)]
         if symmetric:
             banned = _no_negatives(some, positives, excluded)
             loss = loss + cosines.add(documents[own], queries, some, banned)[0]
-    right, positive, others, pairs = counts.tolist()
+    right, positive, others, pairs = counts
     metrics = {
         "accuracy": right / len(queries),
         "positive_similarity": positive / len(queries),
@@ -75,14 +76,18 @@ def _no_negatives(some: torch.Tensor, positives: torch.Tensor, excluded: torch.T
     return shared.scatter_(1, some[:, None], False)
 
 
-def _counted(cosine: torch.Tensor, own: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
-    """Right answers, sums of the positives' and the negatives' similarities, number of negatives."""
+def _counted(cosine: torch.Tensor, own: torch.Tensor, banned: torch.Tensor) -> list[float]:
+    """Right answers, sums of the positives' and the negatives' similarities, number of negatives. Sums of a row
+    are of its own precision, since Apple's GPUs have no float64; those of rows are Python's."""
     best = cosine.masked_fill(banned, float("-inf")).argmax(1)
     negatives = ~banned.scatter(1, own[:, None], True)
-    return torch.stack([
-        (best == own).sum(), cosine.gather(1, own[:, None]).sum(dtype=torch.float64),
-        (cosine * negatives).sum(dtype=torch.float64), negatives.sum(),
-    ]).double()  # fmt: skip
+    of_rows = [
+        (best == own).to(cosine.dtype),
+        cosine.gather(1, own[:, None])[:, 0],
+        (cosine * negatives).sum(1),
+    ]
+    right, positive, others = map(sum, torch.stack(of_rows).tolist())
+    return [right, positive, others, negatives.sum().item()]
 
 
 class _Cosines:
