@@ -25,9 +25,9 @@ from synthembed.model import backbone, export
 from synthembed.model.backbone import Backbone as Base
 from synthembed.model.cpu import bfloat16_linear, onednn_linear
 from synthembed.model.cpu.int8_linear import to_int8
+from synthembed.model.cpu.rate import matrix_rate
 from synthembed.model.encoder import Encoder
 from synthembed.model.instructions import TEMPLATE
-from synthembed.model.rate import matrix_rate
 from synthembed.profile.settings import Backbone
 
 from benchmarks.measure import alone, in_turn, row

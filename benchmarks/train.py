@@ -245,7 +245,7 @@ def ours(task: dict, size: Size, corpus: list):
     import torch
     from synthembed.model import backbone
     from synthembed.model.cpu import bfloat16_linear
-    from synthembed.model.rate import matrix_rate, rate_for
+    from synthembed.model.cpu.rate import matrix_rate, rate_for
     from synthembed.training import train
     from synthembed.training.batches import Batch
 

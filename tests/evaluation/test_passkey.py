@@ -114,7 +114,9 @@ def test_layers_with_bases_of_their_own_get_the_new_one_where_they_see_everythin
     assert np.allclose(found, Encoder(layered(far=50.0)).encode(texts), atol=1e-6)
     assert not np.allclose(found, Encoder(own).encode(texts), atol=1e-4)
     kinds = passkey.with_variant(own, RopeVariant(id="w", sliding_window=24)).model.layers
-    assert [layer.self_attn.sliding_window for layer in kinds] == [16, 24]  # a shorter one is kept
+    assert [(layer.self_attn.sliding_window, layer.self_attn.laid_window) for layer in kinds] == [
+        (16, 24), (None, 24)
+    ]  # fmt: skip
 
 
 def test_a_window_laid_on_a_decoder_is_a_plain_mask(backbone):

@@ -98,9 +98,8 @@ def test_a_decoder_whose_last_layer_has_other_parts_is_run_whole(llama, monkeypa
 
 
 def test_prefixes_are_computed_once_bounded_and_never_stale(llama, monkeypatch):
-    made, compute = [], packed_rows.prefix_of
+    made, compute, encoder = [], packed_rows.prefix_of, Encoder(llama)
     monkeypatch.setattr(packed_rows, "prefix_of", lambda model, ids: made.append(ids) or compute(model, ids))
-    encoder = Encoder(llama)
     for _ in range(3):
         encoder.encode(["one text", "another"], "the task at hand")
     assert len(made) == 1

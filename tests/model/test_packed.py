@@ -69,12 +69,6 @@ def test_attention_that_was_asked_for_is_kept(llama):
     assert not packed_rows.supports(llama.model)
 
 
-def test_rope_that_depends_on_the_batch_is_not_packed(llama):
-    assert packed_rows.supports(llama.model)
-    llama.model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
-    assert not packed_rows.supports(llama.model)
-
-
 def test_a_kernel_that_cannot_run_is_not_used(capsys):
     """The probe that decides on a GPU; on a CPU the varlen kernel does not run."""
     assert packed_rows._varlen_agrees(torch.device("cpu"), torch.bfloat16, 4, 2, 8) is False

@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.ground import embedded
-from synthembed.model import adapter, instructions, tokens
+from synthembed.model import adapter, export, instructions, tokens
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.training import batches, contrastive, memory_budget, trackers, train
 from tiny_training import CORPUS, assert_equal, example, fresh, tiny, with_adapter
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -411,3 +412,52 @@ def test_trackers_get_every_step(llama, tmp_path, monkeypatch):
     train.train(tiny(**{"train.trackers": ["trackio"]}), llama, CORPUS, tmp_path)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert seen == ["synthembed", *((x["step"], x["loss"]) for x in log), "end"]
+
+
+class NoFloat64(TorchDispatchMode):
+    """As Apple's GPUs have none."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, tuple | list) else (out,):
+            assert not isinstance(made, torch.Tensor) or made.dtype != torch.float64, func
+        return out
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_step_makes_no_float64(llama, symmetric):
+    plan = tiny(**{"train.symmetric": symmetric})
+    model = train.prepare(plan, llama)[0]
+    with NoFloat64():
+        batch = batches.Batch(CORPUS[:8], model, plan.train, 1)
+        loss, metrics = contrastive_backward(model, batch, plan.train, train.vectors_of(plan))
+    assert math.isfinite(loss) and 0 <= metrics["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_what_pretraining_moved_is_in_the_model_that_is_left(tiny_folder, tmp_path, monkeypatch, method):
+    """Of QLoRA without bitsandbytes: its base is rounded, and loaded again at the end."""
+    pairs = tmp_path / "pairs.jsonl"
+    lines = [{"title": f"title {n}", "body": f"what number {n} says " * 3} for n in range(16)]
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(adapter, "quantise", lambda base, targets: None)
+    first = {"train.max_steps": 3, "lora.rank": 2}
+    base = {"backbone.model": str(tiny_folder), "backbone.dtype": "float32", "lora.dropout": 0,
+            "train.max_steps": 1, "pretrain": {"source": str(pairs), "set": first}}  # fmt: skip
+    found = {}
+    for name in ("lora", method):
+        plan = tiny(**base, **{"train.method": name})
+        trained = train.train(plan, backbones.load(plan.backbone), CORPUS, tmp_path / name)
+        with pytest.raises(embedded.BackboneError, match="adapter of a pre-trained base"):
+            export.export_adapter(trained, tmp_path / "adapter")
+        found[name] = dict(adapter.merge_lora(trained).model.named_parameters())
+    plain = dict(backbones.load(plan.backbone).model.named_parameters())
+    for name, weight in found["lora"].items():
+        torch.testing.assert_close(found[method][name], weight, atol=1e-6, rtol=1e-5)
+        assert "proj" not in name or not torch.allclose(weight, plain[name], atol=1e-4)
+
+
+def test_an_adapter_of_which_a_part_has_not_moved_is_named():
+    moved = {"a.lora_B.weight": torch.ones(2), "b.q_proj.lora_B.weight": torch.zeros(2)}
+    with pytest.raises(train.TrainingError, match=r"1 of 2 adapters have not moved: .* that of b\.q_proj"):
+        train.check_moved(moved)

@@ -207,9 +207,8 @@ def with_variant(backbone: Backbone, variant: RopeVariant) -> Backbone:
         if hasattr(module, "config"):
             module.config = config
     if variant.sliding_window is not None:
-        for layer in model.layers:  # what packed_rows.attend reads
-            own = getattr(layer.self_attn, "sliding_window", None)
-            layer.self_attn.sliding_window = min(own or variant.sliding_window, variant.sliding_window)
+        for layer in model.layers:  # what packed_rows.attend reads; a shorter window of the layer's own stays
+            layer.self_attn.laid_window = variant.sliding_window
     model.rotary_emb = type(model.rotary_emb)(config=config).to(backbone.device)
     return Backbone(model, backbone.contract, backbone.source)
 

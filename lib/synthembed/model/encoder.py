@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from synthembed.ground.hardware import is_out_of_memory
-from synthembed.model import packed_rows
+from synthembed.model import packed_rows, probe
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import with_instruction
 from synthembed.model.tokens import CACHE
@@ -99,20 +99,30 @@ class EncodingError(RuntimeError):
 class Encoder:
     """A backbone with how it is read: pooling, lengths, batches.
 
+    ``pooling`` and ``max_length`` are those that the saved model says (a sentence-transformers folder), or
+    "last" and 512, unless given; ``normalize`` and the prompt before a text without an instruction likewise.
     ``batch_tokens`` bounds the tokens of one forward pass; it changes memory and speed, not the
     vectors. ``padding`` is None (without padding where the model allows it), "right" or "left".
     ``dim`` is the size of a vector.
     """
 
     backbone: Backbone
-    pooling: str = "last"
-    max_length: int = 512
+    pooling: str | None = None
+    max_length: int | None = None
     batch_tokens: int = 4_096
     prefix_cache: bool = True
     padding: str | None = None
     prefixes: OrderedDict = field(default_factory=OrderedDict, repr=False)
 
     def __post_init__(self):
+        said = self.backbone.recipe
+        if self.pooling is None and said.refusal:
+            raise EncodingError(
+                f"{self.backbone.source.get('model')} cannot be read as it says: {said.refusal}. Encode with "
+                "sentence-transformers, or name a pooling to read it otherwise"
+            )
+        self.pooling = self.pooling or said.pooling or "last"
+        self.max_length = self.max_length or said.max_length or 512
         self.backbone.check_length(self.max_length)
         if self.padding is None and not packed_rows.supports(self.backbone.model):
             self.padding = "right"
@@ -125,13 +135,15 @@ class Encoder:
         self,
         texts: list[str],
         instruction: str = "",
-        normalize: bool = True,
+        normalize: bool | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """Vectors (len(texts), dim), float32, in the order of ``texts``.
 
-        Identical texts are encoded once. ``progress(done, total)`` counts texts.
+        Identical texts are encoded once. ``progress(done, total)`` counts texts. Raises EncodingError if a vector
+        is not finite.
         """
+        normalize = self.backbone.recipe.normalize if normalize is None else normalize
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(place)
         out = np.empty((len(unique), self.dim), np.float32)
@@ -145,13 +157,16 @@ class Encoder:
     def rows(self, texts: list[str], instruction: str = "") -> list[list[int]]:
         """Token ids of each text as the model reads it, with the token contract checked."""
         contract = self.backbone.contract
-        found = CACHE.ids(contract, [with_instruction(instruction, t) for t in texts], self.max_length)
+        prompt = "" if instruction else self.backbone.recipe.prompt
+        found = CACHE.ids(
+            contract, [prompt + with_instruction(instruction, t) for t in texts], self.max_length
+        )
         contract.check(found)
         return found
 
     def begin(self, instruction: str) -> list[int]:
         """The ids that texts under ``instruction`` begin with, up to a merge with the text's first token."""
-        found = self.rows([""], instruction)[0][:-1] if instruction else []
+        found = self.rows([""], instruction)[0][:-1] if instruction or self.backbone.recipe.prompt else []
         if len(found) + 1 >= self.max_length:
             raise EncodingError(
                 f"the instruction is as long as max_length, {self.max_length} tokens, so that every query would have "
@@ -182,7 +197,8 @@ class Encoder:
             end = take(lengths, done, budget, padded=bool(self.padding))
             batch = order[done:end]
             try:
-                out[batch] = self._forward([rows[i] for i in batch], prefix).float().cpu()
+                found = out[batch] = self._forward([rows[i] for i in batch], prefix).float().cpu()
+                self._check(found, [shared + len(rows[i]) for i in batch], batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -198,6 +214,17 @@ class Encoder:
             if progress:
                 progress(done)
         return out
+
+    def _check(self, vectors: torch.Tensor, tokens: list[int], numbers: list[int]) -> None:
+        """Raise if a vector is not finite: no score of it would say so."""
+        if not (finite := vectors.isfinite().all(1)).all():
+            bad = [i for i, good in enumerate(finite.tolist()) if not good]
+            kind = str(self.backbone.model.dtype).removeprefix("torch.")
+            raise EncodingError(
+                f"{len(bad)} of {len(tokens)} vectors of a batch are not finite, such as that of row {numbers[bad[0]]}, "
+                f"{tokens[bad[0]]} tokens: the model overflows in {kind} (try backbone.dtype bfloat16 or float32), "
+                "or its weights are damaged"
+            )
 
     def encode_branches(self, rows: list[list[int]]) -> torch.Tensor:
         """As ``encode_rows``, for rows that go along with each other and part at different places.
@@ -276,6 +303,7 @@ def row_vectors(
     left) rows are padded.
     """
     model = backbone.model
+    probe.check_rows(model, max(map(len, rows)) + (len(prefix) if prefix else 0))
     if padding:
         ids, mask = pad(rows, backbone.contract.eos, backbone.device, padding)
         # Padded on the right, positions are the model's own; an encoder's may begin at another number.

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from tokenizers.processors import TemplateProcessing
 
 from synthembed.ground import places
-from synthembed.ground.embedded import EMBEDDED, original
+from synthembed.ground.embedded import EMBEDDED, BackboneError, original
 from synthembed.ground.files import write_json
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import TEMPLATE
@@ -143,8 +143,13 @@ def weights_that_differ(folder: Path, backbone: Backbone) -> tuple[int, list[str
 def export_adapter(trained: Backbone, folder: Path) -> Path:
     """The LoRA adapter alone, for ``PeftModel.from_pretrained(base, folder)``.
 
-    ``trained`` has its adapter not merged. Vectors are then read as the card says, bos and eos included.
+    ``trained`` has its adapter not merged. Vectors are then read as the card says, bos and eos included. Raises
+    BackboneError after a pre-training, whose weights are those of no base that the adapter could name.
     """
+    if trained.source.get("pretrained"):
+        raise BackboneError(
+            "the adapter of a pre-trained base gives other vectors on the base as published: use model/"
+        )
     config = trained.model.peft_config["default"]
     config.base_model_name_or_path = original(trained.source["model"])
     trained.model.save_pretrained(folder, save_embedding_layers=False)

@@ -30,9 +30,6 @@ from transformers.masking_utils import sdpa_mask
 from synthembed.model.cpu.onednn_linear import filling_row
 
 NAME = "packed_rows"
-# RoPE scalings that depend on the longest row of a batch would make a vector depend on its neighbours.
-BATCH_DEPENDENT_ROPE = {"dynamic", "longrope"}
-
 QUERIES = 256  # of a row, under one mask
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -105,18 +102,25 @@ class Layout:
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether a model can run packed; if not, the encoder pads."""
-    base = _base(model)
-    rope = getattr(base.config, "rope_parameters", None) or {}
-    tables = [rope, *(v for v in rope.values() if isinstance(v, dict))]  # one for each kind of layer, if any
-    return (
-        getattr(base, "_supports_attention_backend", False)
-        and base.config._attn_implementation in ("sdpa", NAME)  # another one was asked for
-        and all(m.is_causal for m in base.modules() if hasattr(m, "is_causal"))  # rows look back only
-        and hasattr(base, "layers")
-        and hasattr(base, "rotary_emb")
-        and not BATCH_DEPENDENT_ROPE & {table.get("rope_type") for table in tables}
-    )
+    """Whether a model runs packed, by what the probe found on it (probe.py); if not, the encoder pads.
+
+    Raises BackboneError if a row depends on its neighbours either way.
+    """
+    from synthembed.model import probe
+
+    asked = base_of(model).config._attn_implementation
+    return asked in ("sdpa", NAME) and probe.findings(model).how == "packed"
+
+
+def lacks(base: nn.Module) -> str:
+    """What a model lacks that packing asks for; "" if it has the parts, and the probe may try."""
+    return next((why for why, there in {
+        "its attention takes no function of ours": getattr(base, "_supports_attention_backend", False),
+        f"its attention is {base.config._attn_implementation}": base.config._attn_implementation in ("sdpa", NAME),
+        "its rows do not only look back": all(m.is_causal for m in base.modules() if hasattr(m, "is_causal")),
+        "it has no list of layers": hasattr(base, "layers"),
+        "its positions are not rotary": hasattr(base, "rotary_emb"),
+    }.items() if not there), "")  # fmt: skip
 
 
 def forward(model: nn.Module, rows: list[list[int]], prefix: Prefix | None = None, ends: bool = False):
@@ -142,7 +146,7 @@ def prefix_of(model: nn.Module, ids: list[int]) -> Prefix:
 
 
 def _run(model: nn.Module, rows: list[list[int]], layout: Layout) -> torch.Tensor:
-    base = _base(model)
+    base = base_of(model)
     _prepare(base)
     layout.last = getattr(getattr(base.layers[-1], "self_attn", None), "layer_idx", None)
     device = next(model.parameters()).device
@@ -164,7 +168,13 @@ def _prepare(base: nn.Module) -> None:
         EndsAlone(base.layers[-1])
 
 
-def _base(model: nn.Module) -> nn.Module:
+def withdraw(base: nn.Module, attention: str) -> None:
+    """Undo ``_prepare``: the model's own ``attention``, a last layer without hooks."""
+    base.config._attn_implementation = attention
+    EndsAlone.leave(base.layers[-1])
+
+
+def base_of(model: nn.Module) -> nn.Module:
     """The transformers model inside a PEFT wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -181,21 +191,28 @@ class EndsAlone:
     def __init__(self, layer: nn.Module):
         self.ends: torch.Tensor | None = None
         self.parts = _parts_of(layer)
-        for module in layer.modules():  # of parts that an adapter has taken in since
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                for key in [
-                    k for k, h in hooks.items() if isinstance(getattr(h, "__self__", None), EndsAlone)
-                ]:
-                    del hooks[key]
+        self.leave(layer)  # of parts that an adapter has taken in since
         layer.self_attn.register_forward_pre_hook(self.begin, with_kwargs=True)
         for part in self.parts:
             part.register_forward_pre_hook(self.choose)
             part.register_forward_hook(self.put_back)
 
     @staticmethod
+    def leave(layer: nn.Module) -> None:
+        """Take these hooks off every part of a layer."""
+        for module in layer.modules():
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                for key in [
+                    k for k, h in hooks.items() if isinstance(getattr(h, "__self__", None), EndsAlone)
+                ]:
+                    del hooks[key]
+
+    @staticmethod
     def serves(layer: nn.Module) -> bool:
         """Whether the layer has these hooks, on the parts that it has now."""
-        hooks = (getattr(h, "__self__", None) for h in layer.self_attn._forward_pre_hooks.values())
+        attention = getattr(layer, "self_attn", None)
+        own = attention._forward_pre_hooks.values() if attention is not None else ()
+        hooks = (getattr(h, "__self__", None) for h in own)
         return any(isinstance(h, EndsAlone) and h.parts == _parts_of(layer) for h in hooks)
 
     def begin(self, attention: nn.Module, args: tuple, options: dict) -> None:
@@ -244,8 +261,10 @@ def attend(
         layout.record.layers[index] = (key, value)
     before = layout.prefix.layers.get(index)
     longest = len(layout.prefix) + max(layout.lengths)
-    window = sliding_window or getattr(module, "sliding_window", None)  # the latter: laid by passkey.py
-    window = window if window and window < longest else None
+    # What the layer asks for, and what passkey.py lays on it. A module's own ``sliding_window`` says nothing:
+    # EXAONE 4 keeps one in layers that see everything.
+    windows = [w for w in (sliding_window, getattr(module, "laid_window", None)) if w and w < longest]
+    window = min(windows, default=None)
     kernel = _varlen if layout.varlen else _grouped
     if not layout.ends or index != layout.last:
         return kernel(query, key, value, before, layout, window, scaling, dropout), None
@@ -330,7 +349,7 @@ def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window
 def uses_varlen(model: nn.Module) -> bool:
     """Whether torch's varlen kernel serves this model here: CUDA, half precision, and it gives on a
     probe what grouped attention gives."""
-    base = _base(model)
+    base = base_of(model)
     parameter = next(base.parameters())
     if parameter.device.type != "cuda" or parameter.dtype not in (torch.float16, torch.bfloat16):
         return False

@@ -22,8 +22,9 @@ class TokenContract:
 
     An encoder's [cls] and [sep] stand for bos and eos where its tokenizer has no eos.
 
-    A tokenizer's own special tokens are never used: with transformers >= 5 the released
-    e5-mistral tokenizer drops ``</s>`` and last-token pooling reads the wrong vector.
+    A tokenizer never puts them there itself: with transformers >= 5 the released e5-mistral tokenizer
+    drops ``</s>`` and last-token pooling reads the wrong vector. Which they are, its template decides where
+    it has one: some models (Qwen3-Embedding) end a text with another token than their eos.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -32,15 +33,35 @@ class TokenContract:
     read: Counter = field(default_factory=Counter, compare=False, repr=False)  # "texts", and of them "cut"
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> TokenContract:
-        if tokenizer.eos_token_id is not None:
-            return cls(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
-        if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
-            return cls(tokenizer, tokenizer.cls_token_id, tokenizer.sep_token_id)
-        raise BackboneError(
-            "the tokenizer has no eos token, and the embedding is read at eos (Sec. 3.2): "
-            "set tokenizer.eos_token in the base model's folder"
-        )
+    def of(cls, tokenizer: PreTrainedTokenizerBase, as_saved: bool = False) -> TokenContract:
+        """The contract of a tokenizer. ``as_saved`` is for a model that says how its texts are read (a
+        sentence-transformers folder): then there is no bos unless the template puts one there, and a
+        template without a last token is refused unless ``add_eos_token`` asks for one.
+        """
+        before, after = added_by(tokenizer)
+        if len(before) > 1 or len(after) > 1:
+            put = [tokenizer.convert_ids_to_tokens(side) for side in (before, after)]
+            raise BackboneError(
+                f"the tokenizer puts {put[0]} before a text and {put[1]} after it, and here at most one token "
+                "stands on each side: the vectors would be others. Use a model that is read at one last token"
+            )
+        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        if eos is None and None not in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+            bos, eos = tokenizer.cls_token_id, tokenizer.sep_token_id
+        if as_saved and not before:
+            bos = None
+        if as_saved and not after and not tokenizer.init_kwargs.get("add_eos_token"):
+            raise BackboneError(
+                "the model's own tokenizer puts no token after a text, and here a vector is read with one "
+                "(Sec. 3.2): the vectors would be others. Encode with sentence-transformers"
+            )
+        bos, eos = (before or [bos])[0], (after or [eos])[0]
+        if eos is None:
+            raise BackboneError(
+                "the tokenizer has no eos token, and the embedding is read at eos (Sec. 3.2): "
+                "set tokenizer.eos_token in the base model's folder"
+            )
+        return cls(tokenizer, bos, eos)
 
     def ids(self, texts: list[str], max_length: int) -> list[list[int]]:
         """Token ids of each text, at most ``max_length`` with bos and eos; ``read`` counts what is cut.
@@ -72,6 +93,15 @@ class TokenContract:
                     f"token contract broken at row {number}: ids {row[:2]}...{row[-2:]} must begin "
                     f"with bos {self.bos} and end with eos {self.eos}"
                 )
+
+
+def added_by(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The ids that a tokenizer's own template puts before and after a text."""
+    bare, whole = (tokenizer("a", add_special_tokens=put)["input_ids"] for put in (False, True))
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    raise BackboneError(f"the tokenizer reads 'a' as {bare} alone and as {whole} with its special tokens")
 
 
 @dataclass

@@ -22,8 +22,8 @@ from synthembed.ground.console import Progress
 from synthembed.ground.data_files.opener import ReadError, form_of, lines
 from synthembed.ground.data_files.table_rows import rows, text_of, title_of
 from synthembed.ground.files import write_json
+from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import Encoder
-from synthembed.model.rate import rate_for
 
 HEADER = 128  # bytes of a .npy header, padded so that the count of rows can be written at the end
 BLOCK = 16_384  # texts between two notes of progress on disk; sorted by length within
@@ -38,7 +38,7 @@ def encode_to(
     texts: Iterable[str],
     path: Path,
     instruction: str = "",
-    normalize: bool = True,
+    normalize: bool | None = None,
     dtype: str = "float16",
     total: int | None = None,
     identity: str = "",
@@ -49,6 +49,7 @@ def encode_to(
     ``texts`` must begin with the same texts (their hash is compared) and ``identity``, which names the
     model, must be the same, or VectorsError is raised.
     """
+    normalize = encoder.backbone.recipe.normalize if normalize is None else normalize
     state_path = path.with_name(path.name + ".state.json")
     made_from = [identity, instruction, normalize, dtype, encoder.dim, encoder.max_length, encoder.pooling]
     state = _resumed(state_path, path, made_from)
@@ -71,7 +72,13 @@ def encode_to(
             prepared = ahead.submit(_prepare, encoder, waiting, instruction)  # while the model works
             vectors = encoder.encode_rows(block[1], begin)
             vectors = F.normalize(vectors, dim=-1) if normalize else vectors
-            file.write(vectors.numpy()[block[2]].astype(dtype).tobytes())
+            numbers = vectors.numpy()[block[2]].astype(dtype)
+            if not np.isfinite(numbers).all():  # the encoder's are: what overflows is float16
+                raise VectorsError(
+                    f"numbers up to {float(vectors.abs().max()):.3g} do not fit into {dtype}: write vectors of "
+                    "length 1, or float32"
+                )
+            file.write(numbers.tobytes())
             done += len(block[0])
             _write_header(file, done, encoder.dim, dtype)
             for text in block[0]:

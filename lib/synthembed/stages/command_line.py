@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -207,15 +208,22 @@ def encode(
     out: Annotated[
         Path, typer.Argument(help="The .npy file of vectors; opens with numpy.load(mmap_mode='r').")
     ],
-    model: Annotated[str, typer.Option(help="Folder, or hub:owner/name, of a model that reads at eos.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Folder, or hub:owner/name; read as its sentence-transformers files say."),
+    ],
     field: Annotated[
-        str, typer.Option(help="A table\x27s field that holds the text; \x27title\x27 goes before it.")
+        str, typer.Option(help="A table's field that holds the text; 'title' goes before it.")
     ] = "text",
     instruction: Annotated[str, typer.Option(help="For queries; documents take none.")] = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
-    max_length: Annotated[int, typer.Option(help="Tokens after which texts are cut.")] = 512,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens after which texts are cut; by default the model's, or 512.")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass.")] = 4_096,
-    normalize: Annotated[bool, typer.Option(help="Vectors of length 1.")] = True,
+    normalize: Annotated[
+        bool | None, typer.Option(help="Vectors of length 1; by default as the model says.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="int8 weights: faster on CPU, not exact.")] = False,
 ) -> None:
     """Turn a file of any size into vectors; a run that was killed goes on where it was."""
@@ -232,7 +240,7 @@ def encode(
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         if int8:
-            loaded = backbones.Backbone(to_int8(loaded.model), loaded.contract, loaded.source)
+            loaded = replace(loaded, model=to_int8(loaded.model))
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
         count = vector_files.encode_to(
             encoder, vector_files.read_texts(texts, field), out, instruction, normalize, dtype,

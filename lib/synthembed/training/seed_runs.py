@@ -103,7 +103,9 @@ def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
         return backbones.load(backbones.export_settings(profile.backbone, folder), profile.seed)
     base = backbones.load(profile.backbone, profile.seed)
     model = train.train(profile, base, mixed.examples, folder, code)
-    if profile.train.method != "full":
+    if (
+        profile.train.method != "full" and not profile.pretrain
+    ):  # with it, model/ alone has all that was trained
         export.export_adapter(model, folder / "adapter")
     merged = adapter.merge_lora(model)
     steps = batches.steps_of(profile.train, mixed.examples)

@@ -13,6 +13,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,9 +30,9 @@ from synthembed.labelled import weak_pairs
 from synthembed.model import adapter, packed_rows
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
+from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
-from synthembed.model.rate import rate_for
 from synthembed.profile.settings import Profile, Train
 from synthembed.training import batches, checkpoints, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
@@ -53,17 +55,27 @@ def train(
     """
     if profile.train.workers > 1 and not torch.distributed.is_initialized():
         in_workers(profile, backbone, corpus, folder, code)
+    before: list[tuple[Profile, dict]] = []
     if profile.pretrain:
+        first = profile.for_pretraining()
         weak = weak_pairs.pairs(profile.pretrain, profile.seed)
-        start = fine_tune(profile.for_pretraining(), backbone, weak, folder / "pretraining", code)
+        start = fine_tune(first, backbone, weak, folder / "pretraining", code)
+        if profile.train.method == "qlora":  # whose base in 4 bits is loaded again at the end
+            before = [(first, adapter.tensors_of(start))]
         backbone = adapter.merge_lora(start)
-    return fine_tune(profile, backbone, corpus, folder, code)
+        backbone = replace(backbone, source=backbone.source | {"pretrained": profile.pretrain.model_dump()})
+    return fine_tune(profile, backbone, corpus, folder, code, before)
 
 
 def fine_tune(
-    profile: Profile, backbone: Backbone, corpus: list[Example], folder: Path, code: str = ""
+    profile: Profile,
+    backbone: Backbone,
+    corpus: list[Example],
+    folder: Path,
+    code: str = "",
+    before: Sequence[tuple[Profile, dict]] = (),
 ) -> Backbone:
-    """The training loop. Raises TrainingError on a loss or gradient that is not finite, naming the
+    """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter. Raises TrainingError on a loss or gradient that is not finite, naming the
     batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
     settings, main = profile.train, workers.rank() == 0
     if len(corpus) < 2:
@@ -118,7 +130,7 @@ def fine_tune(
         track(None)
     if main:
         print(f"{steps - first} steps in {time.monotonic() - started:.0f} s")
-    return finish(profile, model, trainable, backbone)
+    return finish(profile, model, trainable, backbone, before)
 
 
 def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, torch.nn.Parameter]]:
@@ -127,10 +139,10 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
     if profile.train.method == "full":
         if backbone.model.dtype in (torch.float16, torch.bfloat16):
             backbone.model.float()  # small steps would be lost in 16 bits; the products are autocast
-        model = Backbone(backbone.model.requires_grad_(True), backbone.contract, backbone.source)
+        model = replace(backbone, model=backbone.model.requires_grad_(True))
     else:
         if profile.train.method == "qlora":
-            adapter.quantise(backbone, profile.lora.targets)
+            adapter.quantise(backbone, adapter.targets_of(backbone.model, profile.lora))
         model = adapter.add_lora(backbone, profile.lora, profile.seed)
     memory_budget.set_checkpointing(model, profile.train.gradient_checkpointing is True)
     model.model.train()
@@ -139,17 +151,20 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
     return model, {n: p for n, p in model.model.named_parameters() if p.requires_grad}
 
 
-def finish(profile: Profile, model: Backbone, trainable: dict, backbone: Backbone) -> Backbone:
-    """The trained model, ready to be merged; a 4-bit base is replaced by the base as it was."""
+def finish(
+    profile: Profile, model: Backbone, trainable: dict, backbone: Backbone, before: Sequence = ()
+) -> Backbone:
+    """The trained model, ready to be merged; a 4-bit base is replaced by the base as it was, which the
+    adapters of ``before`` are part of."""
     if profile.train.method != "full":
         check_moved(trainable)
     if profile.train.method == "qlora":
         plain = backbones.load(profile.backbone, profile.seed)
-        model = adapter.add_lora(plain, profile.lora, profile.seed)
-        for name, parameter in model.model.named_parameters():
-            if name in trainable:
-                parameter.data.copy_(trainable[name].data)
-    return Backbone(model.model.eval(), model.contract, backbone.source)
+        for earlier, tensors in before:
+            plain = adapter.merge_lora(adapter.with_tensors(plain, earlier.lora, tensors))
+        model = adapter.with_tensors(plain, profile.lora, trainable)
+    model.model.eval()
+    return replace(model, source=backbone.source)
 
 
 def vectors_of(profile: Profile):
@@ -215,8 +230,13 @@ def learning_rate(settings: Train, step: int, steps: int) -> float:
 
 def check_moved(trainable: dict[str, torch.Tensor]) -> None:
     """lora_B starts at zero; an adapter whose lora_B is still zero changes nothing."""
-    if not any(workers.whole(p.detach()).abs().max() > 0 for n, p in trainable.items() if "lora_B" in n):
-        raise TrainingError("the adapter has not moved: every lora_B is still zero after training")
+    inner = {n: p for n, p in trainable.items() if "lora_B" in n}
+    still = [n for n, p in inner.items() if not workers.whole(p.detach()).abs().max() > 0]
+    if still:
+        raise TrainingError(
+            f"{'the adapter has' if len(still) == len(inner) else f'{len(still)} of {len(inner)} adapters have'} "
+            f"not moved: lora_B is still zero after training, such as that of {still[0].split('.lora_B')[0]}"
+        )
 
 
 def note(line: dict) -> str:

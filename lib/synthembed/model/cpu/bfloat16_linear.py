@@ -68,8 +68,9 @@ class Bfloat16Linear(nn.Linear):
         weight = self.weight_for(x)
         if weight is self.weight:
             return linear(x, weight, self.bias)
-        wanted = x.requires_grad and torch.is_grad_enabled()
-        return (_Product.apply if wanted else product)(x, weight, self.bias)
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Product.apply(x.flatten(0, -2), weight, self.bias).unflatten(0, x.shape[:-1])
+        return product(x, weight, self.bias)
 
 
 def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:

@@ -16,13 +16,14 @@ from synthembed.model.cpu.bfloat16_linear import Bfloat16Linear, product
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b + scale (x * keep) A^T B^T of a frozen W; x is kept, or instead of it what it was made of."""
+    """x W^T + b + scale (x * keep) A^T B^T of a frozen W, for x (tokens, in); x is kept, or instead of it what it
+    was made of."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, a, b, keep, scale, activation=None, *gated):
         out = product(x, weight, bias)
         narrow = onednn_linear.linear(_dropped(x, keep), a).mul_(scale)
-        out.view(-1, len(b)).addmm_(narrow.view(-1, len(a)), b.T)
+        out.addmm_(narrow, b.T)
         ctx.save_for_backward(weight, a, b, narrow, keep, *(gated or (x,)))
         ctx.scale, ctx.activation = scale, activation
         return out
@@ -30,10 +31,10 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         weight, a, b, narrow, keep, *kept = ctx.saved_tensors
-        x = lean_layers.gated(ctx.activation, *kept) if len(kept) == 2 else kept[0]
-        of_b = onednn_linear.transposed_product(gradient.flatten(0, -2), narrow.flatten(0, -2))
+        x = lean_layers.gated(ctx.activation, *kept).flatten(0, -2) if len(kept) == 2 else kept[0]
+        of_b = onednn_linear.transposed_product(gradient, narrow)
         of_narrow = onednn_linear.linear(gradient, b.T).mul_(ctx.scale)
-        of_a = onednn_linear.transposed_product(of_narrow.flatten(0, -2), _dropped(x, keep).flatten(0, -2))
+        of_a = onednn_linear.transposed_product(of_narrow, _dropped(x, keep))
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = onednn_linear.linear(of_narrow, a.T)
@@ -66,6 +67,7 @@ class FusedLora(Linear):
         name = self._fused(x) if not args and not options else None
         if name is None:
             return super().forward(x, *args, **options)
+        gated, shape, x = getattr(x, "gated", ()), x.shape, x.flatten(0, -2)
         base, scale, keep = self.base_layer, self.scaling[name], None
         dropout = self.lora_dropout[name]
         if self.training and isinstance(dropout, nn.Dropout) and dropout.p > 0:
@@ -73,7 +75,8 @@ class FusedLora(Linear):
             scale *= more
         weight = base.weight_for(x) if isinstance(base, Bfloat16Linear) else base.weight
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        return _Product.apply(x, weight, base.bias, a, b, keep, scale, *getattr(x, "gated", ()))
+        out = _Product.apply(x, weight, base.bias, a, b, keep, scale, *gated)
+        return out.unflatten(0, shape[:-1])  # out here, where autograd sees it: Falcon adds to it in place
 
     def _fused(self, x: torch.Tensor) -> str | None:
         """The adapter at work, if it and the base can be one product."""

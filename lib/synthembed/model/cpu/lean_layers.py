@@ -9,6 +9,7 @@ those of the model's own modules.
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import nn
@@ -81,6 +82,10 @@ def _activation_of(mlp: nn.Module) -> str | None:
     if not all(isinstance(part, nn.Linear) for part in parts) or not callable(getattr(mlp, "act_fn", None)):
         return None
     if {id(p) for part in parts for p in part.parameters()} != {id(p) for p in mlp.parameters()}:
+        return None
+    if (
+        len(signature(mlp.forward).parameters) != 1
+    ):  # a gate or a router's choice, which a GatedMlp would not take
         return None
     like, x = parts[0].weight, torch.linspace(-4, 4, 65)
     probe = torch.linspace(-1, 1, parts[0].in_features, device=like.device, dtype=like.dtype).expand(1, 2, -1)

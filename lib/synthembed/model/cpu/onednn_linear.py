@@ -83,7 +83,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if not _fast(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _Product.apply(x, weight, bias)
+        return _Product.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
     return _onednn(x, weight, bias)
 
 

@@ -6,6 +6,8 @@ as many again in the backward pass. Here x and one number a token are kept, and 
 
 from __future__ import annotations
 
+from inspect import signature
+
 import torch
 from torch import nn
 
@@ -63,6 +65,8 @@ def _like(norm: nn.Module) -> RmsNorm | None:
     eps = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
     state = [*norm.named_parameters(), *norm.named_buffers()]
     if not isinstance(eps, float) or [name for name, _ in state] != ["weight"] or norm.weight.ndim != 1:
+        return None
+    if len(signature(norm.forward).parameters) != 1:  # Mamba's takes a gate as well
         return None
     if norm.weight.dtype != torch.float32 or norm.weight.device.type != "cpu":
         return None
