@@ -405,7 +405,10 @@ def test_every_table_is_rendered_without_any_result(tmp_path):
 
 def test_an_encoder_half_that_cannot_be_had_is_said_under_table_7(tmp_path):
     note = next(n for n in tables.build("table7", [Results(tmp_path)]).notes if "Not at this scale" in n)
-    assert note.startswith("Not at this scale: XLM-R_large + full data and XLM-R") and "pre-trained and not" in note
+    assert (
+        note.startswith("Not at this scale: XLM-R_large + full data and XLM-R")
+        and "pre-trained and not" in note
+    )
     entry = by_id(tmp_path)["table7/XLM-R_large + full data/Avg"]
     assert entry["verdict"] == "not run" and entry["why"].startswith("not at this scale: it needs an encoder")
 

@@ -21,7 +21,9 @@ def key(variable: str = KEY) -> str:
     """The key in an environment variable without what comes along when it is pasted: blanks, line ends, quotes, the
     variable's name, "Bearer"; "" if there is none. Raises EndpointError if it cannot be sent even so."""
     found = os.environ.get(variable, "").strip(AROUND)
-    found = re.sub(rf"^(export\s+)?{re.escape(variable)}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE).strip(AROUND)
+    found = re.sub(
+        rf"^(export\s+)?{re.escape(variable)}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE
+    ).strip(AROUND)
     for place, sign in enumerate(found, 1):
         if not "!" <= sign <= "~":
             name = unicodedata.name(sign, f"U+{ord(sign):04X}")
