@@ -49,7 +49,7 @@ def own() -> Path:
 def find(run: str) -> Path:
     """A run by its name: the reader's own if there is one, or else the committed one. A name with a slash is
     a folder, as the shell has it or from the checkout on. Raises FileNotFoundError naming those there are."""
-    places = [Path(run), ROOT / run] if "/" in run else [own() / run, committed() / run]
+    places = [Path(run).resolve(), ROOT / run] if "/" in run else [own() / run, committed() / run]
     for place in places:
         if any(place.glob("*/*.json")):
             return place
