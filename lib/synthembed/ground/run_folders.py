@@ -51,11 +51,11 @@ def find(run: str) -> Path:
     a folder, as the shell has it or from the checkout on. Raises FileNotFoundError naming those there are."""
     places = [Path(run).resolve(), ROOT / run] if "/" in run else [own() / run, committed() / run]
     for place in places:
-        if any(place.glob("*/*.json")):
+        if any(place.glob("*/stage.json")):
             return place
     known = sorted({p.parent.parent.name for top in (own(), committed()) for p in top.glob("*/*/stage.json")})
     raise FileNotFoundError(
-        f"no run {run!r} in {shown(own())} or {shown(committed())}; there are {', '.join(known)}"
+        f"no folder {' or '.join(map(shown, reversed(places)))}; there are {', '.join(known)}"
     )
 
 
