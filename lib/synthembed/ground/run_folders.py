@@ -28,7 +28,7 @@ ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the p
 WORK, OTHERS = ".work", "other_settings"
 OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _held: dict[Path, FileLock] = {}
 
 
@@ -209,7 +209,7 @@ def bring_back(folder: Path, key: str, place: Path) -> bool:
 
 # What of a run is not kept in git: weights, caches, and what is rebuilt from the recordings in seconds.
 NOT_COMMITTED = {
-    "01_generate": ("requests.jsonl", "items.jsonl", "replies.jsonl", "batches"),
+    "01_generate": ("requests.jsonl", "items.jsonl", "replies.jsonl", "batches", "ledger"),
     "02_analyze": ("examples.jsonl", "dataset"),
     "03_train": ("model", "adapter", "checkpoints", "seeds", "pretraining", OTHERS),
     "04_evaluate": ("mteb",),
