@@ -13,7 +13,8 @@ test: setup
 	$(BIN)/python -m pytest
 
 lab: setup
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb \
+	  --ContentsManager.pre_save_hook=synthembed.widgets.stored_notebooks.without_outputs
 
 bench: setup
 	$(BIN)/python -m benchmarks
