@@ -13,7 +13,8 @@ test: setup
 	$(BIN)/python -m pytest
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url /lab/tree/notebooks/00_overview.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb \
+	  --ContentsManager.pre_save_hook=synthembed.widgets.stored_notebooks.without_outputs
 
 bench: setup
 	$(BIN)/python -m benchmarks
@@ -24,10 +25,11 @@ bench-gpu: setup
 bench-%: setup
 	$(BIN)/python -m benchmarks $*
 
-# The executed notebooks and the report as static pages under site/.
+# The executed notebooks and the report as static pages under site/: of your own run, or the committed one.
+RUN := $(firstword $(wildcard runs/$(PROFILE)) results/$(PROFILE))
 site: setup
-	$(BIN)/jupyter nbconvert --to html --output-dir site results/$(PROFILE)/*/*.ipynb
-	cp results/$(PROFILE)/07_report/report.html site/index.html
+	$(BIN)/jupyter nbconvert --to html --output-dir site $(RUN)/*/*.ipynb
+	cp $(RUN)/07_report/report.html site/index.html
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check lib tests benchmarks

@@ -1,6 +1,6 @@
 """Where the minutes of a run go, by stage and kind of work: ``python -m benchmarks.minutes [RUN]``.
 
-Reads what ``synthembed run --where`` left in the stages' folders of results/RUN (laptop); draws
+Reads what ``synthembed run --where`` left in the stages' folders of a run (laptop); draws
 docs/minutes.png, writes the table of docs/minutes.md between its marks and results/bench/run.json. Runs
 nothing.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json, write_json
 from synthembed.report import rendering
 from synthembed.report.figures import OURS, PALETTE, STYLE
@@ -124,7 +125,7 @@ def write(run: Path, docs: Path) -> str:
 
 
 if __name__ == "__main__":
-    of = ROOT / "results" / (sys.argv[1:] or ["laptop"])[0]
+    of = run_folders.find((sys.argv[1:] or ["laptop"])[0])
     print(write(of, ROOT / "docs"))
     (ROOT / "results" / "bench").mkdir(exist_ok=True)
     write_json(ROOT / "results" / "bench" / "run.json", [as_row(of, read(of))])

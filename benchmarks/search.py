@@ -16,6 +16,7 @@ import pandas as pd
 from synthembed import profile
 from synthembed.corpus import example_files
 from synthembed.evaluation import mteb_runs, scores, systems
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json, write_json
 from synthembed.model import adapter, backbone
 from synthembed.report import rendering
@@ -68,7 +69,7 @@ def table(trials: list[dict]) -> str:
 
 
 def main(run: str) -> None:
-    corpus = example_files.read(ROOT / "results" / run / "02_analyze" / "examples.jsonl")
+    corpus = example_files.read(run_folders.find(run) / "02_analyze" / "examples.jsonl")
     trials = read_json(FILE, {"start": START, "examples": len(corpus), "trials": []})
     for changes in CHANGES:
         if any(t["changes"] == changes for t in trials["trials"]):

@@ -4,9 +4,11 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import papermill
 import pytest
 from synthembed import profile
 from synthembed.ground import console
+from synthembed.ground.files import ROOT, sha256
 from synthembed.stages import runner
 from synthembed.stages.record import STAGES, stale
 
@@ -81,6 +83,20 @@ def test_a_second_run_skips_everything(smoke, capsys):
     runner.run_stages("smoke", [], "", list(STAGES), smoke.parent)
     assert capsys.readouterr().out.count("finished before, skipped") == len(STAGES)
     assert before == {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_notebook_of_a_finished_run_is_run_from_top_to_bottom_and_no_byte_changes(smoke, name, tmp_path):
+    def everything() -> dict:
+        return {p: (sha256(p), p.stat().st_mtime_ns) for p in smoke.rglob("*") if p.is_file()}
+
+    before = everything()
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", progress_bar=False, cwd=ROOT,
+        parameters={"profile": "smoke", "results": str(smoke.parent)}, kernel_name="python3",
+    )  # fmt: skip
+    assert everything() == before
+    assert "is read and not written to" in (tmp_path / "out.ipynb").read_text()
 
 
 def test_a_missing_artefact_reruns_its_stage_and_only_that(smoke, capsys):

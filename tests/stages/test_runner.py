@@ -1,9 +1,13 @@
 """The runner of notebooks: what it says, and what it keeps of a notebook that fails."""
 
 import json
+import os
+import subprocess
+import sys
 
 import nbformat
 import pytest
+from synthembed.ground.run_folders import StageBusy
 from synthembed.stages import record, runner
 
 
@@ -50,3 +54,32 @@ def test_a_finished_stage_is_skipped_and_one_without_its_notebook_is_not(tmp_pat
     said = capsys.readouterr().out
     assert ran == ["02_analyze"] and "runs, because 02_analyze/02_analyze.ipynb is missing" in said
     assert said.count("finished before, skipped") == len(record.STAGES) - 1
+
+
+def test_a_finished_stage_that_fails_when_it_is_made_anew_keeps_its_notebook(notebooks, capfd):
+    place = notebooks / "results" / "smoke" / "01_generate"
+    place.mkdir(parents=True)
+    (place / "stage.json").write_text(json.dumps({"status": "done", "outputs": {}}))
+    (place / "01_generate.ipynb").write_text("the old one")
+    with pytest.raises(runner.StageFailed) as failed:
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results", anew=True)
+    assert (place / "01_generate.ipynb").read_text() == "the old one"
+    executed = notebooks / "results" / "smoke" / ".work" / "01_generate.ipynb"
+    assert str(failed.value).endswith(str(executed)) and "nothing to read" in executed.read_text()
+
+
+def test_a_stage_that_another_process_makes_is_refused_untouched(notebooks):
+    code = (
+        "import sys; from pathlib import Path; from synthembed.ground import run_folders\n"
+        "run_folders.lock(Path(sys.argv[1]), '01_generate'); print('locked', flush=True); sys.stdin.read()"
+    )
+    run = notebooks / "results" / "smoke"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert other.stdout.readline() == "locked\n"
+    with pytest.raises(StageBusy, match=f"process {other.pid} on"):
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
+    assert not (run / "01_generate").exists()
+    other.communicate("")

@@ -58,7 +58,7 @@ def test_a_stack_is_the_work_of_its_innermost_known_frame(frames, kind):
 
 def opened_and_closed(results: Path, monkeypatch, switch: str) -> tuple[dict, Path]:
     monkeypatch.setenv(sampling.SWITCH, switch)
-    stage = Stage.open("00_overview", "smoke", results=str(results))
+    stage = Stage.open("00_overview", "smoke", results=str(results), anew=True)
     (stage.folder / "made.txt").write_text("made")
     return stage.close(fact=1), stage.folder
 

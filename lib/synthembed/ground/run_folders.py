@@ -28,7 +28,7 @@ ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the p
 WORK, OTHERS = ".work", "other_settings"
 OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _held: dict[Path, FileLock] = {}
 
 
@@ -49,13 +49,13 @@ def own() -> Path:
 def find(run: str) -> Path:
     """A run by its name: the reader's own if there is one, or else the committed one. A name with a slash is
     a folder, as the shell has it or from the checkout on. Raises FileNotFoundError naming those there are."""
-    places = [Path(run), ROOT / run] if "/" in run else [own() / run, committed() / run]
+    places = [Path(run).resolve(), ROOT / run] if "/" in run else [own() / run, committed() / run]
     for place in places:
-        if any(place.glob("*/*.json")):
+        if any(place.glob("*/stage.json")):
             return place
     known = sorted({p.parent.parent.name for top in (own(), committed()) for p in top.glob("*/*/stage.json")})
     raise FileNotFoundError(
-        f"no run {run!r} in {shown(own())} or {shown(committed())}; there are {', '.join(known)}"
+        f"no folder {' or '.join(map(shown, reversed(places)))}; there are {', '.join(known)}"
     )
 
 
@@ -209,7 +209,7 @@ def bring_back(folder: Path, key: str, place: Path) -> bool:
 
 # What of a run is not kept in git: weights, caches, and what is rebuilt from the recordings in seconds.
 NOT_COMMITTED = {
-    "01_generate": ("requests.jsonl", "items.jsonl", "replies.jsonl", "batches"),
+    "01_generate": ("requests.jsonl", "items.jsonl", "replies.jsonl", "batches", "ledger"),
     "02_analyze": ("examples.jsonl", "dataset"),
     "03_train": ("model", "adapter", "checkpoints", "seeds", "pretraining", OTHERS),
     "04_evaluate": ("mteb",),

@@ -80,7 +80,7 @@ class Comparison:
             rows.append(
                 {"stage": stage, "numbers": sum(counts.values()), **{o: counts[o] for o in OUTCOMES},
                  "largest difference": f"{largest.own - largest.reference:+.3g} ({', '.join(largest.what)})" if largest else "",
-                 "likely cause": "; ".join(self.causes(stage)) or "not recorded: chance in the order of threads' sums"
+                 "likely cause": "; ".join(self.causes(stage)) or "nothing recorded: another processor of the same kind, perhaps"
                  if counts[EQUAL] < sum(counts.values()) else ""}
             )  # fmt: skip
         return rows

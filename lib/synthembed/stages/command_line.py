@@ -156,8 +156,10 @@ def report(
     from synthembed.report import page as reports
     from synthembed.report import results
 
-    with _plain_errors():
+    try:
         folders = [run_folders.find(name) for name in run or ["laptop"]]
+    except FileNotFoundError as error:
+        raise typer.BadParameter(str(error)) from None
     committed = run_folders.committed()
     top = folders[0]
     if len(folders) > 1:

@@ -128,12 +128,15 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict:
-    """What a stage ran on; ``products`` is the precision of frozen weights' products, if it loaded a model."""
+    """What a stage ran on; ``products`` is the precision of frozen weights' products, if it loaded a model;
+    ``instructions`` those that torch uses, and ``threads`` how many sum, if it loaded torch."""
     found = {
         "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu(),
     }  # fmt: skip
     if rounding := sys.modules.get("synthembed.model.cpu.bfloat16_linear"):
         found["products"] = "bfloat16" if rounding.is_faster() else "float32"
+    if torch := sys.modules.get("torch"):
+        found |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     return found
 
 

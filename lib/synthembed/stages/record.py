@@ -14,8 +14,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -193,6 +191,9 @@ class Stage:
         profile, run, results = (parameters.text(name, value) for name, value in given.items())
         # By name, since no result depends on it: fingerprints.code_hash follows import statements.
         watch = import_module("synthembed.stages.sampling").begin()
+        if str(anew) not in ("True", "False"):
+            raise ProfileError(f"anew = {anew!r}: True or False")
+        anew = str(anew) == "True"  # papermill -r hands over text
         loaded = profiles.load(profile, overrides)
         top = (ROOT / results if results else run_folders.own()) / (run or loaded.name)
         if not anew and not stale(name, loaded, top):
@@ -203,7 +204,8 @@ class Stage:
             if results:
                 raise
             if _made_without_training(name, loaded, top):
-                _make_inputs(name, profile, overrides, top)
+                # By name: how a notebook is run moves no number.
+                import_module("synthembed.stages.runner").make_inputs(name, profile, overrides, top)
             elif overrides or not _finished((committed := run_folders.committed() / top.name) / name):
                 raise
             else:
@@ -343,23 +345,6 @@ def _made_without_training(stage: str, profile: Profile, top: Path) -> bool:
     reads = {pattern.partition("/")[0] for pattern in STAGES[stage].inputs}
     free = profile.generate.backend == "recorded" or not stale("01_generate", profile, top)
     return free and reads <= {"01_generate", "02_analyze"}
-
-
-def _make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path) -> None:
-    """Run stages 01 and 02, as far as ``stage`` needs them, for a notebook that was opened by hand."""
-    earlier = [s for s in ("01_generate", "02_analyze") if s < stage]
-    print(
-        f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
-        flush=True,
-    )
-    sets = overrides.split() if isinstance(overrides, str) else list(overrides or ())
-    command = [sys.executable, "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
-    command += [word for name in earlier for word in ("--only", name)]
-    command += [word for override in sets for word in ("--set", override)]
-    # A process of its own: a kernel is no place to start kernels from.
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise MissingInput(f"{' and '.join(earlier)} could not be made:\n{done.stdout[-2000:]}")
 
 
 def _refuse_unknown_parameters() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -169,6 +170,25 @@ def run_stages(
             warm = server and (stage not in LIGHT or server.warm())
             execute(stage, profile, overrides, run, folder, server if warm else None, anew)
     return folder
+
+
+def make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path) -> None:
+    """Run stages 01 and 02, as far as ``stage`` needs them, for a notebook that was opened by hand, in a process
+    of its own: a kernel is no place to start kernels from. Raises StageFailed with what it said."""
+    earlier = [s for s in ("01_generate", "02_analyze") if s < stage]
+    print(
+        f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
+        flush=True,
+    )
+    sets = overrides.split() if isinstance(overrides, str) else list(overrides or ())
+    command = [sys.executable, "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
+    command += [word for name in earlier for word in ("--only", name)]
+    command += [word for override in sets for word in ("--set", override)]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    )
+    if done.returncode:
+        raise StageFailed(f"{' and '.join(earlier)} could not be made:\n{done.stdout[-2000:]}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,25 @@
+"""The project's notebooks are stored without outputs, also by JupyterLab, which saves what one looks at.
+
+`make lab` names ``without_outputs`` as the server's pre_save_hook. Otherwise a reader who runs a notebook, and
+changes nothing, would have changed a file that git tracks; what a cell printed is seen until the page is closed,
+and a run keeps executed copies of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def without_outputs(model: dict, path: str, contents_manager, **more) -> None:
+    """Take outputs, counts and what Lab notes about the kernel out of a notebook of notebooks/ before it is
+    written; code and prose that were changed are kept. Other files are written as they are."""
+    file = Path(contents_manager.root_dir) / path.strip("/")
+    if model.get("type") != "notebook" or file.parent.name != "notebooks" or not file.exists():
+        return
+    content = model["content"]
+    content["metadata"] = json.loads(file.read_text(encoding="utf-8"))["metadata"]
+    for cell in content["cells"]:
+        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key == "tags"}
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
