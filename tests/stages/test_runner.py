@@ -50,3 +50,15 @@ def test_a_finished_stage_is_skipped_and_one_without_its_notebook_is_not(tmp_pat
     said = capsys.readouterr().out
     assert ran == ["02_analyze"] and "runs, because 02_analyze/02_analyze.ipynb is missing" in said
     assert said.count("finished before, skipped") == len(record.STAGES) - 1
+
+
+def test_a_kernel_that_is_killed_is_told_in_a_few_lines(notebooks):
+    path = notebooks / "notebooks" / "03_train.ipynb"
+    notebook = nbformat.read(notebooks / "notebooks" / "02_analyze.ipynb", as_version=4)
+    notebook.cells[1].source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    nbformat.write(notebook, path)
+    with pytest.raises(runner.StageFailed) as failed:
+        runner.run_stages("smoke", [], "", ["03_train"], notebooks / "results")
+    said = str(failed.value)
+    assert said.startswith("03_train: the notebook's kernel was killed") and "memory" in said
+    assert "train.chunk_tokens" in said and "Run the same command again" in said and said.count("\n") < 4

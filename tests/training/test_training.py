@@ -16,6 +16,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.training import batches, contrastive, memory_budget, trackers, train
 from tiny_training import CORPUS, assert_equal, example, fresh, tiny, with_adapter
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -425,3 +426,24 @@ def test_trackers_get_every_step(llama, tmp_path, monkeypatch):
     train.train(tiny(**{"train.trackers": ["trackio"]}), llama, CORPUS, tmp_path)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert seen == ["synthembed", *((x["step"], x["loss"]) for x in log), "end"]
+
+
+class _NoFloat64(TorchDispatchMode):
+    """As Apple's GPUs are: no tensor of float64 comes about."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        found = out if isinstance(out, tuple | list) else (out,)
+        assert not any(isinstance(t, torch.Tensor) and t.dtype == torch.float64 for t in found), func
+        return out
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_loss_of_float32_vectors_makes_no_float64(symmetric):
+    vectors = torch.randn(6, 8, requires_grad=True)
+    with _NoFloat64():
+        loss, metrics = contrastive.info_nce(
+            vectors, torch.arange(3), torch.arange(3, 6), torch.arange(3), 0.02, symmetric=symmetric
+        )
+        loss.backward()
+    assert vectors.grad is not None and 0 <= metrics["accuracy"] <= 1
