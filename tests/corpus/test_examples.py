@@ -5,9 +5,11 @@ import re
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from made_examples import LONG, make
+from synthembed import profile
 from synthembed.corpus import analysis, corpus_files, evaluation_texts, example, example_files, filters, texts
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation.items import SCHEMAS, Item
@@ -288,3 +290,17 @@ def test_a_corpus_that_is_nowhere_is_said(tmp_path):
         list(corpus_files.read_corpus("hub:nobody/nothing", "synembed"))
     with pytest.raises(FileNotFoundError, match="holds no"):
         list(corpus_files.read_corpus(str(tmp_path), "synembed"))
+
+
+def test_a_dataset_card_keeps_norwegian_and_says_who_wrote_the_texts(tmp_path):
+    one = Example("a", "bitext", "i", "no", "en", "q", "p", None)
+    recorded = corpus_files.origin(profile.load("laptop"), {"models": {"claude": {}}})
+    paid = corpus_files.origin(profile.load("gpu"), {"models": {"gpt-4o-mini-2024": {}}})
+    for name, origin, licence, said in (
+        ("a", recorded, "apache-2.0", "written by claude"), ("b", paid, "other", "written by gpt-4o-mini-2024"),
+        ("c", None, None, "is not recorded"),
+    ):  # fmt: skip
+        folder = corpus_files.publish([one], analysis.statistics([one]), tmp_path / name, origin)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        head = yaml.safe_load(card.split("---")[1])
+        assert head["language"] == ["en", "no"] and head.get("license") == licence and said in card

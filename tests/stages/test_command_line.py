@@ -13,3 +13,39 @@ def test_the_command_explains_itself_without_a_traceback():
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "unknown key train.batchsize; did you mean 'batch_size'?" in done.stderr
+
+
+def test_a_console_that_lacks_a_sign_ends_nothing(monkeypatch):
+    import io
+
+    from synthembed.stages import command_line
+
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    command_line.prepare()
+    print("Avg – 雪")
+    narrow.flush()
+    assert narrow.buffer.getvalue().decode() == "Avg \\u2013 \\u96ea\n"
+
+
+def test_a_profile_of_the_shells_folder_runs_from_there(tmp_path):
+    """Its own overrides and paths with it: the notebook sees what the shell sees."""
+    (tmp_path / "mine.yaml").write_text("extends: smoke\nname: a-profile-of-the-shell\n", encoding="utf-8")
+    code = "import sys; from pathlib import Path; from synthembed.stages import runner; "
+    code += f"runner.run_stages('./mine.yaml', ['backbone.model=./base'], '', ['00_overview'], Path({str(tmp_path)!r}) / 'out')"
+    (tmp_path / "base").mkdir()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = (tmp_path / "out").rglob("00_overview/stage.json")
+    assert f'"model": "{tmp_path / "base"}"' in record.read_text(encoding="utf-8")
+
+
+def test_windows_itself_is_refused_in_a_sentence(monkeypatch, capsys):
+    import pytest
+    import typer
+    from synthembed.stages import command_line
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(typer.Exit):
+        command_line.run("smoke")
+    assert "use WSL 2" in capsys.readouterr().err

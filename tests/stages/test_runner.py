@@ -83,3 +83,15 @@ def test_a_stage_that_another_process_makes_is_refused_untouched(notebooks):
         runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
     assert not (run / "01_generate").exists()
     other.communicate("")
+
+
+def test_a_kernel_that_is_killed_is_told_in_a_few_lines(notebooks):
+    path = notebooks / "notebooks" / "03_train.ipynb"
+    notebook = nbformat.read(notebooks / "notebooks" / "02_analyze.ipynb", as_version=4)
+    notebook.cells[1].source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    nbformat.write(notebook, path)
+    with pytest.raises(runner.StageFailed) as failed:
+        runner.run_stages("smoke", [], "", ["03_train"], notebooks / "results")
+    said = str(failed.value)
+    assert said.startswith("03_train: the notebook's kernel was killed") and "memory" in said
+    assert "train.chunk_tokens" in said and "Run the same command again" in said and said.count("\n") < 4

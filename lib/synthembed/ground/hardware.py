@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 
@@ -11,9 +12,12 @@ def peak_memory(on: torch.device) -> float:
     """Peak GB so far: of the GPU, or of this process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on) / 1e9
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def is_out_of_memory(error: Exception) -> bool:

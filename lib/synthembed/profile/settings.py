@@ -126,9 +126,7 @@ class Source(Section):
 class Negatives(Section):
     """A hard negative for labelled examples that have none (App. A)."""
 
-    encoder: Encoder | None = (
-        "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25", a folder; None: no mining
-    )
+    encoder: Encoder | None = "hub:intfloat/multilingual-e5-base"  # App. A; or "bm25"; None = no mining
     depth: Positive = 100  # App. A: drawn from the first 100 ranks
     margin: Annotated[float, Field(ge=0, lt=1)] | None = None  # share below the positive's score; not stated
     query_prefix: str = "query: "  # as mE5 was trained

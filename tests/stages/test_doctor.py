@@ -1,0 +1,87 @@
+"""The doctor: what an endpoint says, and how long a profile will take."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from synthembed import profile
+from synthembed.stages import doctor, forecast
+from synthembed.training.gpu_cost import MISTRAL_7B
+
+LAPTOP = forecast.gpu_cost.Shape(640, 2048, 12, 4, 1, 256, 262_144)  # twelve layers of Gemma-3-270M
+RATE = 2 * 197e9  # two cores in bfloat16, docs/decisions.md
+MEASURED = {
+    "03_train": 7.35,
+    "04_evaluate": 13.26,
+    "05_ablations": 17.91,
+    "06_long_context": 0.63,
+}  # docs/minutes.md
+
+
+@pytest.fixture
+def models():
+    """An endpoint that lists its models to whoever has the key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.headers["Authorization"] == "Bearer sk-right"
+            body = json.dumps({"data": [{"id": "gpt-x", "object": "model"}], "object": "list"}).encode()
+            self.send_response(200 if known else 401)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(body if known else b'{"error": {"message": "no such key"}}')
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+def asked(url: str, model: str = "gpt-x") -> list[str]:
+    settings = ["generate.backend=live", f"generate.base_url={url}", f"generate.models={{{model}: 1}}"]
+    return list(doctor._generation(profile.load("smoke", settings)))
+
+
+def test_an_endpoint_that_answers_is_no_problem(models, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right\n")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert asked(models) == [] and "answers, and takes the key" in capsys.readouterr().out
+
+
+def test_what_an_endpoint_refuses_or_lacks_is_named_and_no_key_shown(models, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    (said,) = asked(models)
+    assert "refuses the key in OPENAI_API_KEY (HTTP 401)" in said and "sk-wrong" not in said
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    (said,) = asked(models, "gpt-35-turbo")
+    assert "does not list gpt-35-turbo; it has gpt-x" in said
+    (said,) = asked("http://127.0.0.1:9/v1")
+    assert "does not answer" in said
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\u2026")
+    (said,) = asked(models)
+    assert "cannot be sent" in said
+
+
+def test_the_forecast_of_the_laptop_run_is_within_a_factor_of_two():
+    found = {n.stage: n.seconds / 60 for n in forecast.needs(profile.load("laptop"), LAPTOP, RATE)}
+    for stage, minutes in MEASURED.items():
+        assert minutes / 2 < found[stage] < minutes * 2, (stage, found[stage])
+
+
+def test_the_papers_run_is_told_to_want_a_gpu(monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(forecast, "_rate", lambda *_: (RATE, "bfloat16"))
+    said = list(forecast.problems(profile.load("paper"), MISTRAL_7B, torch.device("cpu")))
+    assert any("no GPU: " in problem and "days" in problem for problem in said)
+    assert any("GB of memory" in problem for problem in said)
+    assert "01_generate" in capsys.readouterr().out
+
+
+def test_a_part_of_a_benchmark_is_not_guessed():
+    needs = {n.stage: n.seconds for n in forecast.needs(profile.load("gpu"), MISTRAL_7B, RATE)}
+    assert needs["04_evaluate"] is None and needs["03_train"] > 0
