@@ -19,7 +19,7 @@ import numpy as np
 from torch.nn import functional as F
 
 from synthembed.ground.console import Progress
-from synthembed.ground.data_files.opener import ReadError, form_of, lines
+from synthembed.ground.data_files.opener import TABLES, ReadError, form_of, lines
 from synthembed.ground.data_files.table_rows import rows, text_of, title_of
 from synthembed.ground.files import write_json
 from synthembed.model.cpu.rate import rate_for
@@ -102,6 +102,10 @@ def read_texts(path: Path, field: str = "text") -> Iterator[str]:
                 raise ReadError(f"{path.name}, line 1: JSON in a file of plain lines: name it .jsonl")
             yield line
         return
+    if not form_of(path):
+        raise ReadError(
+            f"{path.name}: {path.suffix} is no table and no .txt: name it after what it is, .txt, {TABLES}"
+        )
     for place, row in rows(path, (field,), ("title",)):
         text, title = text_of(row, field, place), title_of(row, place) if field != "title" else ""
         yield f"{title} {text}".strip() if title else text

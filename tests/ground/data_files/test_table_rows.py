@@ -13,7 +13,9 @@ from synthembed.ground.data_files import opener
 from synthembed.ground.data_files.opener import ReadError, lines
 from synthembed.ground.data_files.table_rows import identifier, rows, text_of
 
-SLOW_FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SLOW_FILES = settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 ANY = st.text(st.characters(exclude_categories=["Cs"]))
 HALVES = st.text(st.characters())  # surrogates too
 
