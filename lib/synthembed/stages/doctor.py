@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ def problems_of(profile: Profile) -> Iterator[str]:
     import torch
 
     from synthembed.ground import embedded, hardware
+    from synthembed.generation.paid import plan
     from synthembed.labelled import mixture
 
     print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {hardware.device()}")
@@ -24,12 +24,7 @@ def problems_of(profile: Profile) -> Iterator[str]:
         yield f"{free:.1f} GB of disk are free; a run wants 5"
     if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
         yield f"Python {sys.version.split()[0]}: use 3.11 to 3.13"
-    if (
-        profile.generate.backend != "recorded"
-        and not profile.generate.base_url
-        and not os.environ.get("OPENAI_API_KEY")
-    ):
-        yield "OPENAI_API_KEY is not set and generate.base_url is empty: generation cannot start"
+    yield from plan.missing(profile)
     yield from mixture.missing(profile.data)
     try:
         source = embedded.folder_of(profile.backbone.model)
