@@ -14,8 +14,8 @@ def problems_of(profile: Profile) -> Iterator[str]:
     """What keeps this machine from running a profile, one sentence each; prints what it found."""
     import torch
 
-    from synthembed.ground import embedded, hardware
     from synthembed.generation.paid import plan
+    from synthembed.ground import embedded, hardware
     from synthembed.labelled import mixture
 
     print(f"profile {profile.name} ({profile.hash()}), torch {torch.__version__}, device {hardware.device()}")
