@@ -46,7 +46,7 @@ def test_what_timed_out_counts_in_the_next_runs_too(tmp_path):
     """Three runs, each of which would have spent the budget anew."""
     server = Endpoint(lambda body, number: time.sleep(1.5))
     more = [*STS, "generate.budget_usd=0.15", "generate.timeout_s=0.3", "generate.max_retries=3"]
-    p, most = live(server.url, *more, "generate.concurrency=2"), 0.0
+    p = live(server.url, *more, "generate.concurrency=2")
     for _ in range(3):
         with pytest.raises(GenerationStopped, match=r"is used up \(0\.00 spent, 0\.1\d for requests without"):
             two_steps.generate(p, tmp_path)
@@ -72,7 +72,7 @@ def test_only_what_was_certainly_not_billed_is_repeated(tmp_path, told, times, r
     assert usage["failures"] == {reason: 2} and set(server.asked.values()) == {times}
     assert (usage["unconfirmed_usd"] > 0) == (times == 1)
     assert two_steps.generate(p, tmp_path)["unconfirmed_usd"] == pytest.approx(
-        2 * usage["unconfirmed_usd"], rel=1e-3
+        2 * usage["unconfirmed_usd"], abs=3e-4
     )
 
 
@@ -117,7 +117,7 @@ def test_a_paid_endpoint_needs_a_budget_or_a_word(tmp_path):
     assert list(tmp_path.iterdir()) == []
     for agreed in ("generate.no_budget=true", "generate.budget_usd=3"):
         told = plan.announce(local.with_overrides(dict([agreed.split("=")])), tmp_path)
-        assert "30 requests: 0 replies are stored, 30 are to be sent" in told and "at most 1.3" in told
+        assert "30 requests: 0 replies are stored, 30 are to be sent" in told and "at most 0.66" in told
 
 
 def test_replies_that_a_changed_setting_orphans_are_not_bought_again(tmp_path):

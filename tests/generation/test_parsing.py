@@ -127,9 +127,7 @@ def test_no_bytes_end_a_run(content):
 
 
 def test_the_halves_of_an_emoji_written_one_by_one_are_joined():
-    whole = '{"choices": ["🌞"]}'
-    apart = whole.encode("utf-16", "surrogatepass").decode("utf-16")
-    halves = apart.replace("🌞", "\ud83c\udf1e").encode("utf-8", "surrogatepass")
+    halves = '{"choices": ["\ud83c\udf1e"]}'.encode("utf-8", "surrogatepass")
     assert body_in(halves) == {"choices": ["🌞"]}
 
 
