@@ -102,6 +102,7 @@ class BatchApi(ThreadingHTTPServer):
         self.looks: Counter = Counter()  # at files that are still being read
         self.cut: set[str] = set()  # files whose first download breaks off
         self.unready = 0
+        self.room: int | None = None  # requests that the queue takes at one time
         super().__init__(("127.0.0.1", 0), BatchHandler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
@@ -109,7 +110,8 @@ class BatchApi(ThreadingHTTPServer):
     def create(self, file_id: str) -> dict:
         number = len(self.batches)
         out, errors = [], []
-        if number in self.full:
+        lines = self.files[file_id].splitlines()
+        if number in self.full or (self.room and len(lines) > self.room):
             told = {"data": [{"code": "token_limit_exceeded", "message": "too many tokens enqueued"}]}
             return self.add(file_id, "failed", 0, 0, errors=told)
         assert self.looks[file_id] >= self.unready, "a batch of a file that is not ready"
@@ -120,8 +122,9 @@ class BatchApi(ThreadingHTTPServer):
             if fate == "ok":
                 body = answer(line["body"])
                 out.append(base | {"response": {"status_code": 200, "request_id": "x", "body": body}})
-            elif fate == "error":
-                errors.append(base | {"response": {"status_code": 500, "request_id": "x", "body": {}}})
+            elif fate in ("error", "refused"):
+                status = {"error": 500, "refused": 400}[fate]
+                errors.append(base | {"response": {"status_code": status, "request_id": "x", "body": {}}})
             elif fate == "unknown":
                 stray = {"custom_id": "somebody-else", "response": {"status_code": 200, "body": {}}}
                 out.append(base | stray)

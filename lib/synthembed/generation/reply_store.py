@@ -41,11 +41,10 @@ MOST_NESTED = 100  # brackets in one another; a reader with a deeper stack must 
 def body_in(content: bytes) -> dict | None:
     """The chat completion in what an endpoint sent, or None if it is none that can be stored."""
     try:
-        try:
-            found = json.loads(content, parse_constant=lambda name: None)
-        except UnicodeDecodeError:  # some gateways write the halves of an emoji one by one
-            text = content.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass")
-            found = json.loads(text.decode("utf-16", "surrogatepass"), parse_constant=lambda name: None)
+        text = content.decode(json.detect_encoding(content), "surrogatepass")
+        if not _encodes(text):  # some gateways write the two halves of an emoji one by one
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        found = json.loads(text.removeprefix("\ufeff"), parse_constant=lambda name: None)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and not _too_deep(content, found) else None

@@ -308,6 +308,24 @@ def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  #
 
 
 @app.command()
+def reask(
+    profile: ProfileOption = "laptop",
+    reason: Annotated[
+        list[str], typer.Option(help="Of usage.json's unusable replies, or all; repeatable.")
+    ] = [],  # noqa: B006
+    set_: SetOption = [],  # noqa: B006
+    run: RunOption = "",
+) -> None:
+    """Ask again for the stored replies of a run that cannot be used, by reason; none named lists them."""
+    from synthembed import profile as profiles
+    from synthembed.generation.paid import again
+
+    with _plain_errors():
+        loaded = profiles.load(profile, set_)
+        print(again.reask(loaded, ROOT / "results" / (run or loaded.name) / "01_generate", reason))
+
+
+@app.command()
 def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # noqa: B006
     """Check that this machine can run a profile: profile, disk, memory, device, base model, key."""
     from synthembed import profile as profiles

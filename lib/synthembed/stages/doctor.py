@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -75,12 +74,13 @@ def _folders() -> Iterator[str]:
 def _generation(profile: Profile) -> Iterator[str]:
     """What is missing before generation can start, then what each endpoint of the mix says."""
     from synthembed.generation.paid import endpoint as paid
+    from synthembed.generation.paid import plan
 
     settings = profile.generate
     if settings.backend == "recorded":
         return
     try:
-        yield from paid.missing(settings)
+        yield from plan.missing(profile)
     except endpoint.EndpointError as error:
         yield f"{error}: generation cannot start"
         return

@@ -71,8 +71,7 @@ def shape_of(config, layers: int | None) -> gpu_cost.Shape:
 def _rate(profile: Profile, on) -> tuple[float, str]:
     import torch
 
-    from synthembed.model.cpu import rate
-    from synthembed.model.cpu import bfloat16_linear
+    from synthembed.model.cpu import bfloat16_linear, rate
 
     halves = on.type == "cpu" and profile.backbone.dtype == "auto" and bfloat16_linear.is_faster()
     kind = torch.bfloat16 if halves or on.type == "cuda" else torch.float32

@@ -90,7 +90,7 @@ class Plan:
             )
 
 
-def allow(profile: Profile, strictly: bool = True) -> None:
+def allow(profile: Profile, strictly: bool = True, with_key: bool = True) -> None:
     """Raise NotAllowed if the profile asks a paid endpoint without a budget, and GenerationStopped without
     its key. A server of this machine is paid for by nobody, but ``strictly`` it may hand on what it is
     asked: it is then taken for paid if the model has a price."""
@@ -98,7 +98,8 @@ def allow(profile: Profile, strictly: bool = True) -> None:
     paid = []
     for model in (m for m, share in g.models.items() if share and g.backend != "recorded"):
         own = g.of(model)
-        endpoint.client_options(own)
+        if with_key:
+            endpoint.client_options(own)
         priced = cost.price(model, 0, 0, False, own.price) is not None
         if not endpoint.on_this_machine(own) or (strictly and priced):
             paid.append(model)
@@ -108,6 +109,16 @@ def allow(profile: Profile, strictly: bool = True) -> None:
             f"set generate.budget_usd=20 (USD; synthembed estimate --profile {profile.name} tells how much is "
             "needed), or say generate.no_budget=true to spend without one"
         )
+
+
+def missing(profile: Profile) -> list[str]:
+    """What has to be filled in before a profile can ask its endpoints, one sentence each (doctor's)."""
+    found = list(endpoint.missing(profile.generate))
+    try:
+        allow(profile, with_key=False)
+    except NotAllowed as refusal:
+        found.append(str(refusal))
+    return found
 
 
 def announce(profile: Profile, folder: Path) -> str:

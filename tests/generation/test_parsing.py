@@ -1,0 +1,161 @@
+"""The reader of replies: what can be read in one way only is read, and nothing that is sent ends a run."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthembed.generation import cost, parsing
+from synthembed.generation.items import SCHEMAS, Item
+from synthembed.generation.parsing import Rejected
+from synthembed.generation.reply_store import MOST_NESTED, ReplyStore, body_in, reply_line
+
+STS, LISTS = Item("example", 1, "sts"), Item("brainstorm", 1, "sts")
+GOOD = json.dumps({"S1": "sun 🌞", "S2": "b", "S3": "c"})
+HALF = '{"S1": "sun \\ud83d", "S2": "b", "S3": "c"}'
+
+
+def reply(content) -> dict:
+    return reply_line("id1", {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        f"\ufeff {GOOD}\n",
+        f"<think>\nNo: {{S1}}, rather {GOOD[:20]}\n</think>\n{GOOD}",
+        f"a draft: {GOOD.replace('b', 'x')}</think>{GOOD}",  # a template that opens the tag in the prompt
+        f"Here it is:\n```json\n{GOOD}\n```\nTell me if you {{need}} more!",
+        f"{GOOD}\n\n{GOOD}",
+        [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": GOOD[:9]}, {"type": "text", "text": GOOD[9:]}],
+        [GOOD],
+        [{"type": "reasoning", "text": "{"}, {"type": "output_text", "text": GOOD}],
+    ],
+)  # fmt: skip
+def test_one_answer_is_found(content):
+    assert parsing.parse(reply(content), STS).S1 == "sun 🌞"
+
+
+def test_raw_newlines_inside_strings_are_read():
+    assert parsing.parse(reply('{"S1": "a\n\tb", "S2": "b", "S3": "c"}'), STS).S1 == "a\n\tb"
+
+
+@pytest.mark.parametrize("content", ['["a", "b"]', 'Sure:\n["a", "b"]', '{"tasks": ["a", "b", "a "]}'])
+def test_a_list_of_tasks_may_lack_its_key(content):
+    assert parsing.tasks_of(reply(content), LISTS) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (f"{GOOD} or else {GOOD.replace('b', 'x')}", "more than one answer"),
+        ('{"S1": "a", "S1": "z", "S2": "b", "S3": "c"}', "more than one answer"),
+        (HALF, "half a character"),
+        (f"Sure: {HALF}", "half a character"),
+        (f"<think> {GOOD}", "thoughts without an answer"),
+        ("Sure: {} done", "not the schema"),
+        ("{" * 100_000, "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"a":' * 50_000, "not JSON"),
+        ("9" * 10_000, "not JSON"),
+        ("NaN", "not the schema"),
+        ([{"type": "image"}, None, 3], "empty reply"),
+        (17, "empty reply"),
+    ],
+)
+def test_what_is_not_certain_is_counted_with_its_reason(content, reason):
+    with pytest.raises(Rejected, match=f"^{reason}$"):
+        parsing.parse(reply(content), STS)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud83d"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+KEYED = st.fixed_dictionaries({}, optional={
+    "choices": JSON | st.lists(st.fixed_dictionaries({}, optional={
+        "message": JSON | st.fixed_dictionaries({}, optional={"content": JSON, "refusal": JSON}),
+        "finish_reason": JSON,
+    }), max_size=2),
+    "usage": JSON | st.fixed_dictionaries({}, optional={"prompt_tokens": JSON, "completion_tokens": JSON}),
+    "model": JSON,
+})  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(KEYED, st.sampled_from([STS, LISTS]))
+def test_no_body_ends_a_run(tmp_path_factory, body, item):
+    """Whatever a gateway sends: it is stored and read back as it is, priced, and read or counted."""
+    found = body_in(json.dumps(body).encode())
+    if found is None:
+        return
+    line = reply_line("id1", found)
+    path = tmp_path_factory.mktemp("store") / "replies.jsonl"
+    store = ReplyStore(path)
+    store.append(line)
+    store.close()
+    assert list(store.lines()) == [line]
+    assert cost.Meter(None, {"gpt-4": 1.0}, False).cost(line) >= 0
+    try:
+        parsing.parse(line, item)
+    except Rejected as reason:
+        assert str(reason)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | st.text(alphabet='{}[]":,\\ntrue0ud83 </think>`'), st.sampled_from(list(SCHEMAS)))
+def test_no_text_ends_a_run(text, kind):
+    try:
+        parsing.read(text, SCHEMAS[kind])
+    except Rejected as reason:
+        assert str(reason)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(alphabet=st.characters(exclude_characters='{}[]<>"', codec="utf-8")), st.text(alphabet="abc .\n`")
+)
+def test_prose_around_an_answer_does_not_hide_it(before, after):
+    assert parsing.read(before + GOOD + after, SCHEMAS["sts"]).S2 == "b"
+
+
+@given(st.binary() | st.binary().map(lambda b: b'{"choices": [' + b + b"]}"))
+def test_no_bytes_end_a_run(content):
+    assert isinstance(body_in(content), dict | None)
+
+
+def test_the_halves_of_an_emoji_written_one_by_one_are_joined():
+    halves = '{"choices": ["\ud83c\udf1e"]}'.encode("utf-8", "surrogatepass")
+    assert body_in(halves) == {"choices": ["🌞"]}
+
+
+def test_what_is_nested_too_deep_to_be_read_anywhere_is_not_stored():
+    deep = b'{"choices": ' + b"[" * MOST_NESTED * 2 + b"]" * MOST_NESTED * 2 + b"}"
+    assert body_in(deep) is None
+    assert body_in(b'{"choices": [' + b"[],{}," * 300 + b"[]]}") is not None
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 3}, (7, 3)),
+        ({"prompt_tokens": -7, "completion_tokens": "3"}, (0, 0)),
+        ({"prompt_tokens": 10**400, "completion_tokens": float("nan"), "total_tokens": 9}, (0, 9)),
+        ([1], (0, 0)),
+        (None, (0, 0)),
+    ],
+)
+def test_usage_is_read_as_far_as_it_is_one(usage, tokens):
+    assert cost.tokens_in(usage) == tokens
+
+
+def test_a_whole_last_line_that_lacks_its_end_is_kept(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    path.write_bytes(b'{"custom_id": "a"}\n{"custom_id": "b"}')
+    store = ReplyStore(path)
+    assert store.ids == {"a", "b"}
+    store.append({"custom_id": "c"})
+    store.close()
+    assert [x["custom_id"] for x in store.lines()] == ["a", "b", "c"]
