@@ -6,9 +6,11 @@ import mteb
 import mteb.mocks
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
 from mteb.types import PromptType
+from synthembed import profile
 from synthembed.evaluation import mteb_runs, protocol, scores
 from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
@@ -290,3 +292,20 @@ def test_where_a_model_ends():
     model = Backbone(tiny_model("mistral", window=64), TokenContract.of(byte_tokenizer("mistral")), {})
     assert protocol.reads_up_to(model) == 64
     json.dumps(protocol.reads_up_to(model))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "on", "found"),
+    [("float16", "cpu", "float32"), ("float16", "cuda", "float16"), ("bfloat16", "cpu", "bfloat16"), ("auto", "cpu", "auto")],
+)  # fmt: skip
+def test_what_is_scored_is_computed_in_float16_and_on_a_cpu_in_float32(monkeypatch, wanted, on, found):
+    monkeypatch.setattr(protocol.hardware, "device", lambda: torch.device(on))
+    assert protocol.dtype(profile.Evaluate(dtype=wanted)) == found
+    assert protocol.dtype(profile.load("paper").evaluate) == ("float32" if on == "cpu" else "float16")
+
+
+def test_a_model_is_scored_in_the_evaluations_precision_whatever_it_was_trained_in(llama):
+    llama.model.bfloat16()
+    assert protocol.in_dtype(llama, profile.Evaluate(dtype="auto")).model.dtype == torch.bfloat16
+    assert protocol.in_dtype(llama, profile.Evaluate()).model.dtype == torch.float32
+    assert not protocol.bfloat16_linear.is_used_in(llama.model)

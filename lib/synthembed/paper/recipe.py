@@ -44,10 +44,11 @@ def differences(artefact: str, system: str, made: Mapping[str, Any]) -> list[str
 
 
 def holds(wanted: Any, found: Any) -> bool:
+    """Whether what a run has is what the paper states (artefacts.yaml has the forms of a statement)."""
     if isinstance(wanted, dict) and "any of" in wanted:
         return found in wanted["any of"]
-    if isinstance(wanted, dict) and "at least" in wanted:
-        return isinstance(found, (int, float)) and found >= wanted["at least"]
+    if isinstance(wanted, dict) and "about" in wanted:
+        return isinstance(found, (int, float)) and abs(found - wanted["about"]) <= 0.1 * wanted["about"]
     if isinstance(wanted, list):  # of names, in any order
         return isinstance(found, list) and sorted(found) == sorted(wanted)
     return found == wanted
@@ -56,8 +57,8 @@ def holds(wanted: Any, found: Any) -> bool:
 def _wanted(value: Any) -> str:
     if isinstance(value, dict) and "any of" in value:
         return " or ".join(map(str, value["any of"]))
-    if isinstance(value, dict) and "at least" in value:
-        return f"at least {value['at least']:,}"
+    if isinstance(value, dict) and "about" in value:
+        return f"about {value['about']:,}"
     return _said(value)
 
 

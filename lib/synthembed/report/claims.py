@@ -65,7 +65,7 @@ def judge(claim: dict, find: Find) -> dict:
         evidence = "; ".join(dict.fromkeys(sentence for _, sentence in [*must, *may])) + "."
     measured = {name: found for name, q in claim.get("bases", {}).items() if (found := find(q))}
     for name, found in measured.items():
-        evidence += f" On {name}: {found.value:+.1f}{_bounds(found.interval)}."
+        evidence += f" On {name}: {found.value:+z.1f}{_bounds(found.interval)}."
     return {k: claim[k] for k in ("id", "claim", "where", "artefacts")} | {
         "verdict": verdict,
         "evidence": evidence,
@@ -77,7 +77,7 @@ def _bounds(interval: dict | None) -> str:
     if not interval or interval.get("low") is None:
         return ""
     why = f", {interval['why']}" if interval.get("why") else ""
-    return f" [{interval['low']:+.1f}, {interval['high']:+.1f}]{why}"
+    return f" [{interval['low']:+z.1f}, {interval['high']:+z.1f}]{why}"
 
 
 def _needs(needs: dict | None, find: Find) -> str | None:
@@ -119,10 +119,10 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     else:
         said = (
             f"{_name(test['left'])} {_figure(left.value)}, {_name(right_given)} {_figure(right.value)}: "
-            f"difference {difference:+.1f}, {_words(test['is'], by)}"
+            f"difference {difference:+z.1f}, {_words(test['is'], by)}"
         )
     if outcome == OPEN and not why:
-        said += f", within noise (95 % from {low:+.1f} to {high:+.1f})"
+        said += f", within noise (95 % from {low:+z.1f} to {high:+z.1f})"
     return outcome, said + (f"; {remark}" if remark else "")
 
 
@@ -142,6 +142,9 @@ THIS_ONE = "one seed: of this training alone"
 def _interval(left: Evidence, right: Evidence) -> tuple[float, float, str | None, str | None]:
     """Both ends of the difference's interval, why nothing can be judged by it, and what to say of it.
 
+    Where both kinds were measured, "on this benchmark" decides, as the paper speaks of its 56 tasks, and the
+    other one is said beside it.
+
     A difference of two trainings that were run once cannot be judged. A trained system against one that
     was not trained here can: it shows what a training can do, not that it would do so again, and the
     sentence says that.
@@ -153,6 +156,8 @@ def _interval(left: Evidence, right: Evidence) -> tuple[float, float, str | None
     if not found:
         noise = sqrt(sum(e.noise**2 for e in (left, right) if e.noise is not None))
         return difference - noise, difference + noise, None, None
+    elsewhere, here = found, found.get(intervals.BENCHMARK)
+    found = here if here and "texts" in here["covers"] else found
     why, trainings = found.get("why"), found.get("trainings", 2)
     once = trainings and (why == "one seed" or found.get("seeds") == 1)
     if why in (None, "one seed"):
@@ -160,6 +165,9 @@ def _interval(left: Evidence, right: Evidence) -> tuple[float, float, str | None
     remarks = [ONE_SEED if trainings > 1 else THIS_ONE] if once else []
     if why and why != "one seed":
         remarks.insert(0, f"{why}: no interval")
+    if found is not elsewhere and elsewhere["low"] is not None:
+        kinds = ((intervals.BENCHMARK, found), (intervals.TASKS, elsewhere))
+        remarks.insert(0, ", ".join(f"{k} from {f['low']:+z.1f} to {f['high']:+z.1f}" for k, f in kinds))
     ends = (found["low"], found["high"]) if found["low"] is not None else (difference, difference)
     return *ends, why, "; ".join(remarks) or None
 

@@ -90,10 +90,12 @@ def who_wins(frame: pd.DataFrame, seeds: int) -> str:
     avg = frame.set_index("row")["Avg"]
     best, others = avg.idxmax(), avg.drop("synthetic")
     if best == "synthetic":
-        said = f"At one budget training on synthetic data wins with {avg['synthetic']:.1f}, ahead of "
+        how = "wins with" if seeds > 1 else "has most,"  # one training tells nothing of the next
+        said = f"At one budget training on synthetic data {how} {avg['synthetic']:.1f}, ahead of "
         said += f"{CONTROLS[others.idxmax()]} ({others.max():.1f})"
     else:
-        said = f"At one budget training on synthetic data has {avg['synthetic']:.1f} and does not win: "
+        how = "does not win" if seeds > 1 else "not most"
+        said = f"At one budget training on synthetic data has {avg['synthetic']:.1f} and {how}: "
         said += f"{CONTROLS[best]} has {avg[best]:.1f}"
     if "shuffled" in avg:
         fails = avg["shuffled"] < avg["synthetic"] - 5
