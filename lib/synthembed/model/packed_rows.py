@@ -68,6 +68,7 @@ class Layout:
 
     def __post_init__(self):
         self.starts = [0, *accumulate(self.lengths)]
+        self.longest = max(self.lengths)
 
     def groups(self) -> Iterator[tuple[int, int, int, int]]:
         """(first row, rows, first token, length) of each run of rows of one length."""
@@ -83,16 +84,26 @@ class Layout:
     def starts_of(self, kind: str, device: torch.device) -> torch.Tensor:
         """(rows + 1,) int32: where rows begin and end among "rows" (all tokens), "ends" (last tokens alone)
         or "keys" (every row's keys, the prefix's before its own)."""
-        shared, ends = len(self.prefix), [1] * len(self.lengths)
-        counts = {"rows": self.lengths, "ends": ends, "keys": [shared + n for n in self.lengths]}[kind]
-        return self._placed(kind, device, lambda: torch.tensor([0, *accumulate(counts)], dtype=torch.int32))
+
+        def make() -> torch.Tensor:
+            shared, ends = len(self.prefix), [1] * len(self.lengths)
+            counts = {"rows": self.lengths, "ends": ends, "keys": [shared + n for n in self.lengths]}[kind]
+            return torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
+
+        return self._placed(kind, device, make)
 
     def keys_of_rows(self, device: torch.device) -> torch.Tensor:
         """Places of each row's keys, where the prefix's lie first and then those of all rows."""
-        shared = len(self.prefix)
-        rows = zip(self.starts, self.starts[1:], strict=False)
-        each = ([torch.arange(shared), torch.arange(a, b) + shared] for a, b in rows)
-        return self._placed("keys of rows", device, lambda: torch.cat([part for row in each for part in row]))
+
+        def make() -> torch.Tensor:
+            shared, lengths = len(self.prefix), torch.tensor(self.lengths)
+            starts = torch.tensor(self.starts[:-1])
+            counts = lengths + shared
+            first = starts + shared * torch.arange(len(starts))  # of a row's keys among those of all rows
+            within = torch.arange(int(counts.sum())) - first.repeat_interleave(counts)
+            return torch.where(within < shared, within, within + starts.repeat_interleave(counts))
+
+        return self._placed("keys of rows", device, make)
 
     def _placed(self, name: str, device: torch.device, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Made once for all layers: each copy of a list to a GPU makes the CPU wait."""
@@ -260,7 +271,7 @@ def attend(
     if layout.record is not None:
         layout.record.layers[index] = (key, value)
     before = layout.prefix.layers.get(index)
-    longest = len(layout.prefix) + max(layout.lengths)
+    longest = len(layout.prefix) + layout.longest
     # What the layer asks for, and what passkey.py lays on it. A module's own ``sliding_window`` says nothing:
     # EXAONE 4 keeps one in layers that see everything.
     windows = [w for w in (sliding_window, getattr(module, "laid_window", None)) if w and w < longest]
@@ -337,7 +348,7 @@ def _varlen(query, key, value, before: KeysValues | None, layout: Layout, window
     if before is not None:
         index = layout.keys_of_rows(device)
         k, v = (torch.cat([p[0].transpose(0, 1), x])[index] for p, x in zip(before, (k, v), strict=True))
-    longest = max(layout.lengths)
+    longest = layout.longest
     out = varlen_attn(
         q, k, v, layout.starts_of("ends" if ends else "rows", device), layout.starts_of("keys", device),
         1 if ends else longest, shared + longest, scale=scaling,

@@ -42,13 +42,13 @@ def _defaults(profile: Profile) -> dict:
 def save(folder: Path, key: str, trainable: dict, optimiser, step: int, facts: dict) -> None:
     """Write the state after ``step`` steps; ``facts`` are settings that were found while running.
 
-    With several workers all must call it, and the first writes.
+    With several workers all must call it, and the first gathers and writes.
     """
     tensors = {}
     for name, parameter in trainable.items():
-        tensors[name] = workers.whole(parameter.detach()).cpu().contiguous()
+        tensors[name] = workers.on_first(parameter.detach())
         for moment, value in optimiser.state[parameter].items():
-            tensors[f"{name}//{moment}"] = workers.whole(value).cpu().contiguous()
+            tensors[f"{name}//{moment}"] = workers.on_first(value)
     if workers.rank():
         return
     meta = {"step": str(step), "run": key, "facts": json.dumps(facts)}

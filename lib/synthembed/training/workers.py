@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from synthembed.ground.files import PACKAGE
 
@@ -146,6 +146,22 @@ def shard(model: nn.Module, layers: Iterable[nn.Module]) -> None:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A sharded tensor put together (every worker must ask); any other as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def on_first(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A tensor put together in the first worker's memory, and None on the others, which only send their shares; of
+    a sharded one every worker must ask."""
+    if not isinstance(tensor, DTensor):
+        return None if rank() else tensor.detach().cpu().contiguous()
+    if tensor.placements != (Shard(0),):
+        found = tensor.full_tensor()
+        return None if rank() else found.cpu()
+    mine, each = tensor.to_local(), -(-tensor.shape[0] // world())  # rows of a worker, the last ones' fewer
+    padded = mine.new_zeros(each, *tensor.shape[1:])
+    padded[: len(mine)] = mine
+    found = None if rank() else [torch.empty_like(padded) for _ in range(world())]
+    dist.gather(padded, found)
+    return None if rank() else torch.cat(found)[: tensor.shape[0]].cpu().contiguous()
 
 
 def copy_into(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
