@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from synthembed.ground import embedded, places
+from synthembed.ground import places
+from synthembed.ground.models import embedded
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
-from synthembed.ground import embedded, hardware
+from synthembed.ground import hardware
 from synthembed.ground.console import Progress
+from synthembed.ground.models import embedded
 from synthembed.model import backbone as backbones
 from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.encoder import Encoder

@@ -6,7 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from synthembed.ground import embedded, endpoint
+from synthembed.ground import endpoint
+from synthembed.ground.models import embedded
 
 MODEL = "embedded:smollm2-135m"
 

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 
 from synthembed.corpus.example import Example
-from synthembed.ground import embedded
 from synthembed.ground.files import read_json, sha256, write_json
+from synthembed.ground.models import embedded
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import adapter, export
 from synthembed.model import backbone as backbones
