@@ -224,7 +224,7 @@ def _name(quantity) -> str:
         *_, columns = zip(*(q.rpartition("/") for q in quantity), strict=True)
         return _name(f"{quantity[0].rpartition('/')[0]}/{' '.join(columns)}")
     kind, _, name = str(quantity).partition(" ")
-    if kind in ("cell", "row"):
+    if kind == "cell":
         cell = _cells()[name]
         return f"{paper.short(cell.row)} ({_titled(cell.artefact)}, {cell.column})"
     if kind == "system":
@@ -233,7 +233,7 @@ def _name(quantity) -> str:
     named = {
         "data": name.replace("_", " "),
         "delta": f"the change {name}",
-        "change": f"the change by {name}",
+        "change": "the change from {1} to {0}".format(*name.split(" from "), ""),
         "passkey": f"passkeys with {name}",
         "lag": "how much further low-resource languages are behind the multilingual peer than high-resource ones",
     }

@@ -52,15 +52,14 @@ def evidence_of(results: Results) -> Find:
 
     def find(quantity: str) -> Evidence | None:
         kind, _, name = quantity.partition(" ")
-        if kind in ("cell", "row"):
-            stages = [ABLATIONS, EVALUATION] if kind == "row" else None
-            return _of_number(results, of_cell(results, cells[name], stages))
+        if kind == "cell":
+            return _of_number(results, of_cell(results, cells[name]))
         if kind == "system":
             return _system(results, *name.rsplit("/", 2))
         if kind == "delta":
             return _delta(results, name, cells)
         if kind == "change":
-            return _of_interval(results, name)
+            return _of_interval(results, *name.split(" from "))
         if kind == "data":
             return _data(results, name)
         if kind == "passkey":
@@ -123,10 +122,12 @@ def _delta(results: Results, row: str, cells: dict) -> Evidence | None:
     return _of_number(results, number)
 
 
-def _of_interval(results: Results, ablation: str) -> Evidence | None:
-    """The change of the average from the row that an ablation is compared with, as stage 05 measured it."""
+def _of_interval(results: Results, ablation: str, other: str | None = None) -> Evidence | None:
+    """The change of the average from the row that an ablation is compared with, as stage 05 measured it; None
+    if that is not the ``other`` one."""
     scores = results.scores[ABLATIONS]
-    if not (interval := scores.intervals.get(ablation)):
+    interval = scores.intervals.get(ablation)
+    if not interval or other not in (None, interval.get("against")):
         return None
     sides = [
         [r for r in scores.rows if r["system"] == s and r["category"] in TABLE1]

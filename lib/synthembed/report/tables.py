@@ -94,7 +94,7 @@ def who_wins(frame: pd.DataFrame, seeds: int) -> str:
         said = f"At one budget training on synthetic data {how} {avg['synthetic']:.1f}, ahead of "
         said += f"{CONTROLS[others.idxmax()]} ({others.max():.1f})"
     else:
-        how = "does not win" if seeds > 1 else "not most"
+        how = "does not win" if seeds > 1 else "is not ahead"
         said = f"At one budget training on synthetic data has {avg['synthetic']:.1f} and {how}: "
         said += f"{CONTROLS[best]} has {avg[best]:.1f}"
     if "shuffled" in avg:

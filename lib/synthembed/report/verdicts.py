@@ -123,25 +123,24 @@ CORPUS, SCORING = ("generate", "analyze"), ("evaluate", "long_context")
 TRAINING = ("backbone", "lora", "data", "pretrain", "train")
 
 
-def of_cell(results: Results, cell: paper.Cell, stages: list[str] | None = None) -> Number | None:
-    """Our number for a published one, or None if this run has none; ``stages`` are those to look in
-    and their order, if not the registry's."""
+def of_cell(results: Results, cell: paper.Cell) -> Number | None:
+    """Our number for a published one, or None if this run has none."""
     if cell.artefact == "figure2":
         return _share(results, cell)
     if cell.artefact == "figure5":
         return _passkey(results, cell)
-    return _scored(results, cell, stages)
+    return _scored(results, cell)
 
 
-def _scored(results: Results, cell: paper.Cell, stages: list[str] | None = None) -> Number | None:
+def _scored(results: Results, cell: paper.Cell) -> Number | None:
     differences = paper.artefacts()[cell.artefact].get("differences", {})
     if terms := differences.get(cell.column) or differences.get(cell.row):
-        first, second = (_scored(results, _changed(cell, terms[side]), stages) for side in ("of", "from"))
+        first, second = (_scored(results, _changed(cell, terms[side])) for side in ("of", "from"))
         same = first and second and first.benchmark == second.benchmark
         if same and results.budget(first.stage) == results.budget(second.stage):
             return first.minus(second)
         return None
-    for stage, system in _candidates(results, cell, stages):
+    for stage, system in _candidates(results, cell):
         found = [
             n
             for b, c in paper.ways(cell).items()
@@ -160,13 +159,13 @@ def _changed(cell: paper.Cell, change: dict[str, str]) -> paper.Cell:
     )
 
 
-def _candidates(results: Results, cell: paper.Cell, stages: list[str] | None) -> list[tuple[str, str]]:
+def _candidates(results: Results, cell: paper.Cell) -> list[tuple[str, str]]:
     """(stage, system) that may give a cell. A row that is the main model's is never an ablation's,
     except in artefacts that name the ablations first: their rows share a budget."""
     if not cell.own:
         named = paper.systems(cell.artefact)[cell.system].get("run")
         return [(EVALUATION, named)] if named in results.scores[EVALUATION].systems else []
-    stages = stages or paper.artefacts()[cell.artefact].get("stages")
+    stages = paper.artefacts()[cell.artefact].get("stages")
     if stages is None:
         main = paper.fills(results.setting()).get(cell.artefact) == cell.system
         stages = [EVALUATION] if main else [EVALUATION, ABLATIONS]
