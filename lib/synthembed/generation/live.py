@@ -66,7 +66,7 @@ class _Run:
 
     async def all(self) -> Counter:
         clients = endpoint.Clients(self.settings, endpoint.async_client)
-        for model in self.settings.models:
+        for model in (m for m, share in self.settings.models.items() if share):
             clients.of(model)  # a key that is missing is said before anything is sent
         # One iterator for all workers: at most ``concurrency`` requests are in flight, and no
         # more than that many lines are in memory.
