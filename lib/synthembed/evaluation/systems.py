@@ -13,6 +13,7 @@ from synthembed.evaluation.mteb_runs import run_benchmarks
 from synthembed.evaluation.peers import peer
 from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder
 from synthembed.evaluation.suites.benchmarks import load
+from synthembed.ground import embedded, places
 from synthembed.ground.files import read_json
 from synthembed.labelled import mixture
 from synthembed.model import backbone as backbones
@@ -64,7 +65,8 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list[dic
     if system in ("base", "static"):
         return _own(stage, system, tasks)
     scored, can = peer(system)
-    return run_benchmarks(scored, tasks, _folder(stage, system, peers.revision(system)), system, can)
+    name = embedded.original(places.as_written(system))  # as tables and records have it
+    return run_benchmarks(scored, tasks, _folder(stage, name, peers.revision(system)), name, can)
 
 
 def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int = 0) -> dict[str, list[dict]]:
