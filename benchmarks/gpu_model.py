@@ -18,7 +18,7 @@ from synthembed.corpus.example import Example
 from synthembed.ground import hardware
 from synthembed.ground.files import PACKAGE
 from synthembed.ground.hardware import peak_memory
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.model import backbone as backbones
 from synthembed.model import export
 from synthembed.model.backbone import Backbone

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import adapter, backbone, packed_rows, probe
 from synthembed.model.cpu.lean_layers import GatedMlp
 from synthembed.model.cpu.rms_norm import RmsNorm

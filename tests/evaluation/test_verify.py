@@ -11,7 +11,7 @@ from mteb.abstasks import AbsTaskSTS
 from synthembed import paper
 from synthembed.evaluation import mteb_runs, released_weights
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import backbone
 from synthembed.model.tokens import CACHE, TokenContract
 from synthembed.profile.reading import ProfileError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from synthembed.ground import places
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 
 
 @pytest.fixture

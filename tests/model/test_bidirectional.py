@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from synthembed import profile
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import adapter, export, packed_rows
 from synthembed.model import backbone as backbones

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import adapter, backbone, export
 from synthembed.model.encoder import Encoder, EncodingError
 from synthembed.model.tokens import TokenContract

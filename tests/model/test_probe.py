@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import packed_rows, probe
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder

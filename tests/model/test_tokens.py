@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from tiny_models import byte_tokenizer, tiny_model

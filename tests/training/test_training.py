@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.model import adapter, export, instructions, tokens
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone

@@ -20,7 +20,7 @@ from synthembed.evaluation.intervals import wilson
 from synthembed.ground import places
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.ground.seeding import seed_of
 from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone

@@ -13,7 +13,7 @@ import mteb
 
 from synthembed.evaluation import mteb_runs, protocol
 from synthembed.evaluation.suites import benchmarks, embedded_tasks, names
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 
 LEXICAL, CHANCE = "bm25", "random"
 NEURAL = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}

@@ -17,7 +17,7 @@ from mteb.types import PromptType
 
 from synthembed.ground import hardware
 from synthembed.ground.console import Progress
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.model import backbone as backbones
 from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.encoder import Encoder

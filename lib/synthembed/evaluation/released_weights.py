@@ -14,7 +14,7 @@ from synthembed.evaluation import mteb_runs, systems
 from synthembed.evaluation import protocol as evaluation
 from synthembed.evaluation.suites import benchmarks
 from synthembed.ground.files import write_json
-from synthembed.ground.models.embedded import original
+from synthembed.ground.weights.embedded import original
 from synthembed.model import backbone as backbones
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile

@@ -17,7 +17,9 @@ from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder, dtype
 from synthembed.evaluation.scores import TABLE1
 from synthembed.evaluation.suites import units
 from synthembed.evaluation.suites.benchmarks import load
+from synthembed.ground import places
 from synthembed.ground.files import read_json
+from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
 from synthembed.model import backbone as backbones
 from synthembed.model.encoder import Encoder, Static
@@ -70,8 +72,9 @@ def run_system(stage, system: str, tasks: dict[str, list]) -> dict[str, list]:
     if system in ("base", "static"):
         return _own(stage, system, tasks)
     scored, can = peer(system)
-    folder = _folder(stage, system, peers.revision(system))
-    return run_benchmarks(scored, tasks, folder, system, can) | {"folders": [folder]}
+    name = embedded.original(places.as_written(system))  # as tables and records have it
+    folder = _folder(stage, name, peers.revision(system))
+    return run_benchmarks(scored, tasks, folder, name, can) | {"folders": [folder]}
 
 
 def scores(scored: dict[str, dict[str, list]], fills: dict) -> dict:

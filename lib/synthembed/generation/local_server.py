@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from synthembed.ground import endpoint
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 
 MODEL = "embedded:smollm2-135m"
 

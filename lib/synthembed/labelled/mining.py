@@ -22,7 +22,7 @@ import torch
 from synthembed.corpus.texts import normalised, words
 from synthembed.ground import hardware
 from synthembed.ground.console import Progress
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.ground.seeding import seed_of
 from synthembed.profile.settings import Negatives
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import bfloat16_linear, onednn_linear
 from synthembed.profile.settings import Lora

@@ -1,6 +1,6 @@
 """The base model: loaded, cut to its first layers, told from others (Sec. 4.2, App. A).
 
-A base is hub:owner/name, a local folder, or one of ground.models.embedded.EMBEDDED. Only safetensors are read, and
+A base is hub:owner/name, a local folder, or one of ground.weights.embedded.EMBEDDED. Only safetensors are read, and
 no code from a checkpoint is run. What is loaded is whole: each weight is from the checkpoint, and how its rows
 may share a batch was found out on it (probe.py), or it is refused with a reason.
 """
@@ -20,8 +20,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from synthembed.ground.hardware import device, dtype_of, is_out_of_memory
-from synthembed.ground.models.embedded import EMBEDDED, BackboneError, folder_of
-from synthembed.ground.models.saved_models import Recipe, check_files, recipe_of
+from synthembed.ground.weights.embedded import EMBEDDED, BackboneError, folder_of
+from synthembed.ground.weights.saved_models import Recipe, check_files, recipe_of
 from synthembed.model import probe
 from synthembed.model.cpu import bfloat16_linear, lean_layers, onednn_linear, rms_norm
 from synthembed.model.cpu.allocator import keep_freed_memory

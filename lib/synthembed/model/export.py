@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 
 from synthembed.ground import places
 from synthembed.ground.files import write_json
-from synthembed.ground.models.embedded import EMBEDDED, BackboneError, original
+from synthembed.ground.weights.embedded import EMBEDDED, BackboneError, original
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import TEMPLATE
 from synthembed.model.tokens import TokenContract

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import packed_rows
 
 # Two rows that begin alike, longer than EDGE; ids of a text's tokens are better, and load() gives them.

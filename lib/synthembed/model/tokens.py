@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 
 TEXTS = 1_000  # given to the tokenizer at a time: whole texts, of which most may be cut off
 KEPT = 64 * 2**20  # bytes of ids that are kept for texts that are asked for again

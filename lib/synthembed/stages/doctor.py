@@ -61,7 +61,7 @@ def problems_of(profile: Profile) -> Iterator[str]:
 
 
 def _folders() -> Iterator[str]:
-    from synthembed.ground.models import embedded
+    from synthembed.ground.weights import embedded
 
     for what, folder in (("results", ROOT), ("models", embedded.cache_folder())):
         there = next(p for p in (folder, *folder.parents) if p.exists())
@@ -128,7 +128,7 @@ def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
 
 def _model(profile: Profile, on) -> Iterator[str]:
     """Whether the base can be had, and from its shape the minutes, the memory and the disk of a run."""
-    from synthembed.ground.models import embedded
+    from synthembed.ground.weights import embedded
     from synthembed.stages import forecast
 
     name = profile.backbone.model

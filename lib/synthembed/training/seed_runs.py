@@ -15,7 +15,7 @@ from pathlib import Path
 
 from synthembed.corpus.example import Example
 from synthembed.ground.files import read_json, sha256, write_json
-from synthembed.ground.models import embedded
+from synthembed.ground.weights import embedded
 from synthembed.labelled.mixture import Mixture
 from synthembed.model import adapter, export
 from synthembed.model import backbone as backbones

