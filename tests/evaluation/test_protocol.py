@@ -309,3 +309,15 @@ def test_a_model_is_scored_in_the_evaluations_precision_whatever_it_was_trained_
     assert protocol.in_dtype(llama, profile.Evaluate(dtype="auto")).model.dtype == torch.bfloat16
     assert protocol.in_dtype(llama, profile.Evaluate()).model.dtype == torch.float32
     assert not protocol.bfloat16_linear.is_used_in(llama.model)
+
+
+def test_cut_texts_are_counted_by_side_and_kept(llama, tmp_path, capsys):
+    folder = tmp_path / "mteb" / "synthembed__x" / "0123"
+    model = MtebEncoder(Encoder(llama, max_length=128), "synthembed/x", "1")
+    data = corpus_of({"good": "bees " * 60, "short": "bees", "other": "sun"}, {"q": "bees"}, {"q": "good"})
+    mteb_runs.run_tasks(model, [retrieval("Long", test=data)], folder, "x")
+    counted = {"query": {"texts": 1, "cut": 0}, "document": {"texts": 3, "cut": 1}}
+    assert mteb_runs.cut_texts(tmp_path) == {"synthembed/x": {"Long": counted}}
+    assert "warning: Long: 1 of 3 texts (document) are cut at 128 tokens" in capsys.readouterr().out
+    mteb_runs.run_tasks(model, [retrieval("Long", test=data)], folder, "x")  # read, not run again
+    assert mteb_runs.cut_texts(tmp_path) == {"synthembed/x": {"Long": counted}}

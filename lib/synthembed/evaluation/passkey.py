@@ -20,8 +20,8 @@ from synthembed.evaluation.intervals import wilson
 from synthembed.ground import places
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines
-from synthembed.ground.weights.embedded import BackboneError
 from synthembed.ground.seeding import seed_of
+from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder

@@ -22,8 +22,8 @@ import torch
 from synthembed.corpus.texts import normalised, words
 from synthembed.ground import hardware
 from synthembed.ground.console import Progress
-from synthembed.ground.weights import embedded
 from synthembed.ground.seeding import seed_of
+from synthembed.ground.weights import embedded
 from synthembed.profile.settings import Negatives
 
 BLOCK = 16_384  # documents encoded, stored and searched at a time

@@ -17,8 +17,8 @@ from synthembed.corpus.evaluation_texts import mteb_texts, suite_texts
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import Leakage
 from synthembed.ground.files import write_json
-from synthembed.ground.weights import embedded
 from synthembed.ground.seeding import seed_of
+from synthembed.ground.weights import embedded
 from synthembed.labelled import mining
 from synthembed.labelled.drawing import Candidate, Part, Sampling, parts_of_installed, parts_of_public
 from synthembed.labelled.installed_sets import INSTALLED, InstalledSet

@@ -101,7 +101,7 @@ def _convert(path: Path, said: str) -> str:
 def lines_with_ends(path: Path, empty: bool = False) -> Iterator[str]:
     """The lines of a text file with their ends; only "\\n" ends one."""
     with opened(path, empty) as file:
-        at = 0
+        at = file.tell()  # behind a byte order mark
         for number, raw in enumerate(file, 1):
             yield decoded(raw, path, at, f"line {number}, ")
             at += len(raw)
@@ -149,7 +149,7 @@ def lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str]]:
 def blocks(path: Path) -> Iterator[str]:
     """A text file in pieces, each of about BLOCK bytes."""
     with opened(path) as file:
-        at, left = 0, b""
+        at, left = file.tell(), b""
         while block := file.read(BLOCK):
             block = left + block
             cut = len(block)
