@@ -32,6 +32,14 @@ def test_the_file_holds_the_vectors_in_order(llama, tmp_path, dtype, near):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["v.npy"]
 
 
+def test_numbers_that_do_not_fit_are_not_written(llama, tmp_path, monkeypatch):
+    encoder, encode_rows = Encoder(llama), Encoder.encode_rows
+    monkeypatch.setattr(Encoder, "encode_rows", lambda *args: encode_rows(*args) * 1e6)
+    with pytest.raises(vector_files.VectorsError, match=r"numbers up to .* do not fit into float16"):
+        vector_files.encode_to(encoder, TEXTS, tmp_path / "v.npy", normalize=False)
+    assert vector_files.encode_to(encoder, TEXTS, tmp_path / "w.npy", normalize=False, dtype="float32") == 200
+
+
 def test_no_text_gives_an_empty_array(llama, tmp_path):
     assert vector_files.encode_to(Encoder(llama), [], tmp_path / "v.npy") == 0
     assert np.load(tmp_path / "v.npy").shape == (0, 32)

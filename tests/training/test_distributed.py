@@ -44,6 +44,16 @@ def gradients_of(case: str) -> tuple[float, dict]:
     return loss, {n: workers.whole(p.grad) for n, p in trainable.items()}
 
 
+def weights_of_the_first() -> tuple[bool, dict]:
+    """Whether this worker's copy has no weights before it gets its shards; the weights put together again."""
+    made = Backbone(tiny_model("llama"), None, {}) if workers.rank() == 0 else None
+    base = workers.of_first(made)
+    empty = all(p.is_meta for p in base.model.parameters())
+    shards = workers.shard_of_first(base, memory_budget.layers_of, torch.device("cpu"))
+    tensors = [*shards.model.named_parameters(), *shards.model.named_buffers()]
+    return empty, {name: workers.whole(tensor.detach()) for name, tensor in tensors}
+
+
 def in_workers(workers: int, *arguments: str) -> None:
     command = [
         sys.executable,
@@ -70,6 +80,12 @@ def test_gradients_of_several_workers_are_those_of_one(tmp_path, workers):
             found = torch.load(tmp_path / f"{rank}.pt")[case]
             assert found["loss"] == pytest.approx(loss, rel=1e-12), case
             assert_equal(found["gradients"], expected)
+    model = tiny_model("llama")
+    expected = dict(model.named_parameters()) | dict(model.named_buffers())
+    for rank in range(workers):
+        empty, found = torch.load(tmp_path / f"{rank}.pt")["first"]
+        assert empty == (rank > 0) and found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_all_workers_get_their_share_and_every_text_once(llama):
@@ -119,6 +135,7 @@ def _worker(folder: str) -> None:
     for case in CASES:
         loss, gradients = gradients_of(case)
         found[case] = {"loss": loss, "gradients": gradients}
+    found["first"] = weights_of_the_first()
     torch.save(found, f"{folder}/{workers.rank()}.pt")
     workers.leave()
 

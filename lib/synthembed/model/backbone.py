@@ -71,10 +71,11 @@ class Backbone:
         return plain + sum(m.weight.numel() for m in self.model.modules() if isinstance(m, Int8Linear))
 
 
-def load(settings: Settings, seed: int = 0) -> Backbone:
-    """Load the base model of a profile onto the device of this process."""
+def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> Backbone:
+    """Load the base model of a profile onto the device of this process, or ``on`` another, in the precision that
+    the device of this process calls for."""
     source = folder_of(settings.model)
-    on = device()
+    on, runs_on = on or device(), device()
     if on.type == "cpu":
         keep_freed_memory()
     check_files(source)
@@ -88,9 +89,9 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
         recipe = recipe_of(source, options.get("revision"))
         if settings.initialisation == "random":
             torch.manual_seed(seed)
-            model = text_model(AutoModel.from_config(config, dtype=dtype_of(settings.dtype, on)))
+            model = text_model(AutoModel.from_config(config, dtype=dtype_of(settings.dtype, runs_on)))
         else:
-            model = _with_weights(source, settings, on, options)
+            model = _with_weights(source, settings, runs_on, options)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, BackboneError) or is_out_of_memory(error):
             raise
@@ -118,7 +119,7 @@ def load(settings: Settings, seed: int = 0) -> Backbone:
     wheel = EMBEDDED.get(name)
     origin = {"model": name, "revision": wheel.sha256 if wheel else commit, "layers": settings.layers}
     loaded = Backbone(model, contract, origin, recipe)
-    if on.type == "cpu" and settings.dtype == "auto" and bfloat16_linear.is_faster():
+    if on.type == runs_on.type == "cpu" and settings.dtype == "auto" and bfloat16_linear.is_faster():
         bfloat16_linear.use_in(model, lambda: _vectors_of_probe(loaded))
     return loaded
 

@@ -144,10 +144,15 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
         if profile.train.method == "qlora":
             adapter.quantise(backbone, adapter.targets_of(backbone.model, profile.lora))
         model = adapter.add_lora(backbone, profile.lora, profile.seed)
+    if profile.train.sharded and workers.world() > 1:
+        if profile.train.method != "qlora":
+            model = workers.shard_of_first(
+                workers.of_first(model), memory_budget.layers_of, hardware.device()
+            )
+        else:
+            workers.shard(model.model, memory_budget.layers_of(model.model))
     memory_budget.set_checkpointing(model, profile.train.gradient_checkpointing is True)
     model.model.train()
-    if profile.train.sharded and workers.world() > 1:
-        workers.shard(model.model, memory_budget.layers_of(model.model))
     return model, {n: p for n, p in model.model.named_parameters() if p.requires_grad}
 
 
@@ -265,6 +270,21 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
         (folder / name).unlink()
 
 
+def base_of(profile: Profile) -> Backbone:
+    """A worker's base; where the model is sharded the first worker alone reads it, into its CPU's memory."""
+    if (
+        not profile.train.sharded
+        or profile.train.method == "qlora"
+        or profile.pretrain
+        or workers.world() == 1
+    ):
+        return backbones.load(profile.backbone, profile.seed)
+    first = workers.rank() == 0
+    return workers.of_first(
+        backbones.load(profile.backbone, profile.seed, torch.device("cpu")) if first else None
+    )
+
+
 def main(folder: Path) -> None:
     """One worker, started by torchrun."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -273,7 +293,7 @@ def main(folder: Path) -> None:
         example_files.read(folder / "job-examples.jsonl"),
     )
     workers.join()
-    train(profile, backbones.load(profile.backbone, profile.seed), corpus, folder, job["code"])
+    train(profile, base_of(profile), corpus, folder, job["code"])
     workers.leave()
 
 

@@ -7,10 +7,12 @@ of the whole batch, and the gradients are summed, not averaged (contrastive.cach
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from synthembed.ground.files import PACKAGE
+from synthembed.model.backbone import Backbone
 
 BUCKET = 64 * 2**20  # elements of gradients that are summed in one message
 
@@ -141,6 +144,42 @@ def shard(model: nn.Module, layers: Iterable[nn.Module]) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # all that gloo knows
+
+
+def of_first(made: Backbone | None) -> Backbone:
+    """What the first worker has made, on every worker: there without weights (on the meta device)."""
+    sent = [replace(made, model=_shell(made.model)) if rank() == 0 else None]
+    dist.broadcast_object_list(sent)
+    return made if rank() == 0 else sent[0]
+
+
+def _shell(model: nn.Module) -> nn.Module:
+    """A copy of a model whose parameters and buffers have shapes and no numbers."""
+    memo: dict = {id(b): b.to("meta") for b in model.buffers()}
+    memo |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
+
+
+def shard_of_first(made: Backbone, layers_of: Callable, on: torch.device) -> Backbone:
+    """The first worker's model in shards on all of them: each gets its share of a weight, one weight after the
+    other, and none but the first, on its CPU, ever holds the whole model."""
+    shell = _shell(made.model)
+    shard(shell, layers_of(shell))
+    shell.to_empty(device=on)
+    weights = dict(made.model.named_parameters()) | dict(made.model.named_buffers())
+    with torch.no_grad():
+        for name, target in [*shell.named_parameters(), *shell.named_buffers()]:
+            source = (
+                weights[name].detach().to(on)
+                if rank() == 0
+                else torch.empty(target.shape, dtype=target.dtype, device=on)
+            )
+            if isinstance(target, DTensor):
+                copy_into(target.data, source)
+            else:
+                dist.broadcast(source, 0)
+                target.data.copy_(source)
+    return replace(made, model=shell)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
