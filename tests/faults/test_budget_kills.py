@@ -86,7 +86,7 @@ def test_a_budget_holds_through_kills(tmp_path):
         assert billed[0] <= BUDGET
     run(BUDGET, kill=False)
     assert billed[0] <= BUDGET, "the endpoint billed more than the budget"
-    assert billed[0] > 0.3 * BUDGET
+    assert billed[0] > 0.1 * BUDGET, "kills cost the budget without a reply"
     run(100, kill=False)
     runs.stdin.close()
     assert runs.wait() == 0
