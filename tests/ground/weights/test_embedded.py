@@ -85,7 +85,7 @@ def test_terms_that_ask_for_it_travel_with_what_is_made_of_the_weights(parts):
 
 @pytest.mark.parametrize(
     ("base", "license"),
-    [("embedded:gemma3-270m", "gemma"), ("embedded:smollm2-135m", "apache-2.0"), ("a/b", None)],
+    [("embedded:gemma3-270m", "gemma"), ("embedded:smollm2-135m", "apache-2.0"), ("hub:a/b", None)],
 )
 def test_a_model_card_names_the_licence_of_its_base(base, license):
     import yaml
