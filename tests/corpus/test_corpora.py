@@ -20,7 +20,7 @@ def test_a_corpus_comes_from_the_hub(tmp_path):
     hub = Hub({"somebody/corpus": {"data/short_long.jsonl": lines, "README.md": b"# no data"}})
     code = (
         "import sys; from synthembed.corpus.corpus_files import read_corpus\n"
-        "print([e.query for e in read_corpus('somebody/corpus', 'open-synthetic', 3)])"
+        "print([e.query for e in read_corpus('hub:somebody/corpus', 'open-synthetic', 3)])"
     )
     assert elsewhere(code, hub, tmp_path).strip() == "['q0', 'q1', 'q2']"
 

@@ -54,6 +54,6 @@ def test_a_row_has_its_own_lines():
         and rank["data.setting"] == "synthetic+msmarco"
     )
     encoder = recipe.stated("table7", "XLM-R_large + full data")
-    assert "lora.rank" not in encoder and encoder["backbone.model"] == "FacebookAI/xlm-roberta-large"
+    assert "lora.rank" not in encoder and encoder["backbone.model"] == "hub:FacebookAI/xlm-roberta-large"
     assert "generate.models" not in recipe.stated("table17", "w/o synthetic data")
     assert not any(key.startswith(("train.", "evaluate.")) for key in recipe.stated("figure2", "languages"))

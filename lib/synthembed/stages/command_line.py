@@ -321,8 +321,11 @@ def reask(
     from synthembed.generation.paid import again
 
     with _plain_errors():
-        loaded = profiles.load(profile, set_)
-        print(again.reask(loaded, ROOT / "results" / (run or loaded.name) / "01_generate", reason))
+        loaded, stage = profiles.load(profile, set_), "01_generate"
+        top = run_folders.own() / (run or loaded.name)
+        run_folders.lock(top, stage)
+        beside = top / run_folders.WORK / stage  # where a stage that was finished is being made anew
+        print(again.reask(loaded, beside if beside.exists() else top / stage, reason))
 
 
 @app.command()

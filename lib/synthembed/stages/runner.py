@@ -17,6 +17,7 @@ from synthembed import profile as profiles
 from synthembed.evaluation.suites import names
 from synthembed.ground import console, run_folders
 from synthembed.ground.files import ROOT, read_json, shown, write_json
+from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
@@ -172,7 +173,7 @@ def run_stages(
     return folder
 
 
-def make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path) -> None:
+def make_inputs(stage: str, profile: str, overrides: str | list | dict | None, top: Path) -> None:
     """Run stages 01 and 02, as far as ``stage`` needs them, for a notebook that was opened by hand, in a process
     of its own: a kernel is no place to start kernels from. Raises StageFailed with what it said."""
     earlier = [s for s in ("01_generate", "02_analyze") if s < stage]
@@ -180,10 +181,10 @@ def make_inputs(stage: str, profile: str, overrides: str | list[str], top: Path)
         f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
         flush=True,
     )
-    sets = overrides.split() if isinstance(overrides, str) else list(overrides or ())
     command = [sys.executable, "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
     command += [word for name in earlier for word in ("--only", name)]
-    command += [word for override in sets for word in ("--set", override)]
+    for key, value, _ in parameters.assignments(overrides):
+        command += ["--set", f"{key}={json.dumps(value)}"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
     )
