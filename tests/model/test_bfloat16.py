@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from conftest import tiny_model
 from synthembed.model import adapter, backbone
 from synthembed.model.backbone import Backbone
 from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.cpu.bfloat16_linear import Bfloat16Linear
 from synthembed.profile import Backbone as Settings
 from synthembed.profile import Lora
+from tiny_models import tiny_model
 from torch import nn
 
 needs_bfloat16 = pytest.mark.skipif(
