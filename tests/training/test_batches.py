@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.corpus.example import Example
+from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Train
 from synthembed.training import batches
-from tiny_models import byte_tokenizer
+from tiny_models import byte_tokenizer, tiny_model
 
 FAMILIES = ("sts", "bitext", "short-long")
 
@@ -100,10 +101,27 @@ def test_cut_texts_are_counted_by_kind_and_said(contract):
     ]
     chosen = Train(batch_size=10, epochs=1, max_length=64)
     found = batches.losses(chosen, corpus, contract, 1)
-    assert found["queries"] == {"texts": 100, "cut": 3} and found["documents"] == {"texts": 200, "cut": 2}
+    assert found["queries"] == {"texts": 100, "cut": 3, "at": 64}
+    assert found["documents"] == {"texts": 200, "cut": 2, "at": 64}
     first, second = batches.said(found).splitlines()
     assert first == "warning: 3 of 100 queries are cut at 64 tokens: raise train.max_length"
     assert second == "2 of 200 documents are cut at 64 tokens"
+
+
+def test_documents_may_be_cut_earlier_than_queries(contract):
+    """Also a text that is both: the one row is whole, the other is cut."""
+    corpus = [
+        Example(str(n), "sts", "", "en", "", f"{n} {'word ' * 30}", f"{n} {'word ' * 30}") for n in range(4)
+    ]
+    model = Backbone(tiny_model("llama"), contract, {})
+    chosen = Train(batch_size=4, max_length=512, document_max_length=24, mask_known_positives=False)
+    found = batches.losses(chosen, corpus, contract, 1)
+    assert (found["queries"]["cut"], found["documents"]) == (0, {"texts": 4, "cut": 4, "at": 24})
+    assert "4 of 4 documents are cut at 24 tokens: raise train.document_max_length" in batches.said(found)
+    batch = batches.Batch(corpus, model, chosen)
+    rows = [row for chunk in batch.chunks for row in chunk]
+    assert [rows[n] for n in batch.query_rows] == contract.ids([e.query for e in corpus], 512)
+    assert [rows[n] for n in batch.document_rows] == contract.ids([e.positive for e in corpus], 24)
 
 
 def test_a_text_that_fits_exactly_is_not_cut(contract):

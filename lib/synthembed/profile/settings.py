@@ -87,6 +87,7 @@ class Train(Section):
     instruction: Literal["natural", "none", "task-type"] = "natural"  # Table 5
     batch_size: Annotated[int, Field(ge=2)] = 2048
     max_length: Annotated[int, Field(ge=8)] = 512
+    document_max_length: Annotated[int, Field(ge=8)] | None = None  # None = max_length
     temperature: Annotated[float, Field(gt=0)] = 0.02
     hard_negatives: bool = True
     mask_known_positives: bool = True  # not stated
@@ -106,6 +107,11 @@ class Train(Section):
     sharded: bool = False  # weights spread over the workers (FSDP2), for a base that does not fit
     checkpoint_every: Positive = 50
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []  # beside log.jsonl
+
+    @property
+    def document_length(self) -> int:
+        """Tokens after which documents are cut; queries are cut after ``max_length``."""
+        return self.document_max_length or self.max_length
 
     @model_validator(mode="after")
     def _possible(self):

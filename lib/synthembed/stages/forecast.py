@@ -115,7 +115,7 @@ def step_tokens(profile: Profile, per_example: float) -> float:
     setting, ours = profile.data.setting, profile.generate.examples
     theirs = LABELLED.get(setting, 0) if profile.data.labelled == "public" else 0
     mean = per_example if not theirs else (per_example * ours + labelled * theirs) / (ours + theirs)
-    return profile.train.batch_size * min(mean, 3 * profile.train.max_length)
+    return profile.train.batch_size * min(mean, profile.train.max_length + 2 * profile.train.document_length)
 
 
 def _steps(profile: Profile) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 
@@ -109,7 +111,7 @@ WARNED = 0.01  # share from which on a count is a warning
 
 
 def losses(settings: Train, examples: list[Example], contract: TokenContract, seed: int) -> dict:
-    """What a run does not see: ``queries`` and ``documents`` with how many of them are cut at ``max_length``,
+    """What a run does not see: ``queries`` and ``documents`` with how many of them are cut after how many tokens,
     and ``left_out``, examples of each task that are in no batch of it.
 
     Of more than LOOKED_AT examples the texts of evenly spaced ones are counted. Raises TrainingError if an
@@ -121,11 +123,12 @@ def losses(settings: Train, examples: list[Example], contract: TokenContract, se
         "queries": [query_text(e, settings.instruction) for e in some],
         "documents": [d for e in some for d in (e.documents() if settings.hard_negatives else [e.positive])],
     }
-    found: dict = {"max_length": settings.max_length, "examples": len(examples), "looked_at": len(some)}
-    for kind, listed in texts.items():
+    found: dict = {"examples": len(examples), "looked_at": len(some)}
+    for kind, longest in (("queries", settings.max_length), ("documents", settings.document_length)):
         before = contract.read["cut"]
-        contract.ids(listed, settings.max_length)
-        found[kind] = {"texts": len(listed), "cut": contract.read["cut"] - before}
+        contract.ids(texts[kind], longest)
+        cut = contract.read["cut"] - before
+        found[kind] = {"texts": len(texts[kind]), "cut": cut, "at": longest}
     found["epochs"] = steps_of(settings, examples) / batches_an_epoch(settings, examples)
     return found | {"left_out": left_out(settings, examples, seed)}
 
@@ -156,10 +159,11 @@ def said(found: dict) -> str:
     """``losses`` in words; a warning where more than 1 % is lost and the run was not asked to be shorter."""
     lines = []
     of = "" if found["looked_at"] == found["examples"] else f", of {found['looked_at']:,} examples looked at"
-    for kind in ("queries", "documents"):
-        cut, texts = found[kind]["cut"], found[kind]["texts"]
-        told = f"{cut:,} of {texts:,} {kind} are cut at {found['max_length']} tokens{of}"
-        lines.append(f"warning: {told}: raise train.max_length" if cut > WARNED * texts else told)
+    for kind, key in (("queries", "max_length"), ("documents", "document_max_length")):
+        cut, texts, longest = (found[kind][name] for name in ("cut", "texts", "at"))
+        key = "max_length" if longest == found["queries"]["at"] else key
+        told = f"{cut:,} of {texts:,} {kind} are cut at {longest} tokens{of}"
+        lines.append(f"warning: {told}: raise train.{key}" if cut > WARNED * texts else told)
     if out := sum(found["left_out"].values()):
         named = ", ".join(f"{task} {count:,}" for task, count in found["left_out"].items())
         told = f"{out:,} of {found['examples']:,} examples are in no batch of {found['epochs']:.2g} epochs ({named})"
@@ -169,6 +173,14 @@ def said(found: dict) -> str:
 
 
 # --- the rows of a step --------------------------------------------------------------------------
+
+
+def _rows(contract: TokenContract, texts: list[tuple[str, int]]) -> list[list[int]]:
+    """Token ids of (text, most tokens), in their order."""
+    rows = []
+    for longest, some in groupby(texts, key=itemgetter(1)):
+        rows += contract.ids([text for text, _ in some], longest)
+    return rows
 
 
 class Batch:
@@ -196,15 +208,17 @@ class Batch:
             repeated = len(documents) - len(distinct)
             self.masked = self.excluded._nnz() + repeated * len(examples)
             documents = distinct
-        texts = list(dict.fromkeys(queries + documents))
-        rows = backbone.contract.ids(texts, settings.max_length)
+        asked = [(q, settings.max_length) for q in queries]
+        asked += [(d, settings.document_length) for d in documents]
+        texts = list(dict.fromkeys(asked))
+        rows = _rows(backbone.contract, texts)
         backbone.contract.check(rows)
         self.tokens = sum(map(len, rows))
         self.padded = not packed_rows.supports(backbone.model)
         place = self._cut(rows, settings, seed, workers)
         at = {text: place[i] for i, text in enumerate(texts)}
-        self.query_rows = torch.tensor([at[q] for q in queries])
-        self.document_rows = torch.tensor([at[d] for d in documents])
+        self.query_rows = torch.tensor([at[one] for one in asked[: len(queries)]])
+        self.document_rows = torch.tensor([at[one] for one in asked[len(queries) :]])
 
     def _cut(self, rows: list[list[int]], settings: Train, seed: int, workers: int) -> dict[int, int]:
         """Cut ``rows`` into chunks and deal them out; returns the place of each row's vector."""

@@ -87,11 +87,13 @@ def smaller(settings: Train, longest: int, asked: Train) -> Train:
 
 def heaviest(settings: Train, corpus: list[Example], seed: int) -> int:
     """The step whose batch has most characters, each text cut where max_length may cut it."""
-    batch_of, most = schedule(settings, corpus, seed), 8 * settings.max_length  # characters a token, at most
+    batch_of, most = schedule(settings, corpus, seed), 8  # characters a token, at most
 
     def weight(e: Example) -> int:
-        texts = [query_text(e, settings.instruction), e.positive, e.negative or ""]
-        return sum(min(len(t), most) for t in texts)
+        query = min(len(query_text(e, settings.instruction)), most * settings.max_length)
+        return query + sum(
+            min(len(d), most * settings.document_length) for d in (e.positive, e.negative or "")
+        )
 
     return max(range(steps_of(settings, corpus)), key=lambda step: sum(map(weight, batch_of(step))))
 
