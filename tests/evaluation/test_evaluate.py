@@ -20,7 +20,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Submission
-from synthembed.report import page
+from synthembed.report import page, publishing
 from tiny_models import byte_tokenizer, tiny_model
 
 PLAN = profile.load("laptop")
@@ -52,7 +52,7 @@ def test_retrieval_judgements_point_at_texts():
 
 def test_a_score_does_not_depend_on_what_was_evaluated_before(llama, tmp_path):
     """mteb draws the texts of a clustering from a generator of the task, which systems share."""
-    subject = protocol.MtebEncoder(Encoder(llama, max_length=32), "synthembed/tiny", "1")
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=96), "synthembed/tiny", "1")
     shared = embedded_tasks.embedded(["EmbeddedAbstracts"])
     first, second = (mteb_runs.run_tasks(subject, shared, tmp_path / name, "tiny") for name in "ab")
     assert first == second
@@ -70,7 +70,7 @@ def test_our_encoder_is_mtebs_protocol_and_scores_each_category(llama, tmp_path)
 
 
 def test_mtebs_own_mock_tasks_of_every_text_type_run(llama):
-    subject = protocol.MtebEncoder(Encoder(llama, max_length=64), "synthembed/tiny", "1")
+    subject = protocol.MtebEncoder(Encoder(llama, max_length=256), "synthembed/tiny", "1")
     found = {name: r for name, r in mteb.mock_run(subject).task_results.items() if r is not None}
     failed = {name: r for name, r in found.items() if not isinstance(r, TaskResult)}
     assert not failed and len(found) >= 25
@@ -182,7 +182,6 @@ def test_retrieval_in_several_languages_is_no_part_of_table_1():
 
 
 def test_a_system_without_some_category_has_no_average_to_compare():
-    from synthembed.report import page
 
     rows = [{"system": "a", "category": c, "task": c, "score": 50.0} for c in ("STS", "Retr.")]
     rows += [{"system": "bm25", "category": "Retr.", "task": "Retr.", "score": 30.0}]
@@ -245,7 +244,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     for stage in ("02_analyze", "03_train", "04_evaluate"):
         (run / stage).mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"run/02_analyze/statistics.json is missing"):
-        page.publish(run, tmp_path / "out")
+        publishing.publish(run, tmp_path / "out")
     _, trained = trained_adapter()
     export.export_adapter(trained, run / "03_train" / "adapter")
     export.export(adapter.merge_lora(trained), run / "03_train" / "model", "last", "natural", "")
@@ -262,7 +261,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
         "04_evaluate/stage.json": {"settings": {"evaluate": settings["evaluate"]}},
     }.items():  # fmt: skip
         (run / name).write_text(json.dumps(data))
-    folder = page.publish(run, tmp_path / "out")
+    folder = publishing.publish(run, tmp_path / "out")
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     (result,) = header["model-index"][0]["results"]
@@ -270,7 +269,7 @@ def test_a_published_folder_has_the_model_its_adapter_and_its_scores(tmp_path):
     assert "| T | eng | cosine_spearman | 61.2 |" in card and "for 7 steps" in card and "English 60.0" in card
     assert (folder / "model.safetensors").exists() and (folder / "adapter" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="not empty"):
-        page.publish(run, folder)
+        publishing.publish(run, folder)
 
 
 def test_int8_weights_stay_near(llama):

@@ -10,7 +10,7 @@ TASKS = ["EmbeddedSTSGeneral", "EmbeddedEmotion"]
 
 @pytest.mark.parametrize("style", ["natural", "none"])
 def test_an_encoder_gets_the_scores_that_its_stage_would_keep(llama, tmp_path, style):
-    encoder = synthembed.Encoder(llama, max_length=64)
+    encoder = synthembed.Encoder(llama, max_length=256)
     rows = synthembed.evaluate(encoder, tasks=TASKS, style=style)
     assert [r["task"] for r in rows] == TASKS
     for row in rows:

@@ -191,7 +191,9 @@ def test_the_command(release, published, tmp_path):
     assert (
         unknown.exit_code == 1 and "['STS99'] are not on the card, which has AmazonCounter" in unknown.output
     )
-    nowhere = CliRunner().invoke(app, ["verify", "--model", "nobody/nothing", "--tasks", "STS12", *out])
-    assert nowhere.exit_code == 1 and "backbone.model 'nobody/nothing' could not be read" in nowhere.output
+    nowhere = CliRunner().invoke(app, ["verify", "--model", "hub:nobody/nothing", "--tasks", "STS12", *out])
+    assert (
+        nowhere.exit_code == 1 and "backbone.model 'hub:nobody/nothing' could not be read" in nowhere.output
+    )
     with pytest.raises(ProfileError):
         released_weights.verify(str(release), ["STS99"], tmp_path)

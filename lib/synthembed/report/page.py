@@ -1,12 +1,10 @@
-"""The report: every table and figure of the paper beside ours, with verdicts and claims; the README's table;
-and a run's model as a folder to publish, with a card that has its scores.
+"""The report: every table and figure of the paper beside ours, with verdicts and claims; the README's table.
 
 Reads results only, touches no model: several runs can be rendered side by side at any time.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from statistics import median
 
@@ -15,10 +13,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 
 from synthembed import paper
-from synthembed.evaluation.scores import APART, COLUMNS, TABLE1, averages, by_system
-from synthembed.ground.files import read_json, write_json
+from synthembed.evaluation.scores import APART, COLUMNS, TABLE1, by_system
+from synthembed.ground.files import write_json
 from synthembed.paper import reference_run
-from synthembed.profile.settings import Profile
 from synthembed.report import claims, rendering, tables
 from synthembed.report.rendering import latex, markdown, to_html
 from synthembed.report.results import ABLATIONS, Results, Scores, lookup
@@ -258,34 +255,3 @@ def write_readme(results: Results, readme: Path) -> None:
     head, mark, rest = text.partition("-->\n")
     end = rest.index("<!-- /results -->")
     readme.write_text(head + mark + readme_table(results) + rest[end:], encoding="utf-8")
-
-
-def publish(run: Path, folder: Path) -> Path:
-    """The trained model of a run with its adapter and a card that has its measured scores.
-
-    Reads what stages 02 to 04 wrote under ``run``; raises FileNotFoundError naming what is missing.
-    """
-    from synthembed.model.export import model_card  # torch, which the report does without
-
-    needed = (
-        "02_analyze/statistics.json",
-        "03_train/stage.json",
-        "03_train/model",
-        "04_evaluate/scores.json",
-    )
-    for name in needed:
-        if not (run / name).exists():
-            raise FileNotFoundError(f"{run.name}/{name} is missing: run that stage first")
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
-    shutil.copytree(run / "03_train" / "model", folder, dirs_exist_ok=True)
-    if (run / "03_train" / "adapter").exists():
-        shutil.copytree(run / "03_train" / "adapter", folder / "adapter")
-    record = read_json(run / "03_train" / "stage.json")
-    rows = [r for r in read_json(run / "04_evaluate" / "scores.json")["rows"] if r["system"] == "trained"]
-    statistics = read_json(run / "02_analyze" / "statistics.json")
-    evaluated = read_json(run / "04_evaluate" / "stage.json")["settings"]["evaluate"]
-    profile = Profile(name=record["profile"], **record["settings"], evaluate=evaluated)
-    card = model_card(profile, record["data"], record["steps"], statistics, rows, averages(rows))
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return folder

@@ -289,10 +289,10 @@ def export(
     run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
 ) -> None:
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from synthembed.report import page
+    from synthembed.report import publishing
 
     with _plain_errors():
-        page.publish(run_folders.find(run), out)
+        publishing.publish(run_folders.find(run), out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
 

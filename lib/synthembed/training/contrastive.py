@@ -53,7 +53,7 @@ def info_nce(
         if symmetric:
             banned = _no_negatives(some, positives, excluded)
             loss = loss + cosines.add(documents[own], queries, some, banned)[0]
-    right, positive, others, pairs = counts
+    right, positive, others, pairs = counts.tolist()
     metrics = {
         "accuracy": right / len(queries),
         "positive_similarity": positive / len(queries),
