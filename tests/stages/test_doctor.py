@@ -57,8 +57,8 @@ def test_what_an_endpoint_refuses_or_lacks_is_named_and_no_key_shown(models, mon
     (said,) = asked(models)
     assert "refuses the key in OPENAI_API_KEY (HTTP 401)" in said and "sk-wrong" not in said
     monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
-    (said,) = asked(models, "gpt-35-turbo")
-    assert "does not list gpt-35-turbo; it has gpt-x" in said
+    (said,) = asked(models, "gpt-y")
+    assert "does not list gpt-y; it has gpt-x" in said
     (said,) = asked("http://127.0.0.1:9/v1")
     assert "does not answer" in said
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\u2026")

@@ -115,7 +115,9 @@ def step_tokens(profile: Profile, per_example: float) -> float:
     setting, ours = profile.data.setting, profile.generate.examples
     theirs = LABELLED.get(setting, 0) if profile.data.labelled == "public" else 0
     mean = per_example if not theirs else (per_example * ours + labelled * theirs) / (ours + theirs)
-    return profile.train.batch_size * min(mean, profile.train.max_length + 2 * profile.train.document_length)
+    third = mean / 3  # a query, and each of two documents
+    cut = min(third, profile.train.max_length) + 2 * min(third, profile.train.document_length)
+    return profile.train.batch_size * cut
 
 
 def _steps(profile: Profile) -> float:
