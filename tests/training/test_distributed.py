@@ -9,6 +9,7 @@ from itertools import chain
 import pytest
 import torch
 from synthembed.model import backbone as backbones
+from synthembed.model import probe
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, memory_budget, train, workers
@@ -36,6 +37,7 @@ def gradients_of(case: str) -> tuple[float, dict]:
     base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
     model = with_adapter(base, dropout)
     memory_budget.set_checkpointing(model, chosen.train.gradient_checkpointing)
+    probe.findings(base.model)  # as load() does, before weights are spread
     if sharded and workers.world() > 1:
         workers.shard(model.model, memory_budget.layers_of(model.model))
     batch = batches.Batch(CORPUS[:12], model, chosen.train, 7, workers.world())
