@@ -340,7 +340,7 @@ def test_training_lowers_the_loss_and_moves_the_adapter(llama, tmp_path):
 
 def test_an_adapter_that_did_not_move_is_an_error(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
-    with pytest.raises(batches.TrainingError, match="every lora_B is still zero"):
+    with pytest.raises(batches.TrainingError, match="the adapter has not moved: lora_B is still zero"):
         train.train(tiny(**{"train.max_steps": 1}), llama, CORPUS, tmp_path)
 
 

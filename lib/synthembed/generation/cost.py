@@ -82,7 +82,7 @@ class Meter:
             raise BudgetError(
                 f"generate.budget_usd = {budget}, but {', '.join(unknown)} has no price: set it, as in "
                 f"generate.for_model={{{unknown[0]}: {{price: {{input: 1, output: 4}}}}}} (USD for a million "
-                "tokens), or set generate.budget_usd=null"
+                "tokens), or set generate.budget_usd=null and generate.no_budget=true"
             )
         self.spent = self.reserved = 0.0
         self.unconfirmed = ledger.unconfirmed if ledger else 0.0
@@ -110,7 +110,7 @@ class Meter:
         if self.budget is not None and not any(tokens_in(reply["response"]["body"].get("usage"))):
             raise BudgetError(
                 f"generate.budget_usd = {self.budget}, but the endpoint reports no usage, so that it "
-                "cannot be kept: set generate.budget_usd=null, or use an endpoint that reports usage"
+                "cannot be kept: set generate.budget_usd=null and generate.no_budget=true, or use an endpoint that reports usage"
             )
 
     def _candidates(self, answered: str) -> list[str]:
@@ -129,7 +129,7 @@ class Meter:
             if self.budget is not None:
                 raise BudgetError(
                     f"generate.max_tokens is null for {body['model']}, so that a reply may cost anything: set "
-                    "it, or set generate.budget_usd=null"
+                    "it, or set generate.budget_usd=null and generate.no_budget=true"
                 )
             most = 0.0
         prompt = len(json.dumps(body, ensure_ascii=False)) / 2

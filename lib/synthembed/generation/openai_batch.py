@@ -53,18 +53,21 @@ def ask(
     with _named_errors():
         _adopt(clients, state)
         round_.collect()  # what an earlier run submitted
-        fruitless = 0
+        fruitless = unsent = 0
         while fruitless < FRUITLESS:
             wave, left_out = _affordable(round_.missing(requests), meter)
             if left_out and wave < LEAST_WAVE * (wave + left_out):
                 raise GenerationStopped(meter.used_up(f"; {wave + left_out:,} requests are not submitted"))
+            before, most = len(store.ids), round_.most
+            unsent = max(0, wave - most)
             if not wave:
                 break
-            before, most = len(store.ids), round_.most
             _submit(clients, settings, state, islice(round_.missing(requests), min(wave, most)), most)
             failures = round_.collect()
             smaller = round_.most < most  # a queue that takes less is no failure
             fruitless = 0 if len(store.ids) > before or smaller else fruitless + 1
+    if unsent:
+        failures["not submitted: the account's queue stayed full"] += unsent
     return failures + round_.refused_by_reason()
 
 
