@@ -22,7 +22,7 @@ from synthembed.generation.paid import endpoint
 from synthembed.generation.paid.endpoint import Clients, lasting, said
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in
 from synthembed.ground.console import Progress
-from synthembed.ground.files import read_lines, write_json
+from synthembed.ground.files import read_json, read_lines, write_json
 from synthembed.profile.settings import Generate
 
 MAX_REQUESTS = 50_000  # the API's limits for one input file
@@ -68,7 +68,7 @@ def ask(
             fruitless = 0 if len(store.ids) > before or smaller else fruitless + 1
     if unsent:
         failures["not submitted: the account's queue stayed full"] += unsent
-    return failures + round_.refused_by_reason()
+    return failures + round_.refused_by_reason(requests)
 
 
 @contextlib.contextmanager
@@ -112,6 +112,12 @@ class _State:
     def save(self) -> None:
         write_json(self.path, self.batches)
 
+    @property
+    def refusals(self) -> Path:
+        """Requests that were refused for a lasting reason, which later runs do not send again; a request that
+        is changed has another id, and whoever deletes the file asks for all of them once more."""
+        return self.folder / "refused.json"
+
     def input(self, number: int) -> Path:
         return self.folder / f"input-{number:04d}.jsonl"
 
@@ -126,13 +132,14 @@ class _Round:
         self.clients, self.settings, self.state = clients, settings, state
         self.store, self.meter, self.look = store, meter, look
         self.most = MAX_REQUESTS * 1000  # requests in the queue at one time
-        self.refused: dict[str, str] = {}  # custom_id -> the lasting reason
+        self.refused: dict[str, str] = read_json(state.refusals, {})  # custom_id -> the lasting reason
 
     def missing(self, requests: Path) -> Iterator[dict]:
         return (x for x in self.store.missing(requests) if x["custom_id"] not in self.refused)
 
-    def refused_by_reason(self) -> Counter:
-        return Counter(self.refused.values())
+    def refused_by_reason(self, requests: Path) -> Counter:
+        names = (x["custom_id"] for x in self.store.missing(requests))
+        return Counter(self.refused[name] for name in names if name in self.refused)
 
     def collect(self) -> Counter:
         """Wait for every open batch and store its output; returns failures by reason, without those that
@@ -176,6 +183,8 @@ class _Round:
         """Store what an ended batch brought, once; a batch refused for what is in it stops the run."""
         sent = self.state.input(number)
         failures, replies, unpriced = self._store(client, batch, sent)
+        if self.refused:
+            write_json(self.state.refusals, self.refused)
         self.state.batches[number]["collected"] = True
         self.state.save()
         sent.unlink(missing_ok=True)
