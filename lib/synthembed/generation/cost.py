@@ -110,7 +110,8 @@ class Meter:
         if self.budget is not None and not any(tokens_in(reply["response"]["body"].get("usage"))):
             raise BudgetError(
                 f"generate.budget_usd = {self.budget}, but the endpoint reports no usage, so that it "
-                "cannot be kept: set generate.budget_usd=null and generate.no_budget=true, or use an endpoint that reports usage"
+                "cannot be kept: set generate.budget_usd=null and generate.no_budget=true, or use an endpoint "
+                "that reports usage"
             )
 
     def _candidates(self, answered: str) -> list[str]:
