@@ -12,10 +12,10 @@ from synthembed.training.gpu_cost import MISTRAL_7B
 LAPTOP = forecast.gpu_cost.Shape(640, 2048, 12, 4, 1, 256, 262_144)  # twelve layers of Gemma-3-270M
 RATE = 2 * 197e9  # two cores in bfloat16, docs/decisions.md
 MEASURED = {
-    "03_train": 7.35,
-    "04_evaluate": 13.26,
-    "05_ablations": 17.91,
-    "06_long_context": 0.63,
+    "03_train": 5.08,
+    "04_evaluate": 13.37,
+    "05_ablations": 18.62,
+    "06_long_context": 0.69,
 }  # docs/minutes.md
 
 
