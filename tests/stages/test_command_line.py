@@ -1,5 +1,7 @@
 """The command line: errors that help."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -49,3 +51,16 @@ def test_windows_itself_is_refused_in_a_sentence(monkeypatch, capsys):
     with pytest.raises(typer.Exit):
         command_line.run("smoke")
     assert "use WSL 2" in capsys.readouterr().err
+
+
+def test_rendering_a_report_again_leaves_a_finished_stage_as_it_is(tmp_path):
+    shutil.copytree(ROOT / "results" / "laptop", tmp_path / "laptop")
+    stage = tmp_path / "laptop" / "07_report"
+    before = {p: p.read_bytes() for p in stage.rglob("*") if p.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-m", "synthembed", "report", "--run", "laptop"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"SYNTHEMBED_RUNS": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {p: p.read_bytes() for p in stage.rglob("*") if p.is_file()} == before
+    assert (tmp_path / "laptop" / "rendered" / "07_report" / "report.html").exists()

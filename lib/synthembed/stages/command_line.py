@@ -152,7 +152,8 @@ def report(
     ] = [],  # noqa: B006
     readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
 ) -> None:
-    """Render the report of a run again, from its results, into runs/; several runs side by side in runs/A+B."""
+    """Render the report of a run again, from its results, below runs/; several runs side by side in runs/A+B.
+    Stage 07 of a run that is finished stays as it is: its report is rendered beside it, in rendered/."""
     from synthembed.report import page as reports
     from synthembed.report import results
 
@@ -168,7 +169,11 @@ def report(
         top.parent == committed and "/" not in (run or ["laptop"])[0]
     ):  # named by its path it is rendered in place
         top = run_folders.own() / top.name
-    reports.build(folders, top / "07_report", run_folders.reference(top.name))
+    if len(folders) == 1 and top.parent == run_folders.own() and (top / "07_report" / "stage.json").exists():
+        top = top / "rendered"  # its bytes would differ, and the stage would be taken for a stale one
+    reports.build(
+        folders, top / "07_report", run_folders.reference(folders[0].name) if len(folders) == 1 else None
+    )
     if readme:
         reports.write_readme(results.Results(committed / folders[0].name), ROOT / "README.md")
     show(top)
