@@ -273,7 +273,9 @@ def test_a_queue_that_stays_full_ends_with_a_named_count(tmp_path):
     failures = two_steps.generate(batched(api.url), tmp_path)["failures"]
     refused = failures["batch token_limit_exceeded without an answer"]
     unsent = failures["not submitted: the account's queue stayed full"]
-    assert min(refused, unsent) > 0 and refused + unsent == len(requested(tmp_path)) and stored(tmp_path) == []
+    assert (
+        min(refused, unsent) > 0 and refused + unsent == len(requested(tmp_path)) and stored(tmp_path) == []
+    )
 
 
 def test_a_cancelled_batch_is_collected_and_nothing_is_submitted_in_its_place(tmp_path):
