@@ -323,6 +323,17 @@ def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
         read(sets={"nq": {"source": str(tmp_path / name)}})
 
 
+def refuse_with_line(folder, role, line, message):
+    """A collection with one more ``line`` in its file of that ``role`` is refused."""
+    entry = BY_NAME["hotpotqa"]
+    write(folder, entry, 3)
+    path = folder / entry.files[role]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
+        file.write(line)
+    with pytest.raises(ReadError, match=message):
+        read(sets={"hotpotqa": {"source": str(folder)}})
+
+
 @pytest.mark.parametrize(
     ("role", "line", "message"),
     [
@@ -333,13 +344,7 @@ def test_a_bad_file_names_file_line_and_field(tmp_path, name, text, message):
     ],
 )  # fmt: skip
 def test_a_bad_line_of_a_collection_is_named(tmp_path, role, line, message):
-    entry = BY_NAME["hotpotqa"]
-    write(tmp_path, entry, 3)
-    path = tmp_path / entry.files[role]
-    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
-        file.write(line)
-    with pytest.raises(ReadError, match=message):
-        read(sets={"hotpotqa": {"source": str(tmp_path)}})
+    refuse_with_line(tmp_path, role, line, message)
 
 
 def test_languages_in_folders_of_their_names_are_told_apart(tmp_path):
@@ -390,13 +395,7 @@ def test_a_corpus_without_its_language_is_refused(tmp_path):
     ],
 )  # fmt: skip
 def test_rows_that_contradict_one_another_are_refused(tmp_path, role, line, message):
-    entry = BY_NAME["hotpotqa"]
-    write(tmp_path, entry, 3)
-    path = tmp_path / entry.files[role]
-    with (gzip.open if path.suffix == ".gz" else open)(path, "at") as file:
-        file.write(line)
-    with pytest.raises(ReadError, match=message):
-        read(sets={"hotpotqa": {"source": str(tmp_path)}})
+    refuse_with_line(tmp_path, role, line, message)
 
 
 def test_ids_of_pandas_meet_those_of_others(tmp_path):

@@ -125,7 +125,7 @@ def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[
 
 
 def _files(source: str) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]:
-    """(file\x27s name, name of its examples, (place, row) of its rows) of the files of a corpus."""
+    """(file's name, name of its examples, (place, row) of its rows) of the files of a corpus."""
     path, of_hub = Path(source), places.hub_id(source)
     if not of_hub and not path.exists():
         raise FileNotFoundError(f"analyze.corpus.source: there is no file or folder {source}")

@@ -161,21 +161,16 @@ def report(
         folders = [run_folders.find(name) for name in run or ["laptop"]]
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error)) from None
-    committed = run_folders.committed()
-    top = folders[0]
-    if len(folders) > 1:
-        top = run_folders.own() / "+".join(f.name for f in folders)
-    elif (
-        top.parent == committed and "/" not in (run or ["laptop"])[0]
-    ):  # named by its path it is rendered in place
-        top = run_folders.own() / top.name
-    if len(folders) == 1 and top.parent == run_folders.own() and (top / "07_report" / "stage.json").exists():
+    own = run_folders.own()
+    in_place = len(folders) == 1 and "/" in (run or [""])[0] and folders[0].parent != own  # named by its path
+    top = folders[0] if in_place else own / "+".join(f.name for f in folders)
+    if not in_place and (top / "07_report" / "stage.json").exists():
         top = top / "rendered"  # its bytes would differ, and the stage would be taken for a stale one
-    reports.build(
-        folders, top / "07_report", run_folders.reference(folders[0].name) if len(folders) == 1 else None
-    )
+    beside = run_folders.reference(folders[0].name) if len(folders) == 1 else None
+    reports.build(folders, top / "07_report", beside)
     if readme:
-        reports.write_readme(results.Results(committed / folders[0].name), ROOT / "README.md")
+        committed = run_folders.committed() / folders[0].name
+        reports.write_readme(results.Results(committed), ROOT / "README.md")
     show(top)
 
 

@@ -80,10 +80,7 @@ def _rate(profile: Profile, on) -> tuple[float, str]:
 
 def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need]:
     """Every stage's seconds at ``rate`` operations a second."""
-    from synthembed.generation import cost
-
-    figures = cost.figures(profile)
-    per_example = sum(m["completion_tokens"] for m in figures["models"].values()) / profile.generate.examples
+    figures, per_example = _generated(profile)
     yield Need("00_overview", START)
     yield _generating(profile, figures)
     yield Need("02_analyze", START + ANALYSIS * profile.generate.examples)
@@ -98,6 +95,15 @@ def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need
     yield _ablations(profile, shape, rate, per_example)
     yield Need("06_long_context", START + _passkeys(profile, shape, rate))
     yield Need("07_report", START)
+
+
+def _generated(profile: Profile) -> tuple[dict, float]:
+    """The cost model's figures of generation, and the tokens of an example by them."""
+    from synthembed.generation import cost
+
+    figures = cost.figures(profile)
+    tokens = sum(model["completion_tokens"] for model in figures["models"].values())
+    return figures, tokens / profile.generate.examples
 
 
 def _generating(profile: Profile, figures: dict) -> Need:
@@ -176,11 +182,7 @@ def _passkeys(profile: Profile, shape: gpu_cost.Shape, rate: float) -> float:
 
 def memory_gb(profile: Profile, shape: gpu_cost.Shape, on) -> float:
     """GB of a training step at its peak, by gpu_cost's arithmetic; on a CPU numbers are float32."""
-    from synthembed.generation import cost
-
-    models = cost.figures(profile)["models"].values()
-    per_example = sum(m["completion_tokens"] for m in models) / profile.generate.examples
-    settings, tokens = profile.train, int(step_tokens(profile, per_example))
+    settings, tokens = profile.train, int(step_tokens(profile, _generated(profile)[1]))
     chunk = min(settings.chunk_tokens, tokens)
     kept = gpu_cost.memory(
         shape, profile.lora.rank, chunk, max(0, min(settings.graph_tokens, tokens - chunk)),
