@@ -4,12 +4,12 @@ PROFILE ?= laptop
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lab bench site lint setup clean
+.PHONY: reproduce test lab bench site lint setup extras clean
 
 reproduce: setup
 	$(BIN)/synthembed run --profile $(PROFILE)
 
-test: setup
+test: extras
 	$(BIN)/python -m pytest
 
 lab: setup
@@ -43,6 +43,13 @@ $(VENV)/.ready: requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the tests, the site, a cluster and `adapt` need beyond a run.
+extras: $(VENV)/.extras
+
+$(VENV)/.extras: $(VENV)/.ready requirements-extras.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
 	@touch $@
 
 clean:

@@ -10,9 +10,12 @@ from packaging.requirements import Requirement
 from synthembed.ground.files import ROOT
 
 
-def pins() -> dict[str, list[Requirement]]:
+def pins(*locks: str) -> dict[str, list[Requirement]]:
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+    lines = [
+        line for lock in locks or ("requirements.lock",) for line in (ROOT / lock).read_text().splitlines()
+    ]
+    for line in lines:
         if line and not line.startswith(("#", "-")):
             requirement = Requirement(line)
             found.setdefault(requirement.name.lower().replace("_", "-"), []).append(requirement)
@@ -21,8 +24,11 @@ def pins() -> dict[str, list[Requirement]]:
 
 def test_the_lock_pins_everything_that_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locked = pins()
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    optional = project["optional-dependencies"]
+    assert not pins().keys() & pins("requirements-extras.lock").keys()
+    locked = pins("requirements.lock", "requirements-extras.lock")
+    wanted = [text for extra in ("dev", "site", "own", "cluster") for text in optional[extra]]
+    for text in project["dependencies"] + wanted:
         wanted = Requirement(text)
         found = locked[wanted.name.lower()]
         assert all(str(next(iter(r.specifier)).operator) == "==" for r in found)

@@ -1,5 +1,5 @@
 """``python -m synthembed`` is the command ``synthembed``."""
 
-from synthembed.stages.command_line import app
+from synthembed.commands.command_line import app
 
 app()

@@ -287,7 +287,7 @@ def test_int8_weights_stay_near(llama):
 
 
 def test_the_encode_command_writes_vectors(tiny_folder, tmp_path):
-    from synthembed.stages.command_line import app
+    from synthembed.commands.command_line import app
     from typer.testing import CliRunner
 
     (tmp_path / "t.txt").write_text("one\ntwo\n")

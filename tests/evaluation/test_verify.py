@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskSTS
 from synthembed import paper
+from synthembed.commands.command_line import app
 from synthembed.evaluation import mteb_runs, released_weights
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
 from synthembed.ground.weights.embedded import BackboneError
@@ -16,7 +17,6 @@ from synthembed.model import backbone
 from synthembed.model.tokens import CACHE, TokenContract
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Backbone as Settings
-from synthembed.stages.command_line import app
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, MistralConfig, MistralModel
 from typer.testing import CliRunner

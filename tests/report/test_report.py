@@ -358,7 +358,7 @@ def test_variance_is_spoken_of_with_our_spread_if_there_is_one(small, tmp_path):
 def test_the_report_is_built_from_several_runs_without_models(full, small, tmp_path):
     """In a process of its own, which must not have loaded what only models need."""
     code = (
-        "import sys; from pathlib import Path; from synthembed.report import page; from synthembed.stages import command_line; "
+        "import sys; from pathlib import Path; from synthembed.report import page; from synthembed.commands import command_line; "
         f"page.build([Path({str(small)!r}), Path({str(full)!r})], Path({str(tmp_path / 'out')!r})); "
         "print([m for m in ('torch', 'transformers', 'mteb', 'datasets') if m in sys.modules])"
     )

@@ -20,7 +20,7 @@ def test_the_command_explains_itself_without_a_traceback():
 def test_a_console_that_lacks_a_sign_ends_nothing(monkeypatch):
     import io
 
-    from synthembed.stages import command_line
+    from synthembed.commands import command_line
 
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
@@ -45,7 +45,7 @@ def test_a_profile_of_the_shells_folder_runs_from_there(tmp_path):
 def test_windows_itself_is_refused_in_a_sentence(monkeypatch, capsys):
     import pytest
     import typer
-    from synthembed.stages import command_line
+    from synthembed.commands import command_line
 
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(typer.Exit):

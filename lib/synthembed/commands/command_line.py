@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
@@ -29,13 +29,6 @@ def prepare() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     places.keep_out_of_home()
-
-
-ProfileOption = Annotated[
-    str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
-]
-SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
-RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
 
 
 @app.command()
@@ -62,7 +55,7 @@ def run(
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
-    with _plain_errors():
+    with plain_errors():
         _supported()
         if not is_project(ROOT):
             _lay_out(ROOT)
@@ -77,7 +70,7 @@ def init(
     ] = Path(),
 ) -> None:
     """Lay out the notebooks and profiles that came with the package; a first `run` does so by itself."""
-    with _plain_errors():
+    with plain_errors():
         _lay_out(folder)
 
 
@@ -107,42 +100,6 @@ def _stage(name: str) -> str:
     if not found:
         raise typer.BadParameter(f"no stage {name!r}: stages are {', '.join(STAGES)}")
     return found[0]
-
-
-NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-
-
-class _plain_errors:
-    """Errors that name file, value and remedy need no traceback."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        ours = kind and kind.__module__.startswith("synthembed.")
-        if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
-            print(error, file=sys.stderr)
-            raise typer.Exit(1)
-        if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
-            where = error.filename or "a file"
-            print(
-                f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1)
-
-
-def show(folder: Path) -> None:
-    """Print where the report is, the verdict table, and how the run stands beside the committed one."""
-    from synthembed.paper import reference_run
-
-    verdicts = folder / "07_report" / "tables" / "verdicts.md"
-    if verdicts.exists():
-        print(
-            f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {shown(folder / '07_report' / 'report.html')}"
-        )
-        if found := reference_run.compare(folder, run_folders.reference(folder.name)):
-            print(f"\nBeside the committed run, {shown(found.reference)}: {found.text()}")
 
 
 @app.command()
@@ -187,7 +144,7 @@ def clean(
 ) -> None:
     """Remove trainings of other settings, and stages begun anew and not finished; never what was paid for."""
     own = run_folders.own()
-    with _plain_errors():
+    with plain_errors():
         folders = [run_folders.find(name) for name in run] or sorted(own.glob("*/"))
     gone = [about for folder in folders for about in run_folders.clean(folder, days)]
     print(f"{run_folders.table(gone)}\nremoved {sum(r['bytes'] for r in gone) / 1e6:,.1f} MB".strip())
@@ -198,7 +155,7 @@ def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = 
     """For maintainers: make a run of yours the committed one of its name (without weights and caches)."""
     from synthembed.stages.record import STAGES
 
-    with _plain_errors():
+    with plain_errors():
         print(f"{shown(run_folders.keep(run, STAGES))}: now commit it")
 
 
@@ -237,7 +194,7 @@ def encode(
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
-    with _plain_errors():
+    with plain_errors():
         model = places.resolve(model)
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
@@ -274,7 +231,7 @@ def verify(
     from synthembed.stages.fingerprints import code_of
 
     names = [name for given in tasks for name in given.replace(",", " ").split()]
-    with _plain_errors():
+    with plain_errors():
         model = places.resolve(model)
         folder = out / model.removeprefix(places.HUB).strip("/").replace("/", "__")
         code = code_of("evaluation.released_weights")
@@ -291,7 +248,7 @@ def export(
     """The trained model of a run with its adapter and a card that has its scores, to publish."""
     from synthembed.report import publishing
 
-    with _plain_errors():
+    with plain_errors():
         publishing.publish(run_folders.find(run), out)
     print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
 
@@ -302,7 +259,7 @@ def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  #
     from synthembed import profile as profiles
     from synthembed.generation import cost
 
-    with _plain_errors():
+    with plain_errors():
         loaded = profiles.load(profile, set_)
     print(cost.estimate(loaded))
 
@@ -320,7 +277,7 @@ def reask(
     from synthembed import profile as profiles
     from synthembed.generation.paid import again
 
-    with _plain_errors():
+    with plain_errors():
         loaded, stage = profiles.load(profile, set_), "01_generate"
         top = run_folders.own() / (run or loaded.name)
         run_folders.lock(top, stage)
@@ -334,7 +291,7 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     from synthembed import profile as profiles
     from synthembed.stages.doctor import problems_of
 
-    with _plain_errors():
+    with plain_errors():
         loaded = profiles.load(profile, set_)
     problems = list(problems_of(loaded))
     for problem in problems:

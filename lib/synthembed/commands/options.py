@@ -1,0 +1,55 @@
+"""What commands share: options that several take, errors without a traceback, what is said of a run."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthembed.ground import run_folders
+from synthembed.ground.files import shown
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
+]
+SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
+RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
+
+
+NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+class plain_errors:
+    """Errors that name file, value and remedy need no traceback."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        ours = kind and kind.__module__.startswith("synthembed.")
+        if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
+            print(error, file=sys.stderr)
+            raise typer.Exit(1)
+        if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
+            where = error.filename or "a file"
+            print(
+                f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1)
+
+
+def show(folder: Path) -> None:
+    """Print where the report is, the verdict table, and how the run stands beside the committed one."""
+    from synthembed.paper import reference_run
+
+    verdicts = folder / "07_report" / "tables" / "verdicts.md"
+    if verdicts.exists():
+        print(
+            f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {shown(folder / '07_report' / 'report.html')}"
+        )
+        if found := reference_run.compare(folder, run_folders.reference(folder.name)):
+            print(f"\nBeside the committed run, {shown(found.reference)}: {found.text()}")
