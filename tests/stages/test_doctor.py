@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from synthembed import profile
-from synthembed.stages import doctor, forecast
+from synthembed.stages import doctor
+from synthembed.stages.planning import forecast
 from synthembed.training.gpu_cost import MISTRAL_7B
 
 LAPTOP = forecast.gpu_cost.Shape(640, 2048, 12, 4, 1, 256, 262_144)  # twelve layers of Gemma-3-270M
@@ -66,22 +67,17 @@ def test_what_an_endpoint_refuses_or_lacks_is_named_and_no_key_shown(models, mon
     assert "cannot be sent" in said
 
 
-def test_the_forecast_of_the_laptop_run_is_within_a_factor_of_two():
+def test_the_forecast_of_the_laptop_run_is_within_30_percent():
     found = {n.stage: n.seconds / 60 for n in forecast.needs(profile.load("laptop"), LAPTOP, RATE)}
     for stage, minutes in MEASURED.items():
-        assert minutes / 2 < found[stage] < minutes * 2, (stage, found[stage])
+        assert minutes / 1.3 < found[stage] < minutes * 1.3, (stage, found[stage])
 
 
 def test_the_papers_run_is_told_to_want_a_gpu(monkeypatch, capsys):
     import torch
 
-    monkeypatch.setattr(forecast, "_rate", lambda *_: (RATE, "bfloat16"))
+    monkeypatch.setattr(forecast, "rate_here", lambda *_: (RATE, "bfloat16"))
     said = list(forecast.problems(profile.load("paper"), MISTRAL_7B, torch.device("cpu")))
     assert any("no GPU: " in problem and "days" in problem for problem in said)
     assert any("GB of memory" in problem for problem in said)
     assert "01_generate" in capsys.readouterr().out
-
-
-def test_a_part_of_a_benchmark_is_not_guessed():
-    needs = {n.stage: n.seconds for n in forecast.needs(profile.load("gpu"), MISTRAL_7B, RATE)}
-    assert needs["04_evaluate"] is None and needs["03_train"] > 0

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from synthembed.commands.estimate import estimate
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
@@ -254,17 +255,6 @@ def export(
 
 
 @app.command()
-def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  # noqa: B006
-    """Requests and tokens of a profile's generation, before anything is spent."""
-    from synthembed import profile as profiles
-    from synthembed.generation import cost
-
-    with plain_errors():
-        loaded = profiles.load(profile, set_)
-    print(cost.estimate(loaded))
-
-
-@app.command()
 def reask(
     profile: ProfileOption = "laptop",
     reason: Annotated[
@@ -299,6 +289,8 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     print("ready" if not problems else f"{len(problems)} problem(s)")
     raise typer.Exit(bool(problems))
 
+
+app.command()(estimate)
 
 if __name__ == "__main__":
     app()

@@ -129,14 +129,15 @@ def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
 def _model(profile: Profile, on) -> Iterator[str]:
     """Whether the base can be had, and from its shape the minutes, the memory and the disk of a run."""
     from synthembed.ground.weights import embedded
-    from synthembed.stages import forecast
+    from synthembed.stages.planning import forecast
+    from synthembed.training import gpu_cost
 
     name = profile.backbone.model
     try:
         source = embedded.folder_of(name)
         from transformers import AutoConfig
 
-        shape = forecast.shape_of(AutoConfig.from_pretrained(source), profile.backbone.layers)
+        shape = gpu_cost.shape_of(AutoConfig.from_pretrained(source), profile.backbone.layers)
     except (embedded.BackboneError, OSError, ValueError, AttributeError) as error:
         yield f"backbone.model {name!r}: {(str(error).splitlines() or [type(error).__name__])[0]}"
         if not name.endswith(forecast.KNOWN_SHAPE):

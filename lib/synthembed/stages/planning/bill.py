@@ -1,0 +1,240 @@
+"""The bill of a profile before it runs: tokens, operations, GPU-hours, time, money, memory, disk and network.
+
+``workload`` counts the work; here it meets GPUs of a data sheet, or this machine's measured rate. What is
+assumed is said in the lines themselves. The paper's own hours by the same arithmetic are in docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from synthembed.ground.files import ROOT, read_json
+from synthembed.profile.settings import Profile
+from synthembed.stages.planning import forecast, workload
+from synthembed.training import gpu_cost
+
+PACKAGE_DATA = ("gpu_prices.yaml",)
+HEAD = ("stage", "part", "tokens", "made", "operations", "GPU-hours", "wall time", "USD")
+VECTOR = 2  # bytes of a number of a stored vector
+
+
+class BillError(ValueError):
+    """A GPU that is not known, or no number of them."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """``count`` GPUs of a kind at ``usd`` an hour each, products at the shares ``training`` and ``encoding`` of
+    the data sheet's rate; ``said`` is where the shares come from."""
+
+    name: str
+    gpu: gpu_cost.Gpu
+    count: int
+    usd: float
+    training: float
+    encoding: float
+    said: str
+
+    def hours(self, part: workload.Work) -> float | None:
+        """GPU-hours of a part."""
+        share = self.training if part.steps else self.encoding
+        return None if part.tokens is None else part.operations / (self.gpu.operations * share) / 3600
+
+
+@cache
+def prices() -> dict:
+    return yaml.safe_load((Path(__file__).parent / "gpu_prices.yaml").read_text(encoding="utf-8"))
+
+
+def machines(name: str, count: int, usd: float | None = None) -> Machines:
+    """The GPUs asked for; measured shares (results/bench/gpu.json) go before the assumed one. Raises BillError."""
+    found = {n.lower(): n for n in gpu_cost.GPUS}.get(name.lower())
+    if not found or count < 1:
+        known = ", ".join(n.lower() for n in gpu_cost.GPUS)
+        raise BillError(f"--gpu {name} --gpus {count}: known GPUs are {known}, and one at least")
+    rows = {row["name"]: row.get("ours") for row in read_json(ROOT / "results/bench/gpu.json", [])}
+    training, encoding = rows.get("gpu/train/mfu"), rows.get("gpu/encode/documents/mfu")
+    measured = bool(training and encoding)
+    said = (
+        "shares of the data sheet's rate as measured (results/bench/gpu.json)"
+        if measured
+        else f"{gpu_cost.UTILISATION:.0%} of the data sheet's rate, assumed: `make bench-gpu` measures it"
+    )
+    shares = (training, encoding) if measured else (gpu_cost.UTILISATION, gpu_cost.UTILISATION)
+    price = prices()["gpus"][found] if usd is None else usd
+    return Machines(found, gpu_cost.GPUS[found], count, price, *shares, said)
+
+
+def rows(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> list[dict]:
+    """A row for each part of each stage that runs a model."""
+    found = []
+    for part in workload.works(profile, shape, on.count):
+        hours = on.hours(part)
+        found.append({
+            "stage": part.stage, "part": part.what, "tokens": part.tokens, "made": part.made,
+            "operations": part.operations, "gpu_hours": hours,
+            "hours": None if hours is None else hours / on.count,
+            "usd": None if hours is None else hours * on.usd,
+        })  # fmt: skip
+    return found
+
+
+def by_stage(found: list[dict]) -> list[dict]:
+    """One row a stage; a part that nobody can count leaves the stage's sums open."""
+    sums = []
+    for stage in dict.fromkeys(row["stage"] for row in found):
+        parts = [row for row in found if row["stage"] == stage]
+        total = {"stage": stage, "part": f"{len(parts)} part{'s' if len(parts) > 1 else ''}", "made": None}
+        for name in ("tokens", "operations", "gpu_hours", "hours", "usd"):
+            values = [part[name] for part in parts]
+            total[name] = None if None in values else sum(values)
+        sums.append(total)
+    return sums
+
+
+def network(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> dict[str, float]:
+    """Bytes that a GPU sends or a machine fetches, by purpose."""
+    parts = [part for part in workload.works(profile, shape, on.count) if part.steps]
+    others = (on.count - 1) / on.count
+    gradients = 2 * others * gpu_cost.FLOAT32 * shape.lora(profile.lora.rank)  # a ring's all-reduce
+    vectors = (
+        2 * others * 3 * profile.train.batch_size * shape.hidden * gpu_cost.FLOAT32
+    )  # and their gradients
+    count = sum(part.steps for part in parts)
+    return {
+        "weights, fetched once a machine": gpu_cost.BFLOAT16 * shape.parameters,
+        "gradients, each GPU": count * gradients if on.count > 1 else 0.0,
+        "vectors, each GPU": count * vectors if on.count > 1 else 0.0,
+        "benchmarks' texts, fetched once": _texts(profile),
+    }
+
+
+def _texts(profile: Profile) -> float:
+    names = [n for n in profile.evaluate.benchmarks if n != "embedded"]
+    tokens = [
+        workload.benchmark_tokens(n, tuple(profile.evaluate.tasks or ()), 10**9)[1] or 0.0 for n in names
+    ]
+    return sum(tokens) * 4.0  # UTF-8 bytes of a token, whatever its script
+
+
+def disk(profile: Profile, shape: gpu_cost.Shape) -> dict[str, float]:
+    """Bytes on disk by purpose, at the most."""
+    seeds = len(profile.training_seeds)
+    texts = [
+        workload.benchmark_tokens(n, tuple(profile.evaluate.tasks or ()), profile.evaluate.max_length)[0]
+        for n in profile.evaluate.benchmarks
+    ]
+    return {
+        "the base, and each trained model": gpu_cost.BFLOAT16 * shape.parameters * (1 + seeds),
+        "benchmarks' texts": _texts(profile),
+        "vectors of a benchmark": max(texts, default=0.0) * shape.hidden * VECTOR,
+    }
+
+
+def memory(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> Iterator[str]:
+    """The peak of a training step on each GPU, and what kept graphs would save there."""
+    settings = profile.train
+    share = workload.step_tokens(profile) / on.count
+    chunk = min(settings.chunk_tokens, share)
+    arguments = {
+        "rank": profile.lora.rank, "chunk_tokens": int(chunk), "checkpointing": settings.gradient_checkpointing is True,
+        "texts": 3 * settings.batch_size,
+    }  # fmt: skip
+    kept = max(0, min(settings.graph_tokens, int(share - chunk)))
+    peak = gpu_cost.memory(shape, graph_tokens=kept, **arguments)["peak"]
+    held = on.gpu.memory / gpu_cost.GB
+    fits = (
+        "fits" if peak <= 0.95 * held else "does not fit: halve train.chunk_tokens, or set train.sharded=true"
+    )
+    yield f"memory: a training step takes about {peak:.0f} GB of a GPU's {held:.0f} ({fits})"
+    room = gpu_cost.graph_tokens_in(held, shape, **arguments)
+    if peak <= 0.95 * held and kept < share - chunk <= room:
+        yield (
+            f"  all graphs of a GPU's share of a batch fit as well: train.graph_tokens={int(share)} makes 2N "
+            "fewer operations a token of training"
+        )
+
+
+def text(profile: Profile, shape: gpu_cost.Shape, on: Machines, parts: bool = False) -> str:
+    """The bill in words and a table; ``parts`` shows every part of a stage."""
+    found = rows(profile, shape, on)
+    shown = found if parts else by_stage(found)
+    if not parts:
+        alone = [row for row in shown if row["part"] == "1 part"]
+        for row in alone:
+            row |= {"part": next(r["part"] for r in found if r["stage"] == row["stage"])}
+            row["made"] = next(r["made"] for r in found if r["stage"] == row["stage"])
+    total = by_stage([row | {"stage": "all"} for row in found])[0] | {"part": ""}
+    lines = [f"on {on.count} {on.name}: {on.said}"]
+    lines += _aligned([HEAD, *(_cells(row) for row in [*shown, total])])
+    lines.append(
+        f"(prices of {prices()['date']}, {on.usd:g} USD an hour and GPU; --usd-per-hour takes yours)"
+    )
+    lines += memory(profile, shape, on)
+    for name, sizes in (("disk", disk(profile, shape)), ("network", network(profile, shape, on))):
+        said = "; ".join(f"{what} {_size(size)}" for what, size in sizes.items() if size)
+        lines.append(f"{name}: {said}")
+    return "\n".join(lines)
+
+
+def here(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> str:
+    """The same for this machine, at its measured ``rate`` in ``kind``."""
+    lines = [f"here, at {rate / 1e9:,.0f} GFLOP/s in {kind}, measured for two seconds:"]
+    parts = list(workload.works(profile, shape))
+    table = [("stage", "tokens", "operations", "time")]
+    for need in forecast.needs(profile, shape, rate):
+        of_stage = [part for part in parts if part.stage == need.stage]
+        known = of_stage and all(part.tokens is not None for part in of_stage)
+        tokens = _many(sum(part.tokens for part in of_stage)) if known else ""
+        operations = f"{sum(part.operations for part in of_stage):.1e}" if known else ""
+        table.append((need.stage, tokens, operations, forecast.duration(need.seconds)))
+    return "\n".join(lines + _aligned(table))
+
+
+def as_json(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> str:
+    """Every number of the bill, for other programs."""
+    found = rows(profile, shape, on)
+    return json.dumps({
+        "profile": profile.name, "gpu": on.name, "gpus": on.count, "usd_per_hour": on.usd, "shares": on.said,
+        "parts": found, "stages": by_stage(found), "disk_bytes": disk(profile, shape),
+        "network_bytes": network(profile, shape, on),
+    }, indent=1)  # fmt: skip
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    hours = row["gpu_hours"]
+    return (
+        row["stage"], row["part"], _many(row["tokens"]), f"{row['made']}N" if row["made"] else "",
+        "?" if row["operations"] is None else f"{row['operations']:.1e}",
+        "?" if hours is None else f"{hours:,.1f}" if hours >= 0.1 else f"{hours:.4f}",
+        forecast.duration(None if row["hours"] is None else row["hours"] * 3600),
+        "?" if row["usd"] is None else f"{row['usd']:,.2f}",
+    )  # fmt: skip
+
+
+def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+    words = 2 if len(widths) > 4 else 1
+    return [
+        "  " + "  ".join(c.ljust(w) if n < words else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in table
+    ]  # fmt: skip
+
+
+def _many(tokens: float | None) -> str:
+    if tokens is None:
+        return "?"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:,.1f}{unit}"
+    return f"{tokens:.0f}"
+
+
+def _size(bytes_: float) -> str:
+    return f"{bytes_ / 1e9:,.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:,.1f} MB"

@@ -1,0 +1,91 @@
+"""The bill of a profile: what is counted, what it costs on GPUs, and how it is told."""
+
+import json
+
+import pytest
+from synthembed import profile
+from synthembed.commands.command_line import app
+from synthembed.stages.planning import bill, workload
+from synthembed.training import gpu_cost
+from typer.testing import CliRunner
+
+MISTRAL = gpu_cost.MISTRAL_7B
+
+
+def training_of(overrides: list[str], workers: int = 1) -> workload.Work:
+    return workload.training("03_train", profile.load("paper", overrides), MISTRAL, workers)
+
+
+def test_operations_a_token_follow_from_what_stays_in_memory():
+    assert training_of([]).made == 8
+    assert training_of(["train.gradient_checkpointing=false"]).made == 6
+    assert training_of(["train.graph_tokens=10000000"]).made == 6
+    kept = ["train.graph_tokens=10000000", "train.gradient_checkpointing=false"]
+    assert training_of(kept).made == 4 == training_of(kept).useful
+    # 32 workers share a batch, so that a graph of a few chunks is all that each has to keep
+    assert training_of(["train.graph_tokens=40000"]).made == 8
+    assert training_of(["train.graph_tokens=40000"], 32).made == 6
+
+
+def test_the_papers_benchmarks_are_counted_by_mtebs_statistics():
+    texts, tokens = workload.benchmark_tokens("MTEB(eng, v1)", (), 512)
+    told = gpu_cost.RUNS["MTEB(eng, v1)"]
+    assert texts == pytest.approx(told.texts, rel=0.01)
+    assert tokens == pytest.approx(told.texts * told.tokens, rel=0.01)
+    texts, tokens = workload.benchmark_tokens("MIRACL", (), 512)
+    told = gpu_cost.RUNS["MIRACL dev"]
+    assert texts == pytest.approx(told.texts, rel=0.01)
+    assert tokens == pytest.approx(told.texts * told.tokens, rel=0.01)
+
+
+def test_a_part_of_a_benchmark_is_counted_alone_and_a_shorter_cut_is_less():
+    whole = workload.benchmark_tokens("MTEB(eng, v1)", (), 512)[1]
+    part = workload.benchmark_tokens("MTEB(eng, v1)", ("ArguAna", "STS12"), 512)[1]
+    assert 0 < part < whole / 100
+    assert workload.benchmark_tokens("MTEB(eng, v1)", ("ArguAna", "STS12"), 64)[1] < part
+
+
+def test_a_bill_is_the_sum_of_its_parts_and_halves_in_time_with_twice_the_gpus():
+    loaded = profile.load("paper")
+    one, two = bill.machines("h100", 16), bill.machines("H100", 32)
+    parts = bill.rows(loaded, MISTRAL, one)
+    assert {row["stage"] for row in parts} == {"03_train", "04_evaluate", "05_ablations", "06_long_context"}
+    assert any("pre-training" in row["part"] for row in parts)
+    for row in bill.by_stage(parts):
+        of_stage = [r for r in parts if r["stage"] == row["stage"]]
+        assert row["usd"] == pytest.approx(sum(r["gpu_hours"] for r in of_stage) * one.usd)
+    wall = [sum(row["hours"] for row in bill.rows(loaded, MISTRAL, on)) for on in (one, two)]
+    assert wall[0] == pytest.approx(2 * wall[1])
+
+
+def test_one_gpu_sends_nothing_to_others():
+    loaded = profile.load("paper")
+    alone, many = (bill.network(loaded, MISTRAL, bill.machines("a100", n)) for n in (1, 8))
+    assert alone["gradients, each GPU"] == 0 < many["gradients, each GPU"]
+
+
+def test_the_command_tells_it_in_words_and_in_json():
+    said = CliRunner().invoke(app, ["estimate", "--profile", "paper", "--gpu", "h100", "--gpus", "32"])
+    assert said.exit_code == 0, said.output
+    for word in (
+        "GPU-hours",
+        "05_ablations",
+        "8N",
+        "memory: a training step",
+        "disk:",
+        "network:",
+        "assumed",
+    ):
+        assert word in said.output
+    told = CliRunner().invoke(
+        app, ["estimate", "--gpu", "v100", "--gpus", "8", "--usd-per-hour", "2", "--json"]
+    )
+    found = json.loads(told.output)
+    assert found["usd_per_hour"] == 2 and found["gpus"] == 8
+    total = sum(row["gpu_hours"] for row in found["parts"])
+    assert sum(row["usd"] for row in found["stages"]) == pytest.approx(2 * total)
+
+
+def test_a_gpu_that_is_not_known_is_refused_with_the_known_ones():
+    said = CliRunner().invoke(app, ["estimate", "--gpu", "b300"])
+    assert said.exit_code == 1 and "h200, h100, a100, v100" in said.stderr
