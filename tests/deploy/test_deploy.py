@@ -1,0 +1,128 @@
+"""Files for clusters: as far as they can be tried without one. The Slurm script is run by a stand-in srun."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from synthembed.ground.files import ROOT
+
+DEPLOY = ROOT / "deploy"
+RAY = Path(sys.executable).with_name("ray")
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
+
+
+def shell_texts() -> dict[str, str]:
+    task = yaml.safe_load((DEPLOY / "skypilot/task.yaml").read_text())
+    told = {f"skypilot {part}": f"#!/usr/bin/env bash\n{task[part]}" for part in ("setup", "run")}
+    return told | {"slurm": (DEPLOY / "slurm/run.sbatch").read_text()}
+
+
+@pytest.mark.parametrize("name", shell_texts())
+@pytest.mark.skipif(not SHELLCHECK.exists(), reason="shellcheck is not installed (make extras)")
+def test_shell_texts_pass_shellcheck(name):
+    found = subprocess.run([SHELLCHECK, "-"], input=shell_texts()[name], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+
+
+def stated(text: str) -> list[str]:
+    """Settings of a profile that a file sets, and profiles that it names."""
+    return re.findall(r"--set\s+\"?([a-z_.]+)=", text)
+
+
+@pytest.mark.parametrize(
+    "path", [p.relative_to(DEPLOY) for p in DEPLOY.rglob("*") if p.is_file()], ids=lambda p: p.as_posix()
+)
+def test_settings_and_versions_are_those_of_the_project(path):
+    from synthembed.profile.cluster import Cluster
+
+    text = (DEPLOY / path).read_text()
+    for setting in stated(text):
+        section, _, name = setting.partition(".")
+        assert section == "cluster" and name in Cluster.model_fields, setting
+    for name in re.findall(r"--profile ([a-z]+)", text):
+        assert (ROOT / "profiles" / f"{name}.yaml").exists()
+    locked = re.search(r"^ray==([\d.]+)$", (ROOT / "requirements-extras.lock").read_text(), re.M).group(1)
+    for version in re.findall(r'rayVersion: "([\d.]+)"', text):
+        assert version == locked
+    for copied in re.findall(r"^COPY (.*) \./$", text, re.M):
+        assert all((ROOT / name).exists() for name in copied.split())
+
+
+def test_the_job_for_kubernetes_mounts_what_it_names():
+    claim, job = yaml.safe_load_all((DEPLOY / "kuberay/rayjob.yaml").read_text())
+    assert (claim["kind"], job["kind"], job["apiVersion"]) == ("PersistentVolumeClaim", "RayJob", "ray.io/v1")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        assert pod["volumes"] == [
+            {"name": "data", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+        ]
+        for container in pod["containers"]:
+            assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    workers = groups[1]
+    gpus = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+    assert f"cluster.workers={workers['replicas'] * gpus}" in job["spec"]["entrypoint"]
+
+
+@pytest.mark.skipif(not RAY.exists(), reason="Ray is not installed (make extras)")
+def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_path):
+    stand_in = {
+        # options away, the rest is run here
+        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "scontrol": "printf 'node1\\nnode2\\n'",
+        "hostname": "echo 127.0.0.1",
+    }
+    path, bin_ = tmp_path / "path", tmp_path / "bin"
+    for folder in (path, bin_):
+        folder.mkdir()
+    for name, body in stand_in.items():
+        (path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+    # As on a node of a laptop: a small store, one core each.
+    (bin_ / "ray").write_text(
+        "#!/usr/bin/env bash\n"
+        '[[ $1 == start ]] && set -- "$@" --num-cpus=1 --object-store-memory=90000000\n'
+        f'exec "{RAY}" "$@"\n'
+    )
+    (bin_ / "synthembed").write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, time, ray\n"
+        "address = next(a for a in sys.argv if a.startswith('cluster.address=')).partition('=')[2]\n"
+        "ray.init(address=address, logging_level='ERROR')\n"
+        "end = time.time() + 60\n"
+        "while sum(n['Alive'] for n in ray.nodes()) < 2 and time.time() < end: time.sleep(0.2)\n"
+        "print('NODES', sum(n['Alive'] for n in ray.nodes()), 'ARGUMENTS', *sys.argv[1:])\n"
+    )
+    for file in (*path.iterdir(), *bin_.iterdir()):
+        file.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PATH": f"{path}:{os.environ['PATH']}", "BIN": str(bin_), "PORT": str(port),
+        "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "RAY_AUTH_TOKEN": "t" * 64,
+    }  # fmt: skip
+    found = subprocess.run(
+        [shutil.which("bash"), DEPLOY / "slurm/run.sbatch", "run", "--profile", "smoke"],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-3000:]
+    line = next(x for x in found.stdout.splitlines() if x.startswith("NODES"))
+    assert line == (
+        f"NODES 2 ARGUMENTS run --profile smoke --set cluster.address=127.0.0.1:{port} --set cluster.workers=2"
+    )
+    assert "t" * 64 not in found.stdout + found.stderr
+    import psutil
+
+    left = [
+        p for p in psutil.process_iter(["cmdline"]) if f"127.0.0.1:{port}" in " ".join(p.info["cmdline"] or ())
+    ]
+    gone, alive = psutil.wait_procs(left, timeout=20)
+    assert not alive, [p.info for p in alive]
