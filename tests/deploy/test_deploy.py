@@ -122,7 +122,9 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     import psutil
 
     left = [
-        p for p in psutil.process_iter(["cmdline"]) if f"127.0.0.1:{port}" in " ".join(p.info["cmdline"] or ())
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if f"127.0.0.1:{port}" in " ".join(p.info["cmdline"] or ())
     ]
-    gone, alive = psutil.wait_procs(left, timeout=20)
+    _, alive = psutil.wait_procs(left, timeout=20)
     assert not alive, [p.info for p in alive]
