@@ -88,6 +88,7 @@ def test_a_merged_adapter_is_in_the_rounded_weights_and_in_the_saved_ones(rounde
     ("rate", "dtype", "used"), [(180.0, "auto", True), (110.0, "auto", False), (180.0, "float32", False)]
 )
 def test_the_measured_rates_and_the_profile_decide(tiny_folder, monkeypatch, rate, dtype, used, capsys):
+    bfloat16_linear._say.cache_clear()
     monkeypatch.setattr(bfloat16_linear, "LEAST", 1)
     monkeypatch.setattr(bfloat16_linear, "product_rates", lambda: {"float32": 100.0, "bfloat16": rate})
     bfloat16_linear.is_faster.cache_clear()

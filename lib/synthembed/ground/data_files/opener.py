@@ -23,8 +23,9 @@ TABLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, gzipped or not"
 BLOCK = 1 << 20  # bytes of a JSON list that are looked at together
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
+GIT_LFS = b"version https://git-lfs.github.com/spec/"  # stands in place of a file that was not fetched
 _NOT_TEXT = {
-    b"version https://git-lfs.github.com/spec/": "is a git-lfs pointer, not the data: run git lfs pull where it was cloned",
+    GIT_LFS: "is a git-lfs pointer, not the data: run git lfs pull where it was cloned",
     b"/annex/objects/": "is a git-annex pointer, not the data: run git annex get where it was cloned",
     b"\xff\xfe\x00\x00": "is UTF-32 (byte 0: FF FE 00 00)",
     b"\x00\x00\xfe\xff": "is UTF-32 (byte 0: 00 00 FE FF)",

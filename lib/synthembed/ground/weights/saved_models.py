@@ -11,11 +11,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthembed.ground.data_files.opener import GIT_LFS
 from synthembed.ground.weights.embedded import BackboneError
 
-POINTER = (
-    b"version https://git-lfs.github.com/spec/"  # stands in place of a file that git-lfs has not fetched
-)
 POOLINGS = {"lasttoken": "last", "mean": "mean", "weightedmean": "weighted-mean"}  # theirs -> ours
 FLAGS = {  # of older folders: one for each way
     "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
@@ -112,7 +110,7 @@ def check_files(source: str) -> None:
         for path in folder.glob(form)
     )
     for path in sorted(read):
-        if _begins_with(path, POINTER):
+        if _begins_with(path, GIT_LFS):
             raise BackboneError(
                 f"{path} is a pointer of git-lfs and not the file itself: run 'git lfs pull' in {folder}, "
                 "or fetch the model with 'hf download'"

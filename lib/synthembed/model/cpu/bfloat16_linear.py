@@ -87,14 +87,16 @@ def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:
         least = nn.functional.cosine_similarity(vectors_of(), exact).min().item()
         if least >= FAITHFUL:
             told = f"cosine {least:.5f} to float32 on a probe, first {count} of {len(layers)} layers exact"
-            print(
-                f"products of frozen weights in bfloat16: {gain:.1f} times float32's rate here; {told}",
-                flush=True,
-            )
+            _say(f"products of frozen weights in bfloat16: {gain:.1f} times float32's rate here; {told}")
             return True
     give_way(model)
-    print(f"products in float32: in bfloat16 a probe's vectors have cosine {least:.5f} to it", flush=True)
+    _say(f"products in float32: in bfloat16 a probe's vectors have cosine {least:.5f} to it")
     return False
+
+
+@cache  # a model that is loaded again is not news
+def _say(told: str) -> None:
+    print(told, flush=True)
 
 
 def _put(model: nn.Module, exact: set[int]) -> None:
