@@ -10,13 +10,17 @@ import importlib.metadata
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mteb
 import numpy as np
+from mteb.abstasks import AbsTaskRetrieval
 from mteb.results import TaskResult
 
+from synthembed.evaluation.large import parts
+from synthembed.evaluation.large.corpus_search import CorpusSearch, is_large
 from synthembed.evaluation.protocol import SPLITS, MtebEncoder
 from synthembed.evaluation.scores import category
 from synthembed.evaluation.suites import benchmarks, units
@@ -94,8 +98,8 @@ def _result(model, task, folder: Path) -> dict:
     """The task's TaskResult as a dict, from ``folder`` or from a run; an aggregate's from its parts."""
     path = folder / f"{task.metadata.name}.json"
     if task.is_aggregate:  # CQADupstack: the mean of its 12, each kept by itself
-        parts = [TaskResult.from_dict(_result(model, part, folder)) for part in task.tasks]
-        return _write(path, task.combine_task_results(parts).to_dict())
+        members = [TaskResult.from_dict(_result(model, member, folder)) for member in task.tasks]
+        return _write(path, task.combine_task_results(members).to_dict())
     if task.metadata.name in SPLITS:
         task.filter_eval_splits(SPLITS[task.metadata.name])
     content = _content(task)
@@ -106,26 +110,65 @@ def _result(model, task, folder: Path) -> dict:
         and (stored := _stored(path, task))
         and content == (beside.read_text() if beside.exists() else "")
     ):
+        shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)  # of a run killed at the very end
         return stored
-    by_hand = task.data_loaded
-    if not by_hand:
-        _load(task)
-    _seed(task)
-    task.units = None
-    outcome = mteb.evaluate(
-        model, [task], cache=None, overwrite_strategy="always",
-        encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
-    )  # fmt: skip
-    if not by_hand:
-        task.unload_data()
+    scored = _scored(model, task, folder, content)
     if isinstance(model, MtebEncoder):  # below the results, as mteb takes what lies beside them for results
         (folder / "cut").mkdir(exist_ok=True)
-        write_json(folder / "cut" / path.name, model.cut.pop(task.metadata.name, {}))
+        write_json(folder / "cut" / path.name, scored["cut"])
     path.unlink(missing_ok=True)  # never a result beside the key of another one
-    if task.units:
-        units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), task.units)
+    if scored["units"]:
+        units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), scored["units"])
     beside.write_text(content) if content else beside.unlink(missing_ok=True)
-    return _write(path, outcome.task_results[0].to_dict())
+    result = _write(path, scored["result"])
+    shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)
+    return result
+
+
+def _scored(model, task, folder: Path, content: str) -> dict:
+    """What mteb finds for all parts of a task, put together: each part is kept as soon as it is scored, so
+    that a run that was killed goes on with the next."""
+    found, by_hand, loaded = [], task.data_loaded, []
+    wanted = parts.of(task)
+    for number, (split, subsets) in enumerate(wanted, 1):
+        path, key = parts.path(folder, task, split, subsets), parts.key(task, split, subsets, content)
+        kept = read_json(path) if len(wanted) > 1 else None
+        if not kept or kept["key"] != key:
+            if not by_hand and not set(subsets) <= set(loaded):
+                loaded = parts.loaded_with(task, subsets)
+                if task.data_loaded:
+                    task.unload_data()
+                with parts.only(task, loaded):
+                    _load(task)
+            kept = {"key": key, **score_part(model, task, split, subsets, folder)}
+            if len(wanted) > 1:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(path, kept)
+        found.append(kept)
+        if (number == len(wanted) or wanted[number][1] != subsets) and isinstance(model, MtebEncoder):
+            parts.blocks_of(model, folder, task, subsets).clear()
+    if not by_hand and task.data_loaded:
+        task.unload_data()
+    return parts.together(task, found)
+
+
+def score_part(model, task, split: str, subsets: list[str], folder: Path) -> dict:
+    """mteb's ``result`` for some subsets of one split of a task whose data is loaded, the scores of single
+    texts (``units``), and how many texts were ``cut``."""
+    _seed(task)
+    task.units = None
+    scored_by, ours = model, isinstance(model, MtebEncoder)
+    if ours:
+        model.kept_at = parts.blocks_of(model, folder, task, subsets).root
+        if isinstance(task, AbsTaskRetrieval) and is_large(task, split, subsets[0]):
+            scored_by = CorpusSearch(model)
+    with parts.only(task, subsets, split):
+        outcome = mteb.evaluate(
+            scored_by, [task], cache=None, overwrite_strategy="always",
+            encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
+        )  # fmt: skip
+    cut = model.cut.pop(task.metadata.name, {}) if ours else {}
+    return {"result": outcome.task_results[0].to_dict(), "units": task.units, "cut": cut}
 
 
 def _seed(task) -> None:
