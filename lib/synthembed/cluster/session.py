@@ -76,6 +76,21 @@ def gpus_per_worker(ray: ModuleType, cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU") else 0.0
 
 
+def fits(ray: ModuleType, cluster: Cluster, gpus: float) -> None:
+    """Raises ClusterError where a local cluster has too few GPUs for its workers; of one that is joined and may
+    grow it is said, since the work then waits."""
+    needed = (cluster.min_workers or cluster.workers) * gpus
+    there = ray.cluster_resources().get("GPU", 0.0)
+    cpus = (cluster.min_workers or cluster.workers) * cluster.cpus_per_worker
+    if needed <= there and cpus <= ray.cluster_resources().get("CPU", 0.0):
+        return
+    told = f"{cluster.workers} workers want {needed:g} GPUs and {cpus:g} CPUs, the cluster has {there:g} and "
+    told += f"{ray.cluster_resources().get('CPU', 0.0):g}"
+    if cluster.address == "local":
+        raise ClusterError(f"{told}: set cluster.workers or cluster.gpus_per_worker lower")
+    print(f"{told}: waiting for more", flush=True)
+
+
 def shipped(cluster: Cluster) -> dict:
     """The ``runtime_env`` of a job: this very library, whatever a node has installed."""
     return {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}
