@@ -6,6 +6,7 @@ below; CI holds that (import-linter, pyproject.toml). docs/architecture.md walks
     ground       where things lie, files, seeds, progress, this machine, models from packages
     profile      one YAML file = one run: typed settings, the taxonomy of tasks they are checked against
     paper        the paper's numbers, and which of ours belongs to each
+    cluster      more than one process or machine: Ray places functions and actors
     generation   requests -> replies of an LLM: recorded, live, batch; cost                  notebook 01
     corpus       replies -> examples: filters, analysis, contamination                       notebook 02
     labelled     labelled data, mined negatives, the mixture that is trained on              notebook 03

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from synthembed.profile import reading
+from synthembed.profile.cluster import Cluster
 from synthembed.profile.generate_settings import STRICT, Generate, Positive
 from synthembed.profile.places import Encoder, Overrides, Pairs, Passkeys, Place, System, local_inputs
 from synthembed.profile.reading import PROFILES, ProfileError
@@ -252,14 +253,6 @@ class LongContext(Section):
         return self
 
 
-class Cluster(Section):
-    """More than one machine: Ray (extra ``cluster``); absent means in this process."""
-
-    address: str = "auto"
-    workers: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 1
-
-
 class Profile(Section):
     name: str
     description: str = ""
@@ -275,7 +268,7 @@ class Profile(Section):
     evaluate: Evaluate = Evaluate()
     ablations: Ablations = Ablations()
     long_context: LongContext = LongContext()
-    cluster: Cluster | None = None
+    cluster: Cluster | None = None  # None = in this process
 
     @field_validator("seeds")
     @classmethod
@@ -285,9 +278,12 @@ class Profile(Section):
         return v
 
     @model_validator(mode="after")
-    def _no_cluster_yet(self):
-        if self.cluster is not None:
-            raise ValueError("cluster: running on more than one machine is not built yet; leave it out")
+    def _one_launcher(self):
+        if self.cluster is not None and self.train.workers > 1:
+            raise ValueError(
+                f"train.workers = {self.train.workers} starts processes of this machine without Ray, cluster.workers "
+                "places them with it: set one of them"
+            )
         return self
 
     @model_validator(mode="after")

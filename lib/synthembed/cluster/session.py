@@ -1,0 +1,193 @@
+"""Being connected to Ray: a cluster of this machine for the run, or one that is there already.
+
+The library travels with the job (``py_modules``), and the versions of what computes are compared with
+those of every node before work begins there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import math
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+
+from synthembed.ground.files import PACKAGE
+from synthembed.profile.cluster import Cluster
+
+INSTALL = 'install it with: pip install "synthembed[cluster]"'
+COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
+HERE = ("127.0.0.1", "localhost", "[::1]")
+CLOSES_WITHIN_S = 20.0
+# Read by Ray when it is imported: quiet, plain lines in a notebook's cell, no report to its makers.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AIR_NEW_OUTPUT": "0",
+}  # fmt: skip
+
+
+class ClusterError(RuntimeError):
+    """Ray is missing, cannot be reached, or differs from what runs here; the message says what to do."""
+
+
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[ModuleType]:
+    """The module ``ray``, connected; on leaving, however that comes about, the connection and a local cluster
+    are closed. Within another ``joined`` its connection serves, and stays open.
+
+    A local cluster listens on loopback alone and asks for a token; one that is joined has its own address,
+    token (``RAY_AUTH_TOKEN``, or Ray's own file) and dashboard. Raises ClusterError without Ray, without a
+    cluster at ``address``, and where a node runs other versions than this process.
+    """
+    ray = _installed(loopback=on_loopback(cluster))
+    if ray.is_initialized():
+        yield ray
+        return
+    before, started = set(psutil.Process().children()), set()
+    try:
+        _connect(ray, cluster)
+        started = set(psutil.Process().children()) - before  # of a local cluster, the daemons
+        check(ray)
+        yield ray
+    finally:
+        _close(ray, started)
+
+
+def on_loopback(cluster: Cluster) -> bool:
+    """Whether all of it is this machine, and no port needs to be open to another one."""
+    return cluster.address == "local" or cluster.address.rpartition(":")[0] in HERE
+
+
+def gpus_per_worker(ray: ModuleType, cluster: Cluster) -> float:
+    """The setting, or one where the cluster has any."""
+    if cluster.gpus_per_worker is not None:
+        return cluster.gpus_per_worker
+    return 1.0 if ray.cluster_resources().get("GPU") else 0.0
+
+
+def fits(ray: ModuleType, cluster: Cluster, gpus: float) -> None:
+    """Raises ClusterError where a local cluster has too few GPUs for its workers; of one that is joined and may
+    grow it is said, since the work then waits."""
+    needed = (cluster.min_workers or cluster.workers) * gpus
+    there = ray.cluster_resources().get("GPU", 0.0)
+    cpus = (cluster.min_workers or cluster.workers) * cluster.cpus_per_worker
+    if needed <= there and cpus <= ray.cluster_resources().get("CPU", 0.0):
+        return
+    told = f"{cluster.workers} workers want {needed:g} GPUs and {cpus:g} CPUs, the cluster has {there:g} and "
+    told += f"{ray.cluster_resources().get('CPU', 0.0):g}"
+    if cluster.address == "local":
+        raise ClusterError(f"{told}: set cluster.workers or cluster.gpus_per_worker lower")
+    print(f"{told}: waiting for more", flush=True)
+
+
+def shipped(cluster: Cluster) -> dict:
+    """The ``runtime_env`` of a job: this very library, whatever a node has installed."""
+    return {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}
+
+
+def check(ray: ModuleType) -> None:
+    """Raises ClusterError if a node that is alive runs other versions than this process."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    look = ray.remote(num_cpus=0)(lambda: versions())
+    asked = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote()
+        for node in nodes
+    ]
+    for node, found in zip(nodes, ray.get(asked), strict=True):
+        compare(found, versions(), f"node {node['NodeManagerAddress']}")
+
+
+def compare(theirs: dict[str, str], ours: dict[str, str], who: str) -> None:
+    """Raises ClusterError naming each package in which ``who`` differs from this process."""
+    different = [
+        f"{name} {theirs.get(name, 'missing')} (here {ours.get(name, 'missing')})"
+        for name in sorted(theirs | ours)
+        if theirs.get(name) != ours.get(name)
+    ]
+    if different:
+        raise ClusterError(
+            f"{who} has {', '.join(different)}: install the same there (pip install -r requirements.lock)"
+        )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Package → version, Python's and the digest of this library's code, of this process."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    found = {"python": platform.python_version(), "synthembed's code": digest.hexdigest()[:12]}
+    for name in COMPARED:
+        if importlib.util.find_spec(name):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _installed(loopback: bool) -> ModuleType:
+    """``ray``, imported with the environment that it is to have; raises ClusterError if it is not there."""
+    if importlib.util.find_spec("ray") is None:
+        raise ClusterError(f"cluster: Ray is not installed; {INSTALL}")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # What Ray does on its own on a Mac and on Windows: a node's address is 127.0.0.1, and nothing listens
+    # beyond it. The variable is for Ray's processes, the constant for this one.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
+    if loopback and "ray" not in sys.modules:
+        _want_token()
+    ray = import_module("ray")
+    import_module("ray._private.ray_constants").ENABLE_RAY_CLUSTER = not loopback
+    return ray
+
+
+def _want_token() -> None:
+    """Token authentication, with a token that this process and its children alone know unless there is one.
+    Where Ray was imported before, it does so by itself."""
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
+        return
+    there = (Path.home() / ".ray" / "auth_token").exists()
+    if not there and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _connect(ray: ModuleType, cluster: Cluster) -> None:
+    common = {"log_to_driver": True, "logging_level": "ERROR", "runtime_env": shipped(cluster)}
+    if cluster.address != "local":
+        try:
+            ray.init(address=cluster.address, **common)
+        except (ConnectionError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
+            raise ClusterError(
+                f"cluster.address = {cluster.address}: no Ray cluster answers there ({error}): start one with "
+                "ray start --head, or set cluster.address=local"
+            ) from None
+        return
+    cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker))
+    memory = {"object_store_memory": cluster.object_store_mb * 2**20} if cluster.object_store_mb else {}
+    ray.init(
+        address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
+        **memory, **common,
+    )  # fmt: skip
+
+
+def _close(ray: ModuleType, daemons: Iterable[psutil.Process]) -> None:
+    """Disconnect; of a local cluster wait until all its processes have ended, and end what has not."""
+    family = []
+    for daemon in daemons:
+        with suppress(psutil.NoSuchProcess):
+            family += [daemon, *daemon.children(recursive=True)]
+    ray.shutdown()
+    _, left = psutil.wait_procs(family, timeout=CLOSES_WITHIN_S)
+    for process in left:
+        process.kill()
