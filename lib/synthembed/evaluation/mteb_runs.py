@@ -5,22 +5,17 @@ Which text gets which instruction is in protocol.py, which tasks a benchmark has
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import os
-import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import mteb
 import numpy as np
-from mteb.abstasks import AbsTaskRetrieval
 from mteb.results import TaskResult
 
-from synthembed.evaluation.large import parts
-from synthembed.evaluation.large.corpus_search import CorpusSearch, is_large
+from synthembed.evaluation.large import parts, spread
+from synthembed.evaluation.large.parts import DataUnavailable as DataUnavailable
 from synthembed.evaluation.protocol import SPLITS, MtebEncoder
 from synthembed.evaluation.scores import category
 from synthembed.evaluation.suites import benchmarks, units
@@ -29,10 +24,6 @@ from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
 from synthembed.profile.settings import Evaluate as Settings
-
-
-class DataUnavailable(RuntimeError):
-    """A task's data that cannot be had here; the message says which and what to do."""
 
 
 def tasks_of(settings: Settings) -> dict[str, list]:
@@ -84,6 +75,8 @@ def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "em
         write_json(
             folder / "model_meta.json", json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str))
         )
+        if model.pool:
+            spread.ahead(model, missing(tasks, folder), folder)
     rows = []
     progress = Progress(f"{label}", "tasks", every=0)
     for number, task in enumerate(tasks, 1):
@@ -99,20 +92,12 @@ def _result(model, task, folder: Path) -> dict:
     path = folder / f"{task.metadata.name}.json"
     if task.is_aggregate:  # CQADupstack: the mean of its 12, each kept by itself
         members = [TaskResult.from_dict(_result(model, member, folder)) for member in task.tasks]
-        return _write(path, task.combine_task_results(members).to_dict())
-    if task.metadata.name in SPLITS:
-        task.filter_eval_splits(SPLITS[task.metadata.name])
-    content = _content(task)
-    beside = path.with_suffix(".content")
-    whole = not isinstance(task, Embedded) or units.path(folder, task.metadata.name).exists()
-    if (
-        whole
-        and (stored := _stored(path, task))
-        and content == (beside.read_text() if beside.exists() else "")
-    ):
+        return parts.write(path, task.combine_task_results(members).to_dict())
+    if stored := _kept(task, folder):
         shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)  # of a run killed at the very end
         return stored
-    scored = _scored(model, task, folder, content)
+    content, beside = parts.content(task), path.with_suffix(".content")
+    scored = parts.scored(model, task, folder, content)
     if isinstance(model, MtebEncoder):  # below the results, as mteb takes what lies beside them for results
         (folder / "cut").mkdir(exist_ok=True)
         write_json(folder / "cut" / path.name, scored["cut"])
@@ -120,81 +105,30 @@ def _result(model, task, folder: Path) -> dict:
     if scored["units"]:
         units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), scored["units"])
     beside.write_text(content) if content else beside.unlink(missing_ok=True)
-    result = _write(path, scored["result"])
+    result = parts.write(path, scored["result"])
     shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)
     return result
 
 
-def _scored(model, task, folder: Path, content: str) -> dict:
-    """What mteb finds for all parts of a task, put together: each part is kept as soon as it is scored, so
-    that a run that was killed goes on with the next."""
-    found, by_hand, loaded = [], task.data_loaded, []
-    wanted = parts.of(task)
-    for number, (split, subsets) in enumerate(wanted, 1):
-        path, key = parts.path(folder, task, split, subsets), parts.key(task, split, subsets, content)
-        kept = read_json(path) if len(wanted) > 1 else None
-        if not kept or kept["key"] != key:
-            if not by_hand and not set(subsets) <= set(loaded):
-                loaded = parts.loaded_with(task, subsets)
-                if task.data_loaded:
-                    task.unload_data()
-                with parts.only(task, loaded):
-                    _load(task)
-            kept = {"key": key, **score_part(model, task, split, subsets, folder)}
-            if len(wanted) > 1:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, kept)
-        found.append(kept)
-        if (number == len(wanted) or wanted[number][1] != subsets) and isinstance(model, MtebEncoder):
-            parts.blocks_of(model, folder, task, subsets).clear()
-    if not by_hand and task.data_loaded:
-        task.unload_data()
-    return parts.together(task, found)
+def missing(tasks: list, folder: Path) -> list:
+    """Of ``tasks``, those of aggregates one by one, the ones whose result is not kept."""
+    found = []
+    for task in tasks:
+        found += missing(task.tasks, folder) if task.is_aggregate else [task] * (not _kept(task, folder))
+    return found
 
 
-def score_part(model, task, split: str, subsets: list[str], folder: Path) -> dict:
-    """mteb's ``result`` for some subsets of one split of a task whose data is loaded, the scores of single
-    texts (``units``), and how many texts were ``cut``."""
-    _seed(task)
-    task.units = None
-    scored_by, ours = model, isinstance(model, MtebEncoder)
-    if ours:
-        model.kept_at = parts.blocks_of(model, folder, task, subsets).root
-        if isinstance(task, AbsTaskRetrieval) and is_large(task, split, subsets[0]):
-            scored_by = CorpusSearch(model)
-    with parts.only(task, subsets, split):
-        outcome = mteb.evaluate(
-            scored_by, [task], cache=None, overwrite_strategy="always",
-            encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
-        )  # fmt: skip
-    cut = model.cut.pop(task.metadata.name, {}) if ours else {}
-    return {"result": outcome.task_results[0].to_dict(), "units": task.units, "cut": cut}
-
-
-def _seed(task) -> None:
-    """The task's generators as they were when it was made: mteb draws a clustering's texts from one that goes
-    on from system to system, so that a score depended on how many had been evaluated before."""
-    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
-
-
-def _load(task) -> None:
-    try:
-        task.load_data()
-    except Exception as error:  # the hub, the disk, a changed data set: mteb's loaders raise anything
-        data = task.metadata.dataset
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataUnavailable(
-            f"{task.metadata.name}: data set {data['path']!r} at revision {data['revision']} could not be "
-            f"loaded: {first}\nFetch it once where the hub can be reached (datasets.load_dataset), copy the "
-            "cache folder that HF_HOME names, or leave the task out."
-        ) from error
-
-
-def _write(path: Path, result: dict) -> dict:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
-    os.replace(partial, path)
-    return json.loads(path.read_text(encoding="utf-8"))
+def _kept(task, folder: Path) -> dict | None:
+    """The result of this very task, if it is there whole."""
+    if task.metadata.name in SPLITS:
+        task.filter_eval_splits(SPLITS[task.metadata.name])
+    path = folder / f"{task.metadata.name}.json"
+    beside = path.with_suffix(".content")
+    if isinstance(task, Embedded) and not units.path(folder, task.metadata.name).exists():
+        return None
+    stored = _stored(path, task)
+    same = stored and parts.content(task) == (beside.read_text() if beside.exists() else "")
+    return stored if same else None
 
 
 def _stored(path: Path, task) -> dict | None:
@@ -209,29 +143,6 @@ def _stored(path: Path, task) -> dict | None:
         and result["mteb_version"] == importlib.metadata.version("mteb")
     )
     return result if same else None
-
-
-def _content(task) -> str:
-    """A hash of data that was filled by hand, which no revision vouches for; "" for other tasks."""
-    if not task.data_loaded:
-        return ""
-    if hasattr(task, "convert_v1_dataset_format_to_v2"):
-        task.convert_v1_dataset_format_to_v2(num_proc=None)
-    digest = hashlib.sha256()
-
-    def add(value) -> None:
-        if isinstance(value, Mapping):
-            for key in value:
-                digest.update(f"{key!r}:".encode())
-                add(value[key])
-        elif hasattr(value, "column_names"):  # a datasets.Dataset
-            for row in value:
-                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        else:
-            digest.update(repr(value).encode())
-
-    add(task.dataset)
-    return digest.hexdigest()
 
 
 def errors_of(folder: Path) -> dict[str, dict[str, float]]:
@@ -249,10 +160,6 @@ def errors_of(folder: Path) -> dict[str, dict[str, float]]:
 
 def _language(score: dict) -> str:
     return "+".join(sorted({x.split("-")[0] for x in score["languages"]}))
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None = None) -> list[dict]:

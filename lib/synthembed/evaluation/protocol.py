@@ -16,11 +16,13 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
+from synthembed.cluster.actor_pool import Pool
 from synthembed.ground import hardware
 from synthembed.ground.console import Progress
 from synthembed.ground.weights import embedded
 from synthembed.model import backbone as backbones
 from synthembed.model.blocks import store as blocks
+from synthembed.model.blocks.spread import over
 from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.encoder import Encoder
 from synthembed.model.instructions import task_type_prefix
@@ -107,7 +109,7 @@ class MtebEncoder(AbsEncoder):
         self.cut: dict[str, dict[str, dict[str, int]]] = {}  # task → side → texts, and of them cut
         self.kept_at: str | None = None  # where blocks of large corpora are kept: a folder, a URL, or nowhere
         self.storage: str | None = None  # a folder or URL that all machines share, for such blocks
-        self.run: blocks.Run | None = None  # where they are encoded; None: here
+        self.pool: Pool | None = None  # workers that hold this model; None: it runs here
         self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
@@ -143,7 +145,9 @@ class MtebEncoder(AbsEncoder):
             "float16" if half else "float32",
         )
         store, progress = blocks.Store(self.kept_at), _progress(task_metadata, hf_subset, prompt_type)
-        found = blocks.keep(self.encoder, texts, reading, store, progress, total, self.run)
+        found = blocks.keep(
+            self.encoder, texts, reading, store, progress, total, self.pool and over(self.pool)
+        )
         self._count(
             task_metadata.name, prompt_type, sum(b.distinct for b in found), sum(b.cut for b in found)
         )

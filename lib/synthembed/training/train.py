@@ -307,7 +307,9 @@ def left_to_workers(backbone: Backbone) -> Iterator[None]:
         backbone.model.to(on)
 
 
-def worker(folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str) -> None:
+def worker(
+    folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str
+) -> None:
     """One worker, in a group that is joined already."""
     train(profile, base_of(profile), corpus, folder, code, saved)
 

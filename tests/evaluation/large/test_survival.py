@@ -3,8 +3,10 @@ scores are those of a run that nobody disturbed."""
 
 import json
 import multiprocessing
+import os
 import random
 import signal
+import sys
 import time
 
 import numpy as np
@@ -97,7 +99,8 @@ def undisturbed(tmp_path_factory):
     return json.loads((folder / "Sixteen.json").read_text())
 
 
-def test_ten_kills_lose_a_block_each_at_most(undisturbed, tmp_path):
+def test_ten_kills_lose_a_block_each_at_most(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server looks for this module
     log, folder, rng = tmp_path / "log", tmp_path / "kept", random.Random(7)
     processes = multiprocessing.get_context("forkserver")  # packages are imported once for all of them
     processes.set_forkserver_preload(["test_survival"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from mteb._create_dataloaders import create_dataloader
@@ -11,6 +11,7 @@ from mteb.types import PromptType
 from synthembed.evaluation.protocol import MtebEncoder
 from synthembed.model.blocks import store as blocks
 from synthembed.model.blocks.nearest import nearest
+from synthembed.model.blocks.spread import nearest_over
 
 READ = 1_024  # documents of a batch of mteb's loader
 
@@ -19,11 +20,11 @@ class CorpusSearch:
     """``model`` with a search of its own: exact, by cosine, in the memory of a few blocks.
 
     mteb's own takes 50,000 documents at a time and merges in Python; scores are the same
-    (tests/evaluation/large). ``find`` is ``nearest`` or does the same elsewhere.
+    (tests/evaluation/large). The workers that a model has encode and search for it.
     """
 
-    def __init__(self, model: MtebEncoder, find: Callable | None = None):
-        self.model, self.find = model, find or self._find
+    def __init__(self, model: MtebEncoder):
+        self.model = model
         self.mteb_model_meta = model.mteb_model_meta
 
     def index(self, corpus, *, task_metadata, hf_split, hf_subset, encode_kwargs, num_proc=None, **kwargs):
@@ -49,7 +50,7 @@ class CorpusSearch:
         asked = list(queries["id"])
         if top_ranked is not None:
             return self._reranked(asked, vectors, top_ranked, top_k)
-        cosines, places = self.find(vectors, self.store, self.blocks, top_k)
+        cosines, places = self._nearest(vectors, top_k)
         wanted = np.unique(places)
         name = dict(zip(wanted.tolist(), (self.ids[int(i)] for i in wanted), strict=True))
         return {
@@ -57,8 +58,10 @@ class CorpusSearch:
             for q, row_p, row_c in zip(asked, places.tolist(), cosines.tolist(), strict=True)
         }
 
-    def _find(self, vectors, store, kept, k):
-        return nearest(vectors, map(store.read, kept), k, self.model.encoder.backbone.device)
+    def _nearest(self, vectors: np.ndarray, k: int):
+        if self.model.pool:
+            return nearest_over(self.model.pool, vectors, self.store, self.blocks, k)
+        return nearest(vectors, map(self.store.read, self.blocks), k, self.model.encoder.backbone.device)
 
     def _reranked(self, asked, vectors, top_ranked, k) -> dict[str, dict[str, float]]:
         """Cosines of the documents that each query comes with; one pass over the blocks gathers their vectors."""
