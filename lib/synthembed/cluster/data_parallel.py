@@ -124,7 +124,9 @@ def said(error: BaseException) -> str:
 
 def _worker(config: dict) -> Any:
     """One process: its folder as the last checkpoint has it, and the loop in it."""
-    session.compare(session.versions(), config["versions"], f"worker {ray.train.get_context().get_world_rank()}")
+    session.compare(
+        session.versions(), config["versions"], f"worker {ray.train.get_context().get_world_rank()}"
+    )
     loop, arguments, final = ray.get(config["job"])
     with tempfile.TemporaryDirectory(prefix="synthembed-") as name:
         folder = Path(name)

@@ -50,7 +50,7 @@ def joined(cluster: Cluster) -> Iterator[ModuleType]:
     token (``RAY_AUTH_TOKEN``, or Ray's own file) and dashboard. Raises ClusterError without Ray, without a
     cluster at ``address``, and where a node runs other versions than this process.
     """
-    ray = _installed(loopback=on_loopback(cluster))
+    ray = _installed(cluster)
     if ray.is_initialized():
         yield ray
         return
@@ -136,16 +136,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _installed(loopback: bool) -> ModuleType:
+def _installed(cluster: Cluster) -> ModuleType:
     """``ray``, imported with the environment that it is to have; raises ClusterError if it is not there."""
     if importlib.util.find_spec("ray") is None:
         raise ClusterError(f"cluster: Ray is not installed; {INSTALL}")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    loopback = on_loopback(cluster)
     # What Ray does on its own on a Mac and on Windows: a node's address is 127.0.0.1, and nothing listens
     # beyond it. The variable is for Ray's processes, the constant for this one.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
-    if loopback and "ray" not in sys.modules:
+    if cluster.address == "local" and "ray" not in sys.modules:
         _want_token()
     ray = import_module("ray")
     import_module("ray._private.ray_constants").ENABLE_RAY_CLUSTER = not loopback

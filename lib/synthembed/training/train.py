@@ -289,7 +289,7 @@ def in_cluster(profile: Profile, backbone: Backbone, corpus: list[Example], fold
     Raises ClusterError where Ray gives up."""
     folder.mkdir(parents=True, exist_ok=True)
     begin = [p for part in (folder, folder / "pretraining") for p in checkpoints.files(part)]
-    job = (profile.model_copy(update={"cluster": None}), corpus, code)
+    job = (profile.in_process(), corpus, code)
     name = f"train-{run_key(profile, corpus, code)}"
     with left_to_workers(backbone), _session.joined(profile.cluster):
         placed = import_module("synthembed.cluster.data_parallel")
@@ -307,7 +307,9 @@ def left_to_workers(backbone: Backbone) -> Iterator[None]:
         backbone.model.to(on)
 
 
-def worker(folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str) -> None:
+def worker(
+    folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str
+) -> None:
     """One worker, in a group that is joined already."""
     train(profile, base_of(profile), corpus, folder, code, saved)
 
