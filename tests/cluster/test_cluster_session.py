@@ -15,9 +15,8 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ClusterError, match=r'^cluster: Ray is not installed; .*pip install "synthembed\[cluster\]"$'
-    ):
-        with session.joined(Cluster()):
-            pass
+    ), session.joined(Cluster()):
+        pass
 
 
 @pytest.mark.parametrize(
