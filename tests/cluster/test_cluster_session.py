@@ -13,9 +13,12 @@ from synthembed.profile.reading import ProfileError
 
 def test_without_ray_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ClusterError, match=r'^cluster: Ray is not installed; .*pip install "synthembed\[cluster\]"$'
-    ), session.joined(Cluster()):
+    with (
+        pytest.raises(
+            ClusterError, match=r'^cluster: Ray is not installed; .*pip install "synthembed\[cluster\]"$'
+        ),
+        session.joined(Cluster()),
+    ):
         pass
 
 
