@@ -26,11 +26,12 @@ from synthembed.training import train as training
 from benchmarks import train
 from benchmarks.measure import row
 
+SIZE = train.Size()
 ROUNDS, STEPS = 5, 6  # the first step of a run warms up
 EFFICIENT, OVERHEAD = 0.85, 0.05  # what is wanted
 
 
-def run(size: train.Size = train.Size(), rounds: int = ROUNDS, steps: int = STEPS) -> list[dict]:
+def run(size: train.Size = SIZE, rounds: int = ROUNDS, steps: int = STEPS) -> list[dict]:
     cores = sorted(psutil.Process().cpu_affinity())[:2]
     if len(cores) < 2:
         raise RuntimeError("scale/train needs two cores")

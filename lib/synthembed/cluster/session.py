@@ -27,13 +27,12 @@ from synthembed.ground.files import PACKAGE
 from synthembed.profile.cluster import Cluster
 
 INSTALL = 'install it with: pip install "synthembed[cluster]"'
-COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
+COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "mteb")
 HERE = ("127.0.0.1", "localhost", "[::1]")
 CLOSES_WITHIN_S = 20.0
 # Read by Ray when it is imported: quiet, plain lines in a notebook's cell, no report to its makers.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AIR_NEW_OUTPUT": "0",
 }  # fmt: skip
 
 
@@ -176,10 +175,12 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
         return
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker))
     memory = {"object_store_memory": cluster.object_store_mb * 2**20} if cluster.object_store_mb else {}
-    ray.init(
+    context = ray.init(
         address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
         **memory, **common,
     )  # fmt: skip
+    if cluster.dashboard:
+        print(f"dashboard: http://{context.dashboard_url}", flush=True)
 
 
 def _close(ray: ModuleType, daemons: Iterable[psutil.Process]) -> None:

@@ -37,13 +37,15 @@ def spread(
             while waiting or running:
                 while waiting and len(running) < cluster.workers:
                     number = waiting.pop()
-                    running[task.remote(function, gpus, str(mark), *arguments[number])] = number
+                    running[
+                        task.remote(function, gpus, str(mark), session.versions(), *arguments[number])
+                    ] = number
                 (done, *_), _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(done), ray.get(done)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-            raise ClusterError(f"a task died {cluster.retries + 1} times: {error}") from None
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise (error.cause or error) from None
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"a task died {cluster.retries + 1} times: {error}") from None
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -56,8 +58,9 @@ def _put(ray, value: Any, sent: dict[int, Any]) -> Any:
     return sent[id(value)]
 
 
-def _there(function: Callable, gpus: float, mark: str, *job: Any) -> Any:
-    """One job, on a node that sees the results."""
+def _there(function: Callable, gpus: float, mark: str, versions: dict[str, str], *job: Any) -> Any:
+    """One job, on a node that sees the results and runs the versions of the process that sent it."""
+    session.compare(session.versions(), versions, "a node")
     if not Path(mark).exists():
         raise ClusterError(
             f"{Path(mark).parent} is not there on every node: keep the results in a folder that all of them share"

@@ -301,6 +301,8 @@ def left_to_workers(backbone: Backbone) -> Iterator[None]:
     """The model on the CPU meanwhile, so that a GPU's memory is the workers'."""
     on = backbone.device
     backbone.model.to("cpu")
+    if on.type == "cuda":
+        torch.cuda.empty_cache()
     try:
         yield
     finally:
