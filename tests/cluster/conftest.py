@@ -10,6 +10,7 @@ from synthembed.profile.cluster import Cluster
 from tiny_models import byte_tokenizer, tiny_model
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
 collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 
 

@@ -22,9 +22,9 @@ from tiny_training import CORPUS
 
 def start(*arguments: str) -> subprocess.Popen:
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
-               "--node-ip-address=127.0.0.1", "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
+               "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
     quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3",
-             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # fmt: skip
+             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # fmt: skip
     return subprocess.Popen(
         command,
         env=os.environ | quick,
@@ -50,12 +50,13 @@ def two_nodes():
     """(settings that join the head, the second node), each with one CPU."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"127.0.0.1:{port}"
+    with socket.socket() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        free.bind(("", 0))
+        outward.connect(("192.0.2.1", 1))  # sends nothing; tells which address of this machine Ray takes
+        host, port = outward.getsockname()[0], free.getsockname()[1]
+    address = f"{host}:{port}"
     head = start("--head", f"--port={port}", "--include-dashboard=false")
-    wait_for(port)
+    wait_for(host, port)
     second = start(f"--address={address}")
     try:
         yield {"address": address, "workers": 2, "min_workers": 1}, Group(second)
@@ -65,9 +66,9 @@ def two_nodes():
             node.wait()
 
 
-def wait_for(port: int) -> None:
+def wait_for(host: str, port: int) -> None:
     for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
             return
         time.sleep(0.2)
     raise TimeoutError("the head did not start")
