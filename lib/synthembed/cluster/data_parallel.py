@@ -58,7 +58,7 @@ def run(
         train_loop_config={
             "job": ray.put((loop, arguments, final)), "begin": ray.put(held), "versions": session.versions(),
         },
-        torch_config=_Loopback() if session.on_loopback(cluster) else TorchConfig(),
+        torch_config=_Loopback() if cluster.address == "local" else TorchConfig(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=elastic, use_gpu=gpus > 0,
             resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),

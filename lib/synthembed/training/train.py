@@ -289,7 +289,7 @@ def in_cluster(profile: Profile, backbone: Backbone, corpus: list[Example], fold
     Raises ClusterError where Ray gives up."""
     folder.mkdir(parents=True, exist_ok=True)
     begin = [p for part in (folder, folder / "pretraining") for p in checkpoints.files(part)]
-    job = (profile.model_copy(update={"cluster": None}), corpus, code)
+    job = (profile.in_process(), corpus, code)
     name = f"train-{run_key(profile, corpus, code)}"
     with left_to_workers(backbone), _session.joined(profile.cluster):
         placed = import_module("synthembed.cluster.data_parallel")
@@ -301,6 +301,8 @@ def left_to_workers(backbone: Backbone) -> Iterator[None]:
     """The model on the CPU meanwhile, so that a GPU's memory is the workers'."""
     on = backbone.device
     backbone.model.to("cpu")
+    if on.type == "cuda":
+        torch.cuda.empty_cache()
     try:
         yield
     finally:
