@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import scale_train
+from benchmarks import scale_encode, scale_train
 
 
 def run() -> list[dict]:
-    return scale_train.run()
+    return [*scale_train.run(), *scale_encode.run()]
