@@ -26,7 +26,6 @@ from synthembed.profile.cluster import Cluster
 from synthembed.profile.settings import Backbone as Base
 from tiny_models import byte_tokenizer, tiny_model
 
-pytest.importorskip("ray")
 TWO = Cluster(workers=2, object_store_mb=100)
 TEXTS = [f"text {i} about {i % 7} bees" for i in range(100)]
 
@@ -136,6 +135,27 @@ def test_one_corpus_over_two_workers_has_the_vectors_of_one_process(ray, tmp_pat
     assert near[1].tolist() == parts[1].tolist() and near[1].shape == (3, 5)
 
 
+class Elsewhere(BlockWorker):
+    """Writes where the process that asks does not look, as a worker on another machine would."""
+
+    def encode(self, digest, texts, reading, store):
+        return super().encode(digest, texts, reading, blocks.Store(store.root + "-of-another-machine"))
+
+
+def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(ray, tmp_path):
+    with actor_pool.actors(ray, partial(Elsewhere, encoder()), TWO) as pool:
+        with pytest.raises(
+            ClusterError, match=r"not in .*there.*: set cluster\.storage to a folder that all nodes"
+        ):
+            blocks.keep(
+                encoder(),
+                TEXTS,
+                blocks.Reading("m"),
+                blocks.Store(str(tmp_path / "there")),
+                run=block_spread.over(pool),
+            )
+
+
 class Killed(BlockWorker):
     """Dies at every third block, after it is written or before."""
 
@@ -205,10 +225,3 @@ def test_tasks_over_two_workers_have_the_scores_of_one_process(ray, tmp_path, mo
     monkeypatch.setattr(spread, "documents", lambda *of: 1)
     by_block = scores_of(tmp_path / "blocks", TWO)
     assert [r["score"] for r in by_block] == pytest.approx([r["score"] for r in alone], abs=0.01)
-
-
-def test_nodes_of_other_machines_need_a_storage_that_all_reach(monkeypatch):
-    monkeypatch.setattr(block_spread, "on_loopback", lambda cluster: False)
-    with pytest.raises(ClusterError, match=r"cluster\.storage: blocks of vectors must lie where all nodes"):
-        block_spread.shared_storage(TWO)
-    assert block_spread.shared_storage(TWO.model_copy(update={"storage": "s3://b/f"})) == "s3://b/f"

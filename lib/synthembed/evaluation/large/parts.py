@@ -58,7 +58,7 @@ def path(folder: Path, task, split: str, subsets: list[str]) -> Path:
 def blocks_of(model, folder: Path, task, subsets: list[str]) -> Store:
     """Where blocks of a part's texts are kept until it is scored: beside the parts, or in the model's storage."""
     name = quote(subsets[0] if len(subsets) == 1 else "all", safe="")
-    below = model.storage or (folder / "parts").as_posix()
+    below = model.storage or (folder / "parts").absolute().as_posix()
     if model.storage:
         about = model.mteb_model_meta
         below += f"/{about.name.replace('/', '__')}/{about.revision}"

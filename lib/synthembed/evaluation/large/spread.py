@@ -15,7 +15,7 @@ from synthembed.evaluation.protocol import MtebEncoder
 from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
 from synthembed.model.blocks import store as blocks
-from synthembed.model.blocks.spread import BlockWorker, shared_storage
+from synthembed.model.blocks.spread import BlockWorker
 from synthembed.profile.cluster import Cluster
 
 SHARED = 8  # blocks of a corpus from which on all workers encode it together
@@ -46,10 +46,9 @@ def placed(cluster: Cluster | None, model: MtebEncoder) -> Iterator[None]:
     if cluster is None:
         yield
         return
-    storage = shared_storage(cluster)
     with session.joined(cluster) as ray:
         model.encoder.prefixes.clear()  # keys and values are made again where they are needed
-        model.storage = storage
+        model.storage = cluster.storage
         with actor_pool.actors(ray, partial(TaskWorker, model), cluster) as pool:
             model.pool = pool
             try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from synthembed.cluster import actor_pool, session
 from synthembed.cluster.actor_pool import Pool
-from synthembed.cluster.session import ClusterError, on_loopback
+from synthembed.cluster.session import ClusterError
 from synthembed.ground.console import Progress
 from synthembed.model.blocks.nearest import merged, nearest
 from synthembed.model.blocks.store import Block, Reading, Run, Store, encode_block, keep
@@ -38,11 +38,17 @@ class BlockWorker:
 
 
 def over(pool: Pool) -> Run:
-    """Blocks are encoded by ``pool``'s workers; only texts and names pass through this process."""
+    """Blocks are encoded by ``pool``'s workers; only texts and names pass through this process. Raises
+    ClusterError if a worker's block is not seen here."""
 
     def run(missing, reading, store, advance):
         jobs = ((digest, texts, reading, store) for digest, texts in missing)
-        for _, block in pool.map("encode", jobs):
+        for number, (_, block) in enumerate(pool.map("encode", jobs)):
+            if number == 0 and block.digest not in store.blocks():
+                raise ClusterError(
+                    f"a worker's vectors are not in {store.root}, where this process looks for them: set "
+                    "cluster.storage to a folder that all nodes share, or a URL such as s3://bucket/folder"
+                )
             yield block
 
     return run
@@ -73,8 +79,7 @@ def encode_to(
     Raises VectorsError if ``path`` is there."""
     if path.exists():
         raise VectorsError(f"{path.name} is there already: delete it, or choose another name")
-    storage = shared_storage(cluster)
-    store = Store(f"{storage}/{path.name}.blocks" if storage else f"{path}.blocks")
+    store = Store(f"{cluster.storage}/{path.name}.blocks" if cluster.storage else f"{path.absolute()}.blocks")
     encoder.prefixes.clear()  # keys and values are made again in each worker
     with (
         session.joined(cluster) as ray,
@@ -90,14 +95,3 @@ def encode_to(
     partial_file.replace(path)
     store.clear()
     return count, sum(b.cut for b in blocks)
-
-
-def shared_storage(cluster: Cluster) -> str | None:
-    """Where all workers can keep blocks; None is a folder of this machine. Raises ClusterError where the
-    workers may be on others and nothing is said."""
-    if cluster.storage is None and not on_loopback(cluster):
-        raise ClusterError(
-            "cluster.storage: blocks of vectors must lie where all nodes reach them: name a shared folder or a "
-            "URL such as s3://bucket/folder"
-        )
-    return cluster.storage
