@@ -143,17 +143,19 @@ class Elsewhere(BlockWorker):
 
 
 def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(ray, tmp_path):
-    with actor_pool.actors(ray, partial(Elsewhere, encoder()), TWO) as pool:
-        with pytest.raises(
+    with (
+        actor_pool.actors(ray, partial(Elsewhere, encoder()), TWO) as pool,
+        pytest.raises(
             ClusterError, match=r"not in .*there.*: set cluster\.storage to a folder that all nodes"
-        ):
-            blocks.keep(
-                encoder(),
-                TEXTS,
-                blocks.Reading("m"),
-                blocks.Store(str(tmp_path / "there")),
-                run=block_spread.over(pool),
-            )
+        ),
+    ):
+        blocks.keep(
+            encoder(),
+            TEXTS,
+            blocks.Reading("m"),
+            blocks.Store(str(tmp_path / "there")),
+            run=block_spread.over(pool),
+        )
 
 
 class Killed(BlockWorker):

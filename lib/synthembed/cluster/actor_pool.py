@@ -87,6 +87,10 @@ class Pool:
                 if all(w is not worker or other for w, other in running.values()):
                     running[self._ping(worker)] = worker, None
                 continue
+            except (
+                self.ray.exceptions.RayTaskError
+            ) as error:  # what the method raised, not Ray's wrapping of it
+                raise error.cause from error
             free.extend([worker] * (1 if work else AHEAD))
             if work:
                 yield work.arguments, result

@@ -78,7 +78,7 @@ def _jobs(task, folder: Path) -> Iterator[tuple]:
         if wanted:
             yield task, wanted, of_data
         return
-    for subset in {tuple(subsets) for _, subsets in wanted}:
+    for subset in dict.fromkeys(tuple(subsets) for _, subsets in wanted):
         of_subset = [p for p in wanted if tuple(p[1]) == subset]
         if max(documents(task, split, subset[0]) for split, _ in of_subset) <= SHARED * blocks.BLOCK:
             yield task, of_subset, of_data
