@@ -21,16 +21,21 @@ AHEAD = 2  # the piece that a worker is at, and the next
 PATIENCE_S = 60.0  # without any news, before it is said that one waits
 
 
+class Empty(RuntimeError):
+    """Work came to a worker that was started again and holds nothing yet."""
+
+
 class Holder:
     """What lives in a worker's process: ``held`` is what ``make`` gave there."""
 
-    def __init__(self, make: Callable[[], Any]):
-        self.held = make()
+    held = None
 
-    def ready(self) -> None:
-        pass
+    def ready(self, make: Callable[[], Any]) -> None:
+        self.held = self.held or make()
 
     def call(self, method: str, *arguments):
+        if self.held is None:
+            raise Empty
         return getattr(self.held, method)(*arguments)
 
 
@@ -46,6 +51,7 @@ class Pool:
 
     ray: ModuleType
     workers: list
+    make: Any  # a reference to what makes what they hold
     retries: int
 
     def share(self, value):
@@ -55,7 +61,7 @@ class Pool:
     def map(self, method: str, jobs: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
         """Each of ``jobs`` (the method's arguments) with what ``method`` of a held thing gave, as they end.
 
-        ``jobs`` are drawn when there is room. Raises what a method raised, and ClusterError for a job over
+        ``jobs`` are drawn when there is room. Raises what the method or ``make`` raised, and ClusterError for a job over
         which more than ``retries`` workers died, or if no worker is left.
         """
         lost = self._lost()
@@ -76,20 +82,21 @@ class Pool:
             worker, work = running.pop(ref)
             try:
                 result = self.ray.get(ref)
-            except lost as error:
+            except (*lost, Empty) as error:
                 free = deque(w for w in free if w is not worker)
                 if work is None:  # it will not be started again
                     if not running:
                         raise ClusterError(f"no worker is left: {_last_line(error)}") from error
                     continue
-                self._count(work, method, error)
+                if not isinstance(error, Empty):
+                    self._count(work, method, error)
                 again.append(work)
                 if all(w is not worker or other for w, other in running.values()):
                     running[self._ping(worker)] = worker, None
                 continue
             except (
                 self.ray.exceptions.RayTaskError
-            ) as error:  # what the method raised, not Ray's wrapping of it
+            ) as error:  # what was raised there, not Ray's wrapping of it
                 raise error.cause from error
             free.extend([worker] * (1 if work else AHEAD))
             if work:
@@ -97,7 +104,7 @@ class Pool:
 
     def _ping(self, worker):
         """Answered when the worker has what it holds, be it after it was started again."""
-        return worker.ready.options(max_task_retries=-1).remote()
+        return worker.ready.options(max_task_retries=-1).remote(self.make)
 
     def _lost(self) -> tuple[type[Exception], ...]:
         kinds = self.ray.exceptions
@@ -118,12 +125,14 @@ def actors(ray: ModuleType, make: Callable[[], Any], cluster: Cluster) -> Iterat
     connected (``session.joined``); they end with the block. ``make`` is sent to each node once."""
     gpus = session.gpus_per_worker(ray, cluster)
     session.fits(ray, cluster, gpus)
-    sent = ray.put(make)
+    sent = ray.put(
+        make
+    )  # not the constructor's: Ray would have to keep those of a worker that it starts again
     placed = ray.remote(Holder).options(
         num_cpus=cluster.cpus_per_worker, num_gpus=gpus, max_restarts=-1, max_task_retries=0,
         scheduling_strategy="SPREAD",
     )  # fmt: skip
-    pool = Pool(ray, [placed.remote(sent) for _ in range(cluster.workers)], cluster.retries)
+    pool = Pool(ray, [placed.remote() for _ in range(cluster.workers)], sent, cluster.retries)
     try:
         yield pool
     finally:
