@@ -27,13 +27,12 @@ from synthembed.ground.files import PACKAGE
 from synthembed.profile.cluster import Cluster
 
 INSTALL = 'install it with: pip install "synthembed[cluster]"'
-COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
-HERE = ("127.0.0.1", "localhost", "[::1]")
+COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "mteb")
 CLOSES_WITHIN_S = 20.0
+SHIPPED = {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}  # this library, whatever a node has
 # Read by Ray when it is imported: quiet, plain lines in a notebook's cell, no report to its makers.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AIR_NEW_OUTPUT": "0",
 }  # fmt: skip
 
 
@@ -50,7 +49,7 @@ def joined(cluster: Cluster) -> Iterator[ModuleType]:
     token (``RAY_AUTH_TOKEN``, or Ray's own file) and dashboard. Raises ClusterError without Ray, without a
     cluster at ``address``, and where a node runs other versions than this process.
     """
-    ray = _installed(loopback=on_loopback(cluster))
+    ray = _installed(cluster.address == "local")
     if ray.is_initialized():
         yield ray
         return
@@ -64,11 +63,6 @@ def joined(cluster: Cluster) -> Iterator[ModuleType]:
         _close(ray, started)
 
 
-def on_loopback(cluster: Cluster) -> bool:
-    """Whether all of it is this machine, and no port needs to be open to another one."""
-    return cluster.address == "local" or cluster.address.rpartition(":")[0] in HERE
-
-
 def gpus_per_worker(ray: ModuleType, cluster: Cluster) -> float:
     """The setting, or one where the cluster has any."""
     if cluster.gpus_per_worker is not None:
@@ -76,9 +70,19 @@ def gpus_per_worker(ray: ModuleType, cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU") else 0.0
 
 
-def shipped(cluster: Cluster) -> dict:
-    """The ``runtime_env`` of a job: this very library, whatever a node has installed."""
-    return {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}
+def fits(ray: ModuleType, cluster: Cluster, gpus: float) -> None:
+    """Raises ClusterError where a local cluster has too few GPUs for its workers; of one that is joined and may
+    grow it is said, since the work then waits."""
+    needed = (cluster.min_workers or cluster.workers) * gpus
+    there = ray.cluster_resources().get("GPU", 0.0)
+    cpus = (cluster.min_workers or cluster.workers) * cluster.cpus_per_worker
+    if needed <= there and cpus <= ray.cluster_resources().get("CPU", 0.0):
+        return
+    told = f"{cluster.workers} workers want {needed:g} GPUs and {cpus:g} CPUs, the cluster has {there:g} and "
+    told += f"{ray.cluster_resources().get('CPU', 0.0):g}"
+    if cluster.address == "local":
+        raise ClusterError(f"{told}: set cluster.workers or cluster.gpus_per_worker lower")
+    print(f"{told}: waiting for more", flush=True)
 
 
 def check(ray: ModuleType) -> None:
@@ -121,7 +125,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _installed(loopback: bool) -> ModuleType:
+def _installed(local: bool) -> ModuleType:
     """``ray``, imported with the environment that it is to have; raises ClusterError if it is not there."""
     if importlib.util.find_spec("ray") is None:
         raise ClusterError(f"cluster: Ray is not installed; {INSTALL}")
@@ -129,11 +133,11 @@ def _installed(loopback: bool) -> ModuleType:
         os.environ.setdefault(name, value)
     # What Ray does on its own on a Mac and on Windows: a node's address is 127.0.0.1, and nothing listens
     # beyond it. The variable is for Ray's processes, the constant for this one.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
-    if loopback and "ray" not in sys.modules:
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if local else "1"
+    if local and "ray" not in sys.modules:
         _want_token()
     ray = import_module("ray")
-    import_module("ray._private.ray_constants").ENABLE_RAY_CLUSTER = not loopback
+    import_module("ray._private.ray_constants").ENABLE_RAY_CLUSTER = not local
     return ray
 
 
@@ -148,7 +152,7 @@ def _want_token() -> None:
 
 
 def _connect(ray: ModuleType, cluster: Cluster) -> None:
-    common = {"log_to_driver": True, "logging_level": "ERROR", "runtime_env": shipped(cluster)}
+    common = {"log_to_driver": True, "logging_level": "ERROR", "runtime_env": SHIPPED}
     if cluster.address != "local":
         try:
             ray.init(address=cluster.address, **common)
@@ -160,10 +164,12 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
         return
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker))
     memory = {"object_store_memory": cluster.object_store_mb * 2**20} if cluster.object_store_mb else {}
-    ray.init(
+    context = ray.init(
         address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
         **memory, **common,
     )  # fmt: skip
+    if cluster.dashboard:
+        print(f"dashboard: http://{context.dashboard_url}", flush=True)
 
 
 def _close(ray: ModuleType, daemons: Iterable[psutil.Process]) -> None:

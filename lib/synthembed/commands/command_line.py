@@ -185,6 +185,16 @@ def encode(
         bool | None, typer.Option(help="Vectors of length 1; by default as the model says.")
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="int8 weights: faster on CPU, not exact.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(help="Workers of a Ray cluster (extra: cluster), one for each GPU; 0 = this process."),
+    ] = 0,
+    address: Annotated[
+        str, typer.Option(help="Of that cluster: auto or host:port; local = a new one.")
+    ] = "local",
+    storage: Annotated[
+        str | None, typer.Option(help="Folder or URL that its nodes share, for blocks until all are there.")
+    ] = None,
 ) -> None:
     """Turn a file of any size into vectors; a run that was killed goes on where it was."""
     from synthembed.model import backbone as backbones
@@ -202,11 +212,18 @@ def encode(
         if int8:
             loaded = replace(loaded, model=to_int8(loaded.model))
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
-        count = vector_files.encode_to(
-            encoder, vector_files.read_texts(texts, field), out, instruction, normalize, dtype,
-            vector_files.count_of(texts), identity,
-        )  # fmt: skip
-    cut = loaded.contract.read["cut"]
+        read, total = vector_files.read_texts(texts, field), vector_files.count_of(texts)
+        if workers:
+            from synthembed.model.blocks import spread
+            from synthembed.profile.cluster import Cluster
+
+            normal = loaded.recipe.normalize if normalize is None else normalize
+            reading = spread.Reading(identity, instruction, normal, dtype)
+            cluster = Cluster(workers=workers, address=address, storage=storage)
+            count, cut = spread.encode_to(encoder, read, out, reading, cluster, total)
+        else:
+            count = vector_files.encode_to(encoder, read, out, instruction, normalize, dtype, total, identity)
+            cut = loaded.contract.read["cut"]
     told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
     print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")

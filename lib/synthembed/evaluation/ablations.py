@@ -9,10 +9,11 @@ key when another takes its place, and brought back when it is wanted again.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from synthembed.training.seed_runs import seed_folders
 WHOLE = ("stage.json", "log.jsonl", "data.json", "mteb", "pretraining", "checkpoints")
 # By name, since no number depends on it: fingerprints.code_of follows import statements.
 _folders = import_module("synthembed.ground.run_folders")
+_tasks = import_module("synthembed.cluster.tasks")
 SECTIONS = ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate")
 
 
@@ -93,18 +95,38 @@ def plan(profile: Profile, corpus: list[Example], folder: Path, code: str = "") 
 
 
 def run(jobs: list[Job]) -> dict[str, list[dict]]:
-    """``rows`` and ``more`` for scores.json of all jobs. One that was finished before is read, not run."""
+    """``rows`` and ``more`` for scores.json of all jobs. One that was finished before is read, not run; the
+    others run one after the other, or where the profile has a cluster for them, side by side."""
     found = [job.finished() for job in jobs]
-    progress, done = Progress("ablations", "runs", every=0), 0
-    for number, job in enumerate(jobs):
-        if found[number] is None:
-            print(f"{job.row.id}, seed {job.profile.seed}", flush=True)
-            found[number] = one(job)
-            done += 1
-            progress(done, done + sum(scored is None for scored in found), _result(job, found[number]))
-        else:
-            print(_result(job, found[number]) + ", finished before", flush=True)
+    for job, scored in zip(jobs, found, strict=True):
+        if scored is not None:
+            print(_result(job, scored) + ", finished before", flush=True)
+    missing = [number for number, scored in enumerate(found) if scored is None]
+    progress = Progress("ablations", "runs", every=0)
+    for done, (place, scored) in enumerate(_scored([jobs[number] for number in missing]), 1):
+        found[missing[place]] = scored
+        progress(done, len(missing), _result(jobs[missing[place]], scored))
     return {kind: [row for scored in found for row in scored[kind]] for kind in ("rows", "more")}
+
+
+def _scored(jobs: list[Job]) -> Iterator[tuple[int, dict[str, list[dict]]]]:
+    """(number, what ``one`` returns) of each job as it ends."""
+    cluster = jobs[0].profile.cluster if jobs else None
+    if cluster and "ablations" in cluster.grid:
+        split = [(replace(job, profile=job.profile.in_process(), mixed=None), job.mixed) for job in jobs]
+        folder = Path(os.path.commonpath([job.folder for job in jobs]))
+        yield from _tasks.spread(_placed, split, cluster, folder)
+        return
+    for number, job in enumerate(jobs):
+        print(f"{job.row.id}, seed {job.profile.seed}", flush=True)
+        yield number, one(job)
+
+
+def _placed(job: Job, mixed: Mixture) -> dict[str, list[dict]]:
+    """A job as a task, which may be begun again after it has written its last file."""
+    job = replace(job, mixed=mixed)
+    print(f"{job.row.id}, seed {job.profile.seed}", flush=True)
+    return job.finished() or one(job)
 
 
 def one(job: Job) -> dict[str, list[dict]]:

@@ -5,18 +5,17 @@ Which text gets which instruction is in protocol.py, which tasks a benchmark has
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import os
-import random
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import mteb
 import numpy as np
 from mteb.results import TaskResult
 
+from synthembed.evaluation.large import parts, spread
+from synthembed.evaluation.large.parts import DataUnavailable as DataUnavailable
 from synthembed.evaluation.protocol import SPLITS, MtebEncoder
 from synthembed.evaluation.scores import category
 from synthembed.evaluation.suites import benchmarks, units
@@ -25,10 +24,6 @@ from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, write_json
 from synthembed.profile.settings import Evaluate as Settings
-
-
-class DataUnavailable(RuntimeError):
-    """A task's data that cannot be had here; the message says which and what to do."""
 
 
 def tasks_of(settings: Settings) -> dict[str, list]:
@@ -80,6 +75,8 @@ def run_tasks(model, tasks: list, folder: Path, label: str, benchmark: str = "em
         write_json(
             folder / "model_meta.json", json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str))
         )
+        if model.pool:
+            spread.ahead(model, missing(tasks, folder), folder)
     rows = []
     progress = Progress(f"{label}", "tasks", every=0)
     for number, task in enumerate(tasks, 1):
@@ -94,64 +91,44 @@ def _result(model, task, folder: Path) -> dict:
     """The task's TaskResult as a dict, from ``folder`` or from a run; an aggregate's from its parts."""
     path = folder / f"{task.metadata.name}.json"
     if task.is_aggregate:  # CQADupstack: the mean of its 12, each kept by itself
-        parts = [TaskResult.from_dict(_result(model, part, folder)) for part in task.tasks]
-        return _write(path, task.combine_task_results(parts).to_dict())
-    if task.metadata.name in SPLITS:
-        task.filter_eval_splits(SPLITS[task.metadata.name])
-    content = _content(task)
-    beside = path.with_suffix(".content")
-    whole = not isinstance(task, Embedded) or units.path(folder, task.metadata.name).exists()
-    if (
-        whole
-        and (stored := _stored(path, task))
-        and content == (beside.read_text() if beside.exists() else "")
-    ):
+        members = [TaskResult.from_dict(_result(model, member, folder)) for member in task.tasks]
+        return parts.write(path, task.combine_task_results(members).to_dict())
+    if stored := _kept(task, folder):
+        shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)  # of a run killed at the very end
         return stored
-    by_hand = task.data_loaded
-    if not by_hand:
-        _load(task)
-    _seed(task)
-    task.units = None
-    outcome = mteb.evaluate(
-        model, [task], cache=None, overwrite_strategy="always",
-        encode_kwargs={"show_progress_bar": False}, show_progress_bar=False,
-    )  # fmt: skip
-    if not by_hand:
-        task.unload_data()
+    content, beside = parts.content(task), path.with_suffix(".content")
+    scored = parts.scored(model, task, folder, content)
     if isinstance(model, MtebEncoder):  # below the results, as mteb takes what lies beside them for results
         (folder / "cut").mkdir(exist_ok=True)
-        write_json(folder / "cut" / path.name, model.cut.pop(task.metadata.name, {}))
+        write_json(folder / "cut" / path.name, scored["cut"])
     path.unlink(missing_ok=True)  # never a result beside the key of another one
-    if task.units:
-        units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), task.units)
+    if scored["units"]:
+        units.write(folder, task.metadata.name, units.KIND.get(task.metadata.type, "mean"), scored["units"])
     beside.write_text(content) if content else beside.unlink(missing_ok=True)
-    return _write(path, outcome.task_results[0].to_dict())
+    result = parts.write(path, scored["result"])
+    shutil.rmtree(parts.folder_of(folder, task), ignore_errors=True)
+    return result
 
 
-def _seed(task) -> None:
-    """The task's generators as they were when it was made: mteb draws a clustering's texts from one that goes
-    on from system to system, so that a score depended on how many had been evaluated before."""
-    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
+def missing(tasks: list, folder: Path) -> list:
+    """Of ``tasks``, those of aggregates one by one, the ones whose result is not kept."""
+    found = []
+    for task in tasks:
+        found += missing(task.tasks, folder) if task.is_aggregate else [task] * (not _kept(task, folder))
+    return found
 
 
-def _load(task) -> None:
-    try:
-        task.load_data()
-    except Exception as error:  # the hub, the disk, a changed data set: mteb's loaders raise anything
-        data = task.metadata.dataset
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataUnavailable(
-            f"{task.metadata.name}: data set {data['path']!r} at revision {data['revision']} could not be "
-            f"loaded: {first}\nFetch it once where the hub can be reached (datasets.load_dataset), copy the "
-            "cache folder that HF_HOME names, or leave the task out."
-        ) from error
-
-
-def _write(path: Path, result: dict) -> dict:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1, default=_plain), encoding="utf-8")
-    os.replace(partial, path)
-    return json.loads(path.read_text(encoding="utf-8"))
+def _kept(task, folder: Path) -> dict | None:
+    """The result of this very task, if it is there whole."""
+    if task.metadata.name in SPLITS:
+        task.filter_eval_splits(SPLITS[task.metadata.name])
+    path = folder / f"{task.metadata.name}.json"
+    beside = path.with_suffix(".content")
+    if isinstance(task, Embedded) and not units.path(folder, task.metadata.name).exists():
+        return None
+    stored = _stored(path, task)
+    same = stored and parts.content(task) == (beside.read_text() if beside.exists() else "")
+    return stored if same else None
 
 
 def _stored(path: Path, task) -> dict | None:
@@ -166,29 +143,6 @@ def _stored(path: Path, task) -> dict | None:
         and result["mteb_version"] == importlib.metadata.version("mteb")
     )
     return result if same else None
-
-
-def _content(task) -> str:
-    """A hash of data that was filled by hand, which no revision vouches for; "" for other tasks."""
-    if not task.data_loaded:
-        return ""
-    if hasattr(task, "convert_v1_dataset_format_to_v2"):
-        task.convert_v1_dataset_format_to_v2(num_proc=None)
-    digest = hashlib.sha256()
-
-    def add(value) -> None:
-        if isinstance(value, Mapping):
-            for key in value:
-                digest.update(f"{key!r}:".encode())
-                add(value[key])
-        elif hasattr(value, "column_names"):  # a datasets.Dataset
-            for row in value:
-                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        else:
-            digest.update(repr(value).encode())
-
-    add(task.dataset)
-    return digest.hexdigest()
 
 
 def errors_of(folder: Path) -> dict[str, dict[str, float]]:
@@ -206,10 +160,6 @@ def errors_of(folder: Path) -> dict[str, dict[str, float]]:
 
 def _language(score: dict) -> str:
     return "+".join(sorted({x.split("-")[0] for x in score["languages"]}))
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None = None) -> list[dict]:

@@ -7,6 +7,7 @@ docs/protocol.md has every switch with its effect.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mteb
@@ -15,10 +16,13 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
+from synthembed.cluster.actor_pool import Pool
 from synthembed.ground import hardware
 from synthembed.ground.console import Progress
 from synthembed.ground.weights import embedded
 from synthembed.model import backbone as backbones
+from synthembed.model.blocks import store as blocks
+from synthembed.model.blocks.spread import over
 from synthembed.model.cpu import bfloat16_linear
 from synthembed.model.encoder import Encoder
 from synthembed.model.instructions import task_type_prefix
@@ -103,14 +107,19 @@ class MtebEncoder(AbsEncoder):
         self.style = style
         self.protocol = protocol
         self.cut: dict[str, dict[str, dict[str, int]]] = {}  # task → side → texts, and of them cut
+        self.kept_at: str | None = None  # where blocks of large corpora are kept: a folder, a URL, or nowhere
+        self.storage: str | None = None  # a folder or URL that all machines share, for such blocks
+        self.pool: Pool | None = None  # workers that hold this model; None: it runs here
         self.mteb_model_meta = model_meta(encoder, name, revision, style, about or Submission(), date, base)
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
         """Vectors (texts, dim), float32. mteb's batches hold a document as "title text"."""
         texts = [text for batch in inputs for text in batch["text"]]
+        if self.kept_at and len(texts) > blocks.BLOCK:
+            return blocks.vectors_of(*self.keep(texts, len(texts), task_metadata, hf_subset, prompt_type))
         before = self.before(task_metadata, prompt_type)
-        progress = Progress(f"  {task_metadata.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
-        normalize = task_metadata.type != "Classification" or self.protocol.normalize_classification
+        progress = _progress(task_metadata, hf_subset, prompt_type)
+        normalize = self._normalizes(task_metadata)
         read = self.encoder.backbone.contract.read
         cut_before = read["cut"]
         if self.style == "task-type":
@@ -119,6 +128,33 @@ class MtebEncoder(AbsEncoder):
             vectors = self.encoder.encode(texts, before, normalize, progress)
         self._count(task_metadata.name, prompt_type, len(set(texts)), read["cut"] - cut_before)
         return vectors
+
+    def keep(
+        self, texts: Iterable[str], total: int, task_metadata, hf_subset, prompt_type
+    ) -> tuple[blocks.Store, list[blocks.Block]]:
+        """Have the vectors of one side of a task in blocks at ``kept_at``; those that are there are not made
+        again. They are kept in float16 if that is what they are computed in."""
+        before, about = self.before(task_metadata, prompt_type), self.mteb_model_meta
+        if self.style == "task-type":
+            texts, before = (before + t for t in texts), ""
+        half = self.encoder.backbone.model.dtype == torch.float16
+        reading = blocks.Reading(
+            f"{about.name} {about.revision}",
+            before,
+            self._normalizes(task_metadata),
+            "float16" if half else "float32",
+        )
+        store, progress = blocks.Store(self.kept_at), _progress(task_metadata, hf_subset, prompt_type)
+        found = blocks.keep(
+            self.encoder, texts, reading, store, progress, total, self.pool and over(self.pool)
+        )
+        self._count(
+            task_metadata.name, prompt_type, sum(b.distinct for b in found), sum(b.cut for b in found)
+        )
+        return store, found
+
+    def _normalizes(self, task) -> bool:
+        return task.type != "Classification" or self.protocol.normalize_classification
 
     def _count(self, task: str, prompt_type, texts: int, cut: int) -> None:
         """Add to ``cut``, and warn where more than 1 % of the distinct texts end at ``max_length``."""
@@ -149,6 +185,10 @@ class MtebEncoder(AbsEncoder):
         if task.name == "QuoraRetrieval":
             return self.protocol.quora_documents
         return self.protocol.both_sides and task.type not in ("Retrieval", "InstructionRetrieval")
+
+
+def _progress(task, hf_subset: str, prompt_type) -> Progress:
+    return Progress(f"  {task.name} {hf_subset} {prompt_type or ''}".rstrip(), "texts")
 
 
 def model_meta(

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from synthembed.evaluation import intervals, peers
+from synthembed.evaluation.large.spread import placed
 from synthembed.evaluation.mteb_runs import errors_of, run_benchmarks
 from synthembed.evaluation.peers import peer
 from synthembed.evaluation.protocol import PROTOCOLS, MtebEncoder, dtype
@@ -133,7 +134,8 @@ def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int 
     described = {"about": about, "date": made, "base": profile.backbone.model}
     scored = subject(profile, model, name, revision, system == "static", **described)
     kept = _folder(stage, name, revision)
-    return run_benchmarks(scored, tasks, kept, system) | {"folders": [kept]}
+    with placed(profile.cluster, scored):
+        return run_benchmarks(scored, tasks, kept, system) | {"folders": [kept]}
 
 
 def _folder(stage, name: str, revision: str) -> Path:

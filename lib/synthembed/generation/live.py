@@ -1,7 +1,8 @@
 """The live backend: any OpenAI-compatible endpoint, many requests at a time (Sec. 4.1).
 
-The SDK alone retries, and only what was certainly not billed. Requests and tokens per minute are bounded
-if the profile says so. A wrong key, an unknown model, an empty quota, the budget, or failure upon failure
+The SDK alone retries, and only what was certainly not billed. Where several servers have the same model, a
+request goes to the idlest, and one that cannot be reached is passed over for a while. Requests and tokens per
+minute are bounded for each server if the profile says so. A wrong key, an unknown model, an empty quota, the budget, or failure upon failure
 stops the run; every other failure is counted under its name.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ from synthembed.ground.console import Progress
 from synthembed.profile.settings import Generate
 
 REFUSED_AT_MOST = 10
+RESTS_S = 30.0
 
 
 def ask(
@@ -45,6 +48,26 @@ def ask(
             raise
 
 
+class _Server:
+    """One server: its client, how many requests it has, its limits, and whether it could be reached."""
+
+    def __init__(self, settings: Generate):
+        self.client = endpoint.async_client(settings)
+        self.busy, self.owed = 0, 0.0  # owed: tokens that replies took beyond what was expected
+        self.until = float("-inf")
+        rate, tokens = settings.requests_per_minute, settings.tokens_per_minute
+        self.requests = AsyncLimiter(max(rate / 60, 1), max(1, 60 / rate)) if rate else None
+        self.tokens = AsyncLimiter(tokens / 10, 6) if tokens else None  # never a burst of a whole minute
+
+    @property
+    def resting(self) -> bool:
+        return time.monotonic() < self.until
+
+    def rest(self) -> None:
+        """Let others be asked for a while."""
+        self.until = time.monotonic() + RESTS_S
+
+
 class _Run:
     def __init__(self, lines, total, settings, store, meter, look):
         self.lines, self.total, self.settings = lines, total, settings
@@ -55,23 +78,19 @@ class _Run:
         self.stopped = self.budget_ends = False
         self.progress = Progress("generating", "replies")
         self.freed = asyncio.Event()  # money that a request in flight had reserved
-        self.owed = 0.0  # tokens that replies took beyond what was expected
-        rate, tokens = settings.requests_per_minute, settings.tokens_per_minute
-        self.requests = AsyncLimiter(max(rate / 60, 1), max(1, 60 / rate)) if rate else None
-        self.tokens = AsyncLimiter(tokens / 10, 6) if tokens else None  # never a burst of a whole minute
 
     def stop(self) -> None:
         """Send nothing more; what is in flight ends and is stored."""
         self.lines, self.stopped = iter(()), True
 
     async def all(self) -> Counter:
-        clients = endpoint.Clients(self.settings, endpoint.async_client)
-        for model in (m for m, share in self.settings.models.items() if share):
-            clients.of(model)  # a key that is missing is said before anything is sent
+        clients = endpoint.Clients(self.settings, _Server)
+        # A key that is missing is said before anything is sent.
+        self.servers = {m: clients.all_of(m) for m, share in self.settings.models.items() if share}
         # One iterator for all workers: at most ``concurrency`` requests are in flight, and no
         # more than that many lines are in memory.
         count = min(self.settings.concurrency, self.total)
-        workers = [asyncio.create_task(self.worker(clients)) for _ in range(count)]
+        workers = [asyncio.create_task(self.worker()) for _ in range(count)]
         try:
             await asyncio.gather(*workers)
         except BaseException:
@@ -79,24 +98,32 @@ class _Run:
             await asyncio.gather(*workers, return_exceptions=True)
             raise
         finally:
-            for client in clients.found.values():
-                await client.close()
+            for server in clients.found.values():
+                await server.client.close()
         if self.budget_ends:
             raise GenerationStopped(self.meter.used_up())
         return self.failures
 
-    async def worker(self, clients: endpoint.Clients) -> None:
+    async def worker(self) -> None:
         while not self.stopped and (line := next(self.lines, None)) is not None:
             if not await self.affordable(line):
                 self.budget_ends = True
                 return self.stop()
+            server = self.idlest(line)
             try:
-                await self.within_limits(line)
+                await self.within_limits(server, line)
                 if not self.stopped:
-                    await self.answer(clients.of(line["body"]["model"]), line)
+                    await self.answer(server, line)
             finally:
+                server.busy -= 1
                 self.meter.release(line)
                 self.freed.set()
+
+    def idlest(self, line: dict) -> _Server:
+        """The server of the line's model with the fewest requests, which has one more now."""
+        found = min(self.servers[line["body"]["model"]], key=lambda s: (s.resting, s.busy))
+        found.busy += 1
+        return found
 
     async def affordable(self, line: dict) -> bool:
         """Reserve the money for a request, if need be after requests in flight have set some free."""
@@ -107,21 +134,21 @@ class _Run:
             await self.freed.wait()
         return True
 
-    async def within_limits(self, line: dict) -> None:
-        """Wait until requests and tokens per minute allow one more request."""
-        if self.requests:
-            await self.requests.acquire()
-        if self.tokens:
-            need, self.owed = _tokens(line) + self.owed, 0.0
+    async def within_limits(self, server: _Server, line: dict) -> None:
+        """Wait until the server's requests and tokens per minute allow one more request."""
+        if server.requests:
+            await server.requests.acquire()
+        if server.tokens:
+            need, server.owed = _tokens(line) + server.owed, 0.0
             while need > 0 and not self.stopped:  # in parts, as the limiter takes no more at a time
-                part = min(need, self.tokens.max_rate)
-                await self.tokens.acquire(part)
+                part = min(need, server.tokens.max_rate)
+                await server.tokens.acquire(part)
                 need -= part
 
-    async def answer(self, client, line: dict) -> None:
+    async def answer(self, server: _Server, line: dict) -> None:
         self.meter.sending(line)
         try:
-            reply = reply_line(line["custom_id"], await self.request(client, line["body"]))
+            reply = reply_line(line["custom_id"], await self.reached(server, line))
         except _Failed as failure:
             self.meter.lose(line) if failure.billed else self.meter.settle(line)
             self.failed(failure)
@@ -134,10 +161,26 @@ class _Run:
             self.meter.settle(line)
             self.answered += 1
             self.in_row.clear()
-            self.owed += max(0.0, sum(tokens_in(reply["response"]["body"].get("usage"))) - _tokens(line))
+            server.owed += max(0.0, sum(tokens_in(reply["response"]["body"].get("usage"))) - _tokens(line))
             self.look(reply)
         self.done += 1
         self.progress(self.done, self.total, self.meter.note())
+
+    async def reached(self, server: _Server, line: dict) -> dict:
+        """The reply of ``server``; where it cannot be reached, so that nothing was sent, of another one."""
+        body = line["body"]
+        others = [s for s in self.servers[body["model"]] if s is not server]
+        while True:
+            try:
+                return await self.request(server.client, body)
+            except _Failed as failure:
+                if not failure.unsent:
+                    raise
+                server.rest()
+                if self.stopped or not (awake := [s for s in others if not s.resting]):
+                    raise
+                server = min(awake, key=lambda s: s.busy)
+                await self.within_limits(server, line)
 
     async def request(self, client, body: dict) -> dict:
         known = {key: body[key] for key in ("model", "messages")}
@@ -148,10 +191,12 @@ class _Run:
             answer = await client.chat.completions.with_raw_response.create(**known, extra_body=rest)
             content = answer.http_response.content
         except openai.APITimeoutError as error:
-            raise _Failed("timeout", str(error), billed=not endpoint.unsent(error)) from None
+            nothing = endpoint.unsent(error)
+            raise _Failed("timeout", str(error), billed=not nothing, unsent=nothing) from None
         except openai.APIConnectionError as error:
             told = endpoint.masked(f"{error} ({error.__cause__})")
-            raise _Failed("connection", told, billed=not endpoint.unsent(error)) from None
+            nothing = endpoint.unsent(error)
+            raise _Failed("connection", told, billed=not nothing, unsent=nothing) from None
         except openai.APIStatusError as error:
             if stops := endpoint.stop_for(error, body["model"]):
                 raise stops from None
@@ -196,9 +241,10 @@ class _Run:
 class _Failed(Exception):
     """One request failed; the message is the reason that it is counted under."""
 
-    def __init__(self, reason: str, said: str = "", billed: bool = False):
+    def __init__(self, reason: str, said: str = "", billed: bool = False, unsent: bool = False):
         super().__init__(reason)
         self.said = said
+        self.unsent = unsent  # certainly: the server was not reached
         self.billed = billed  # perhaps: the endpoint may have done the work
 
 

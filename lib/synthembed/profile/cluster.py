@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -21,6 +21,10 @@ class Cluster(BaseModel):
     min_workers: Positive | None = None  # training goes on with fewer where nodes are lost; None = workers
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None  # None = one if there are GPUs, else none
+    grid: list[Literal["ablations", "seeds"]] = [
+        "ablations"
+    ]  # these runs are a task each, on one worker, side
+    # by side; others have all workers, one after the other
     storage: str | None = (
         None  # of checkpoints: a folder or URL that all nodes reach; None = the run's folder
     )

@@ -28,7 +28,7 @@ class Price(BaseModel):
 # What may differ from model to model of a mix (generate.for_model).
 PER_MODEL = (
     "temperature", "top_p", "seed", "max_tokens", "token_limit", "reasoning_effort", "extra_body",
-    "response_format", "base_url", "key_variable", "price",
+    "response_format", "base_url", "replicas", "key_variable", "price",
 )  # fmt: skip
 
 
@@ -57,11 +57,14 @@ class Generate(BaseModel):
     extra_body: dict[str, Any] = {}  # whatever else the endpoint takes
     response_format: Literal["json_schema", "json_object", "text"] = "text"  # GPT-4 of 2023 had no other
     base_url: str | None = None  # None = the OpenAI SDK's own default or OPENAI_BASE_URL
+    replicas: list[
+        str
+    ] = []  # base URLs of further servers of the same models: live requests go to the idlest
     key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key; never the key
     price: Price | None = None  # None = by generation/prices.yaml
     batch_endpoint: str = "/v1/chat/completions"  # Azure's: /chat/completions
     concurrency: Positive = 64
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None  # of each server; likewise
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     budget_usd: Annotated[float, Field(gt=0)] | None = None  # never exceeded; a paid endpoint needs one,
     no_budget: bool = False  # or this said aloud
@@ -98,9 +101,19 @@ class Generate(BaseModel):
         """These settings as one model of the mix has them."""
         if model not in self._of:
             changes = self.for_model.get(model)
-            merged = self.model_dump() | (changes or {}) | {"for_model": {}}
+            elsewhere = (
+                {"replicas": []} if "base_url" in (changes or {}) else {}
+            )  # those are of the other place
+            merged = self.model_dump() | elsewhere | (changes or {}) | {"for_model": {}}
             self._of[model] = type(self)(**merged) if changes else self
         return self._of[model]
+
+    def servers(self) -> list[Generate]:
+        """These settings for each server that answers to them: ``base_url`` and its replicas, each once."""
+        if not self.replicas:
+            return [self]
+        urls = dict.fromkeys([self.base_url, *self.replicas])
+        return [self.model_copy(update={"base_url": url, "replicas": []}) for url in urls]
 
     @field_validator("families", "models")
     @classmethod

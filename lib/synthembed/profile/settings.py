@@ -314,6 +314,10 @@ class Profile(Section):
         """A profile for each training seed, the main one first; data keep the seed they were made with."""
         return [self.model_copy(update={"seed": s, "seeds": []}) for s in self.training_seeds]
 
+    def in_process(self) -> Profile:
+        """The profile without its cluster: of a run that has been placed, for where it was placed."""
+        return self.model_copy(update={"cluster": None})
+
     def for_pretraining(self) -> Profile:
         """The profile of the pre-training run: this one with ``pretrain.set`` on top."""
         changes = {"train.instruction": "none", "pretrain": None} | self.pretrain.set

@@ -85,13 +85,13 @@ def _generation(profile: Profile) -> Iterator[str]:
     except endpoint.EndpointError as error:
         yield f"{error}: generation cannot start"
         return
-    places: dict[tuple, list[str]] = {}
+    places: dict[tuple, tuple[Generate, list[str]]] = {}
     for model in (m for m, share in settings.models.items() if share):
-        own = settings.of(model)
-        if paid.key_of(own) or paid.url_of(own):
-            places.setdefault((own.base_url, own.key_variable), []).append(model)
-    for models in places.values():
-        yield from _endpoint(settings.of(models[0]), models)
+        for own in settings.of(model).servers():
+            if paid.key_of(own) or paid.url_of(own):
+                places.setdefault((own.base_url, own.key_variable), (own, []))[1].append(model)
+    for own, models in places.values():
+        yield from _endpoint(own, models)
 
 
 def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:

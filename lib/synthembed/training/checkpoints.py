@@ -88,6 +88,11 @@ def resume(folder: Path, key: str, trainable: dict, optimiser) -> tuple[int, dic
     return first, facts
 
 
+def files(folder: Path) -> list[Path]:
+    """What a run of ``folder`` goes on from: its log and its checkpoints."""
+    return [*folder.glob("log.jsonl"), *sorted((folder / "checkpoints").glob("step-*.safetensors"))]
+
+
 def key_of(folder: Path) -> str | None:
     """The key of the run whose newest sound checkpoint lies in ``folder``; None if there is none."""
     for path in sorted((folder / "checkpoints").glob("step-*.safetensors"), reverse=True):

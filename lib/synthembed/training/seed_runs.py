@@ -8,12 +8,14 @@ again, whatever else the list of seeds has gained or lost. A run of other settin
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
 from synthembed.corpus.example import Example
+from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, sha256, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled.mixture import Mixture
@@ -28,6 +30,7 @@ MADE = ("model", "adapter")
 WHOLE = (*MADE, RECORD, "log.jsonl", "checkpoints", "pretraining")
 # By name, since no number depends on it: fingerprints.code_of follows import statements.
 _folders = import_module("synthembed.ground.run_folders")
+_tasks = import_module("synthembed.cluster.tasks")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,11 @@ def set_aside(place: Path, folder: Path) -> None:
 
 
 def train_all(runs: list[Run], mixed: Mixture, code: str = "") -> Backbone:
-    """Make what is not finished; returns the main run's model, its adapter merged."""
+    """Make what is not finished, one after the other or, where the profile has a cluster for seeds, side by
+    side; returns the main run's model, its adapter merged."""
+    cluster = runs[0].profile.cluster
+    if cluster and "seeds" in cluster.grid and len(runs) > 1:
+        _side_by_side([run for run in runs if not run.finished], mixed, code)
     for number, run in enumerate(runs[1:], 2):
         print(f"seed {run.profile.seed}, {number}/{len(runs)}", flush=True)
         if run.finished:
@@ -94,6 +101,21 @@ def train_all(runs: list[Run], mixed: Mixture, code: str = "") -> Backbone:
     if len(runs) > 1:
         print(f"seed {runs[0].profile.seed}, the main one", flush=True)
     return trained(runs[0], mixed, code)
+
+
+def _side_by_side(runs: list[Run], mixed: Mixture, code: str) -> None:
+    if not runs:
+        return
+    jobs = [(replace(run, profile=run.profile.in_process()), mixed, code) for run in runs]
+    folder = Path(os.path.commonpath([run.folder for run in runs]))
+    progress = Progress("seeds", "runs", every=0)
+    for done, (number, _) in enumerate(_tasks.spread(_placed, jobs, runs[0].profile.cluster, folder), 1):
+        progress(done, len(runs), f"seed {runs[number].profile.seed}")
+
+
+def _placed(run: Run, mixed: Mixture, code: str) -> None:
+    """A run as a task; its model stays in its folder."""
+    trained(run, mixed, code)
 
 
 def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:

@@ -3,7 +3,8 @@
 Everything random in step n is a function of (seed, n): the batch, the dropout. A checkpoint is
 therefore the trained weights, the optimiser and a number, and a resumed run repeats an uninterrupted
 one. The same loop runs alone and as one of several workers: ``python -m synthembed.training.train FOLDER``
-under torchrun is what ``train`` starts if the profile asks for workers.
+under torchrun is what ``train`` starts if the profile asks for workers, and ``worker`` what Ray calls in
+each of its processes if it has a cluster.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -41,30 +44,41 @@ from synthembed.training.contrastive import cached_backward, info_nce
 
 __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "steps_of", "train"]
 
+# By name, since where work is placed moves no number: fingerprints.code_of follows import statements.
+_session = import_module("synthembed.cluster.session")
 FP16_LARGEST = (1.0, 2.0**-6, 2.0**-12)  # largest element of the vectors' gradient, tried in turn
 
 
 def train(
-    profile: Profile, backbone: Backbone, corpus: list[Example], folder: Path, code: str = ""
+    profile: Profile,
+    backbone: Backbone,
+    corpus: list[Example],
+    folder: Path,
+    code: str = "",
+    saved: Callable[[], None] = lambda: None,
 ) -> Backbone:
     """What the profile asks for: pre-training (Table 7), fine-tuning, in this process or in several.
 
     Returns the backbone with its adapter; logs to ``folder/log.jsonl``, and resumes from
     ``folder/checkpoints`` if the same run (settings, examples, ``code``) was interrupted. Several
-    workers load ``profile.backbone`` themselves; what they leave is then read here.
+    workers, of this machine or of a cluster, load ``profile.backbone`` themselves; what they leave is then
+    read here. ``saved`` is called after each checkpoint, by every worker.
     """
-    if profile.train.workers > 1 and not torch.distributed.is_initialized():
-        in_workers(profile, backbone, corpus, folder, code)
+    if not torch.distributed.is_initialized():
+        if profile.cluster:
+            in_cluster(profile, backbone, corpus, folder, code)
+        elif profile.train.workers > 1:
+            in_workers(profile, backbone, corpus, folder, code)
     before: list[tuple[Profile, dict]] = []
     if profile.pretrain:
         first = profile.for_pretraining()
         weak = weak_pairs.pairs(profile.pretrain, profile.seed)
-        start = fine_tune(first, backbone, weak, folder / "pretraining", code)
+        start = fine_tune(first, backbone, weak, folder / "pretraining", code, saved=saved)
         if profile.train.method == "qlora":  # whose base in 4 bits is loaded again at the end
             before = [(first, adapter.tensors_of(start))]
         backbone = adapter.merge_lora(start)
         backbone = replace(backbone, source=backbone.source | {"pretrained": profile.pretrain.model_dump()})
-    return fine_tune(profile, backbone, corpus, folder, code, before)
+    return fine_tune(profile, backbone, corpus, folder, code, before, saved)
 
 
 def fine_tune(
@@ -74,9 +88,11 @@ def fine_tune(
     folder: Path,
     code: str = "",
     before: Sequence[tuple[Profile, dict]] = (),
+    saved: Callable[[], None] = lambda: None,
 ) -> Backbone:
-    """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter. Raises TrainingError on a loss or gradient that is not finite, naming the
-    batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
+    """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter;
+    ``saved`` is called after each checkpoint. Raises TrainingError on a loss or gradient that is not finite,
+    naming the batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
     settings, main = profile.train, workers.rank() == 0
     if len(corpus) < 2:
         raise TrainingError(f"{len(corpus)} examples: contrastive training needs at least 2")
@@ -126,6 +142,7 @@ def fine_tune(
                 checkpoints.save(
                     folder, key, trainable, optimiser, step + 1, memory_budget.budgets_of(settings)
                 )
+                saved()
     for track in tracks:
         track(None)
     if main:
@@ -256,18 +273,47 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "job.json", {"profile": profile.model_dump(mode="json"), "code": code})
     example_files.write(folder / "job-examples.jsonl", corpus)
-    on = backbone.device
-    backbone.model.to("cpu")  # leaves the GPU to the workers
     try:
-        workers.launch(
-            "synthembed.training.train", [str(folder)], profile.train.workers, folder / "workers.log"
-        )
+        with left_to_workers(backbone):
+            workers.launch(
+                "synthembed.training.train", [str(folder)], profile.train.workers, folder / "workers.log"
+            )
     except RuntimeError as error:
         raise TrainingError(str(error)) from None
-    finally:
-        backbone.model.to(on)
     for name in ("job.json", "job-examples.jsonl", "workers.log"):
         (folder / name).unlink()
+
+
+def in_cluster(profile: Profile, backbone: Backbone, corpus: list[Example], folder: Path, code: str) -> None:
+    """Train in the workers of ``profile.cluster``, placed by Ray; their last checkpoint comes back to ``folder``.
+    Raises ClusterError where Ray gives up."""
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = [p for part in (folder, folder / "pretraining") for p in checkpoints.files(part)]
+    job = (profile.in_process(), corpus, code)
+    name = f"train-{run_key(profile, corpus, code)}"
+    with left_to_workers(backbone), _session.joined(profile.cluster):
+        placed = import_module("synthembed.cluster.data_parallel")
+        placed.run(worker, job, profile.cluster, name, folder, begin, final=(TrainingError,))
+
+
+@contextmanager
+def left_to_workers(backbone: Backbone) -> Iterator[None]:
+    """The model on the CPU meanwhile, so that a GPU's memory is the workers'."""
+    on = backbone.device
+    backbone.model.to("cpu")
+    if on.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        yield
+    finally:
+        backbone.model.to(on)
+
+
+def worker(
+    folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str
+) -> None:
+    """One worker, in a group that is joined already."""
+    train(profile, base_of(profile), corpus, folder, code, saved)
 
 
 def base_of(profile: Profile) -> Backbone:
@@ -293,7 +339,7 @@ def main(folder: Path) -> None:
         example_files.read(folder / "job-examples.jsonl"),
     )
     workers.join()
-    train(profile, base_of(profile), corpus, folder, job["code"])
+    worker(folder, lambda: None, profile, corpus, job["code"])
     workers.leave()
 
 

@@ -36,8 +36,8 @@ def url_of(settings: Generate) -> str | None:
 
 
 def on_this_machine(settings: Generate) -> bool:
-    """Whether the endpoint is a server of this machine, which no one is paid for."""
-    return endpoint.is_local(url_of(settings))
+    """Whether all its servers are of this machine, which no one is paid for."""
+    return all(endpoint.is_local(url_of(one)) for one in settings.servers())
 
 
 def missing(settings: Generate) -> Iterator[str]:
@@ -86,7 +86,14 @@ class Clients:
         self.found: dict[tuple, object] = {}
 
     def of(self, model: str):
-        own = self.settings.of(model)
+        """The one that the model is asked at; of several servers the first."""
+        return self.all_of(model)[0]
+
+    def all_of(self, model: str) -> list:
+        """One for each server of the model."""
+        return [self._at(own) for own in self.settings.of(model).servers()]
+
+    def _at(self, own: Generate):
         place = (own.base_url, own.key_variable)
         if place not in self.found:
             self.found[place] = self.make(own)

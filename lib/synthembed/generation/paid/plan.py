@@ -16,7 +16,7 @@ from synthembed.profile.settings import Profile
 
 # Settings that no request depends on; the rest of the section makes the requests.
 ELSEWHERE = (
-    "backend", "examples", "base_url", "key_variable", "price", "batch_endpoint", "concurrency",
+    "backend", "examples", "base_url", "replicas", "key_variable", "price", "batch_endpoint", "concurrency",
     "requests_per_minute", "tokens_per_minute", "budget_usd", "no_budget", "buy_again", "failures_at_most",
     "poll_s", "timeout_s", "stream", "max_retries",
 )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Work for several workers, each of which holds what is costly to make, such as a model.
+
+Ray places the workers and starts them again where one died; what such a worker had before it is given to
+another. Two pieces of work wait at each worker and no more, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from synthembed.cluster import session
+from synthembed.cluster.session import ClusterError
+from synthembed.profile.cluster import Cluster
+
+AHEAD = 2  # the piece that a worker is at, and the next
+PATIENCE_S = 60.0  # without any news, before it is said that one waits
+
+
+class Empty(RuntimeError):
+    """Work came to a worker that was started again and holds nothing yet."""
+
+
+class Holder:
+    """What lives in a worker's process: ``held`` is what ``make`` gave there."""
+
+    held = None
+
+    def ready(self, make: Callable[[], Any]) -> None:
+        self.held = self.held or make()
+
+    def call(self, method: str, *arguments):
+        if self.held is None:
+            raise Empty
+        return getattr(self.held, method)(*arguments)
+
+
+@dataclass
+class Work:
+    arguments: tuple
+    lost: int = 0  # workers that died over it
+
+
+@dataclass
+class Pool:
+    """Workers that hold something (``actors``); ``map`` gives them work."""
+
+    ray: ModuleType
+    workers: list
+    make: Any  # a reference to what makes what they hold
+    retries: int
+
+    def share(self, value):
+        """``value`` sent to each node once: stands for it as an argument of work."""
+        return self.ray.put(value)
+
+    def map(self, method: str, jobs: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
+        """Each of ``jobs`` (the method's arguments) with what ``method`` of a held thing gave, as they end.
+
+        ``jobs`` are drawn when there is room. Raises what the method or ``make`` raised, and ClusterError for a job over
+        which more than ``retries`` workers died, or if no worker is left.
+        """
+        lost = self._lost()
+        waiting, again, free = iter(jobs), deque(), deque()
+        running = {self._ping(worker): (worker, None) for worker in self.workers}
+        while True:
+            while free and (work := again.popleft() if again else _next(waiting)):
+                worker = free.popleft()
+                running[worker.call.remote(method, *work.arguments)] = worker, work
+            if free and not any(work for _, work in running.values()):
+                return
+            if not running:
+                raise ClusterError("no worker is left")
+            (ref,) = self.ray.wait(list(running), num_returns=1, timeout=PATIENCE_S)[0] or (None,)
+            if ref is None:
+                print(f"waiting for {len({id(w) for w, _ in running.values()})} workers", flush=True)
+                continue
+            worker, work = running.pop(ref)
+            try:
+                result = self.ray.get(ref)
+            except (*lost, Empty) as error:
+                free = deque(w for w in free if w is not worker)
+                if work is None:  # it will not be started again
+                    if not running:
+                        raise ClusterError(f"no worker is left: {_last_line(error)}") from error
+                    continue
+                if not isinstance(error, Empty):
+                    self._count(work, method, error)
+                again.append(work)
+                if all(w is not worker or other for w, other in running.values()):
+                    running[self._ping(worker)] = worker, None
+                continue
+            except (
+                self.ray.exceptions.RayTaskError
+            ) as error:  # what was raised there, not Ray's wrapping of it
+                raise error.cause from error
+            free.extend([worker] * (1 if work else AHEAD))
+            if work:
+                yield work.arguments, result
+
+    def _ping(self, worker):
+        """Answered when the worker has what it holds, be it after it was started again."""
+        return worker.ready.options(max_task_retries=-1).remote(self.make)
+
+    def _lost(self) -> tuple[type[Exception], ...]:
+        kinds = self.ray.exceptions
+        return kinds.RayActorError, kinds.WorkerCrashedError, kinds.ObjectLostError, kinds.OutOfMemoryError
+
+    def _count(self, work: Work, method: str, error: Exception) -> None:
+        work.lost += 1
+        if work.lost > self.retries:
+            raise ClusterError(
+                f"{work.lost} workers died over the same piece of work ({method}): {_last_line(error)}"
+            ) from error
+        print(f"a worker died ({method}): another one takes over", flush=True)
+
+
+@contextmanager
+def actors(ray: ModuleType, make: Callable[[], Any], cluster: Cluster) -> Iterator[Pool]:
+    """``cluster.workers`` workers with what ``make`` gives in each of them, placed by a ``ray`` that is
+    connected (``session.joined``); they end with the block. ``make`` is sent to each node once."""
+    gpus = session.gpus_per_worker(ray, cluster)
+    session.fits(ray, cluster, gpus)
+    sent = ray.put(
+        make
+    )  # not the constructor's: Ray would have to keep those of a worker that it starts again
+    placed = ray.remote(Holder).options(
+        num_cpus=cluster.cpus_per_worker, num_gpus=gpus, max_restarts=-1, max_task_retries=0,
+        scheduling_strategy="SPREAD",
+    )  # fmt: skip
+    pool = Pool(ray, [placed.remote() for _ in range(cluster.workers)], sent, cluster.retries)
+    try:
+        yield pool
+    finally:
+        for worker in pool.workers:
+            ray.kill(worker)
+
+
+def _next(jobs: Iterator[tuple]) -> Work | None:
+    job = next(jobs, None)
+    return None if job is None else Work(job)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,0 +1,1 @@
+"""Evaluation that takes days: corpora that outgrow memory, tasks over many workers."""

@@ -1,0 +1,1 @@
+"""Vectors of a large corpus, kept in blocks."""

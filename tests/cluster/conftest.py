@@ -1,0 +1,36 @@
+"""One Ray for a file's tests, small and quiet; without Ray there is nothing to test here."""
+
+import os
+from importlib.util import find_spec
+
+import pytest
+from cluster_runs import SMALL, trained
+from synthembed.cluster import session
+from synthembed.profile.cluster import Cluster
+from tiny_models import byte_tokenizer, tiny_model
+
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
+collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One Ray for the file, with four processes at most; it listens on loopback alone."""
+    with session.joined(Cluster(**SMALL)) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tiny_model("llama").save_pretrained(folder)
+    byte_tokenizer("llama").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(base, tmp_path_factory):
+    """(folder, model) of the run of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, trained(folder, base, None)

@@ -1,0 +1,119 @@
+"""Two nodes of one machine, each by ``ray start``, the second of which is killed with SIGKILL in the middle."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster_runs import assert_same, killing, trained
+from synthembed import profile
+from synthembed.cluster import session
+from synthembed.evaluation import ablations
+from synthembed.profile.cluster import Cluster
+from tiny_training import CORPUS
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
+               "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
+    quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3",
+             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # fmt: skip
+    return subprocess.Popen(
+        command,
+        env=os.environ | quick,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+class Group:
+    """All processes of a node, as ``killing`` kills a process."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.pid = process.pid
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def two_nodes():
+    """(settings that join the head, the second node), each with one CPU."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with socket.socket() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        free.bind(("", 0))
+        outward.connect(("192.0.2.1", 1))  # sends nothing; tells which address of this machine Ray takes
+        host, port = outward.getsockname()[0], free.getsockname()[1]
+    address = f"{host}:{port}"
+    head = start("--head", f"--port={port}", "--include-dashboard=false")
+    wait_for(host, port)
+    second = start(f"--address={address}")
+    try:
+        yield {"address": address, "workers": 2, "min_workers": 1}, Group(second)
+    finally:
+        for node in (second, head):
+            Group(node).kill()
+            node.wait()
+
+
+def wait_for(host: str, port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the head did not start")
+
+
+def test_a_node_that_is_killed_costs_no_number(two_nodes, base, alone, tmp_path):
+    """In training, which goes on with the worker that is left; then in a grid, one row of which was done."""
+    settings, second = two_nodes
+    until_both_are_there(settings)
+    checkpoint = "cluster/*/checkpoint_*/checkpoints/step-*"
+    with killing(tmp_path / "train", checkpoint, lambda: [second]) as killed:
+        model = trained(tmp_path / "train", base, 2, placed=settings)
+    assert killed
+    assert_same(tmp_path / "train", model, alone)
+
+
+def until_both_are_there(settings) -> None:
+    with session.joined(Cluster(**settings)) as ray:
+        for _ in range(300):
+            if ray.cluster_resources().get("CPU") == 2:
+                return
+            time.sleep(0.2)
+        raise TimeoutError("the second node did not join")
+
+
+def test_a_grid_goes_on_where_its_node_was_killed(two_nodes, base, tmp_path):
+    """Three rows, one of them done before and not repeated: scores as if run one by one, to the last digit."""
+    settings, second = two_nodes
+    until_both_are_there(settings)
+    rows = [{"id": f"row{n}", "set": {"train.temperature": t}} for n, t in enumerate((0.02, 0.1, 0.5))]
+    plan = profile.Profile(
+        name="x", backbone={"model": str(base)},
+        train={"batch_size": 4, "max_length": 64, "max_steps": 20, "checkpoint_every": 2,
+               "gradient_checkpointing": False},
+        evaluate={"benchmarks": ["embedded"], "tasks": ["EmbeddedSTSGeneral"], "max_length": 64},
+        ablations={"rows": rows},
+    )  # fmt: skip
+    expected = ablations.run(ablations.plan(plan, CORPUS, tmp_path / "alone"))
+    placed = plan.model_copy(update={"cluster": Cluster(**settings)})
+    jobs = ablations.plan(placed, CORPUS, tmp_path / "placed")
+    ablations.run([job for job in ablations.plan(plan, CORPUS, tmp_path / "placed") if job.row.id == "row0"])
+    before = (jobs[0].folder / "stage.json").stat().st_mtime_ns
+    with killing(tmp_path / "placed", "row2/checkpoints/step-*", lambda: [second]) as killed:
+        found = ablations.run(jobs)
+    assert killed and found == expected
+    assert (jobs[0].folder / "stage.json").stat().st_mtime_ns == before
+    records = [json.loads((job.folder / "stage.json").read_text()) for job in jobs]
+    assert {record["status"] for record in records} == {"done"}
