@@ -107,7 +107,8 @@ def compare(theirs: dict[str, str], ours: dict[str, str], who: str) -> None:
     ]
     if different:
         raise ClusterError(
-            f"{who} has {', '.join(different)}: install the same there (pip install -r requirements.lock)"
+            f"{who} has {', '.join(different)}: install the same there (pip install -r requirements.lock); if it is "
+            "this library's code that differs, it was edited meanwhile: restart this process"
         )
 
 
