@@ -32,11 +32,11 @@ def assert_same(folder, model, alone) -> None:
         assert there[name].detach().numpy() == pytest.approx(weight.detach().numpy(), abs=1e-4), name
 
 
-def workers_of_ray() -> list[psutil.Process]:
+def processes_of_ray(kind: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            found += [process] if "RayTrainWorker" in " ".join(process.cmdline()) else []
+            found += [process] if kind in " ".join(process.cmdline()) else []
     return found
 
 

@@ -1,13 +1,18 @@
 """Training placed by Ray: the loss sequence of one process, and what survives of it when something dies."""
 
+import json
 import sys
 from pathlib import Path
 
 import fsspec
 import pytest
-from cluster_runs import SMALL, assert_same, killing, losses, trained, workers_of_ray
+from cluster_runs import SMALL, assert_same, killing, losses, processes_of_ray, trained
 from fsspec.implementations.local import LocalFileSystem
+from synthembed import profile
+from synthembed.evaluation import ablations
+from synthembed.profile.cluster import Cluster
 from synthembed.training import train
+from tiny_training import CORPUS
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -17,7 +22,9 @@ def test_the_losses_are_those_of_one_process(cluster, base, alone, tmp_path, wor
 
 
 def test_a_worker_that_is_killed_costs_no_number(cluster, base, alone, tmp_path):
-    with killing(tmp_path, "cluster/*/checkpoint_*/checkpoints/step-*", workers_of_ray) as killed:
+    with killing(
+        tmp_path, "cluster/*/checkpoint_*/checkpoints/step-*", lambda: processes_of_ray("RayTrainWorker")
+    ) as killed:
         model = trained(tmp_path, base, 2)
     assert killed
     assert_same(tmp_path, model, alone)
@@ -45,6 +52,31 @@ def test_what_would_fail_again_is_not_tried_again(cluster, base, tmp_path):
         trained(tmp_path, base, 1, **{"train.learning_rate": 1e30})
 
 
+def test_a_grid_goes_on_where_its_worker_was_killed(cluster, base, tmp_path, one_thread):
+    """Three rows, one of them done before and not repeated: scores as if run one by one, to the last digit."""
+    rows = [{"id": f"row{n}", "set": {"train.temperature": t}} for n, t in enumerate((0.02, 0.1, 0.5))]
+    plan = profile.Profile(
+        name="x", backbone={"model": str(base)},
+        train={"batch_size": 4, "max_length": 64, "max_steps": 12, "checkpoint_every": 2,
+               "gradient_checkpointing": False},
+        evaluate={"benchmarks": ["embedded"], "tasks": ["EmbeddedSTSGeneral"], "max_length": 64},
+        ablations={"rows": rows},
+    )  # fmt: skip
+    expected = ablations.run(ablations.plan(plan, CORPUS, tmp_path / "alone"))
+    placed = plan.model_copy(update={"cluster": Cluster(**SMALL | {"workers": 2})})
+    jobs = ablations.plan(placed, CORPUS, tmp_path / "placed")
+    ablations.run([job for job in ablations.plan(plan, CORPUS, tmp_path / "placed") if job.row.id == "row0"])
+    before = (jobs[0].folder / "stage.json").stat().st_mtime_ns
+    with killing(
+        tmp_path / "placed", "row2/checkpoints/step-*", lambda: processes_of_ray("ray::_there")
+    ) as killed:
+        found = ablations.run(jobs)
+    assert killed and found == expected
+    assert (jobs[0].folder / "stage.json").stat().st_mtime_ns == before
+    records = [json.loads((job.folder / "stage.json").read_text()) for job in jobs]
+    assert {record["status"] for record in records} == {"done"}
+
+
 class Stopped(Exception):
     pass
 
@@ -64,6 +96,10 @@ class Flaky(LocalFileSystem):
     """The local disk, which refuses the first checkpoint that is written to it."""
 
     protocol = "flaky"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("flaky://"))
 
     def _open(self, path, mode="rb", **options):
         mark = Path(path.partition("/storage/")[0]) / "storage" / "failed"

@@ -174,19 +174,26 @@ class _Loopback(TorchConfig):
 
 
 class _ByFile(_TorchBackend):
+    place = ""
+
     def on_start(self, worker_group, backend_config) -> None:
         gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
-        store = Path(tempfile.mkdtemp(prefix="synthembed-")) / "store"
+        self.place = tempfile.mkdtemp(prefix="synthembed-")
         worker_group.execute(_speak_over_loopback)
         worker_group.execute(_set_torch_distributed_env_vars)
         ray.get([
             worker_group.execute_single_async(
                 rank, _setup_torch_process_group, backend="nccl" if gpus else "gloo", world_rank=rank,
-                world_size=len(worker_group), init_method=f"file://{store}", timeout_s=backend_config.timeout_s,
+                world_size=len(worker_group), init_method=f"file://{self.place}/store", timeout_s=backend_config.timeout_s,
             )
             for rank in range(len(worker_group))
         ])  # fmt: skip
-        shutil.rmtree(store.parent, ignore_errors=True)
+
+    def on_shutdown(self, worker_group, backend_config) -> None:
+        try:
+            super().on_shutdown(worker_group, backend_config)
+        finally:  # not before: later groups, as FSDP's, meet there too
+            shutil.rmtree(self.place, ignore_errors=True)
 
 
 def _speak_over_loopback() -> None:

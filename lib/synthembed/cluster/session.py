@@ -14,7 +14,7 @@ import os
 import platform
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -29,6 +29,7 @@ from synthembed.profile.cluster import Cluster
 INSTALL = 'install it with: pip install "synthembed[cluster]"'
 COMPARED = ("ray", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "mteb")
 CLOSES_WITHIN_S = 20.0
+STARTS = 3
 SHIPPED = {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}  # this library, whatever a node has
 # Read by Ray when it is imported: quiet, plain lines in a notebook's cell, no report to its makers.
 ENVIRONMENT = {
@@ -53,14 +54,12 @@ def joined(cluster: Cluster) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
-    before, started = set(psutil.Process().children()), set()
     try:
         _connect(ray, cluster)
-        started = set(psutil.Process().children()) - before  # of a local cluster, the daemons
         check(ray)
         yield ray
     finally:
-        _close(ray, started)
+        _close(ray)
 
 
 def gpus_per_worker(ray: ModuleType, cluster: Cluster) -> float:
@@ -108,7 +107,8 @@ def compare(theirs: dict[str, str], ours: dict[str, str], who: str) -> None:
     ]
     if different:
         raise ClusterError(
-            f"{who} has {', '.join(different)}: install the same there (pip install -r requirements.lock)"
+            f"{who} has {', '.join(different)}: install the same there (pip install -r requirements.lock); if it is "
+            "this library's code that differs, it was edited meanwhile: restart this process"
         )
 
 
@@ -164,20 +164,31 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
         return
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker))
     memory = {"object_store_memory": cluster.object_store_mb * 2**20} if cluster.object_store_mb else {}
-    context = ray.init(
-        address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
-        **memory, **common,
-    )  # fmt: skip
+    for attempt in range(1, STARTS + 1):
+        try:
+            context = ray.init(
+                address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
+                **memory, **common,
+            )  # fmt: skip
+            break
+        except Exception as error:  # a plain one, if a daemon was not there in time
+            _close(ray)
+            if attempt == STARTS:
+                raise ClusterError(
+                    f"Ray did not start here, {STARTS} times: {error}; it gives its daemons 15 to 30 seconds, "
+                    "which a very busy machine may exceed"
+                ) from None
     if cluster.dashboard:
         print(f"dashboard: http://{context.dashboard_url}", flush=True)
 
 
-def _close(ray: ModuleType, daemons: Iterable[psutil.Process]) -> None:
+def _close(ray: ModuleType) -> None:
     """Disconnect; of a local cluster wait until all its processes have ended, and end what has not."""
     family = []
-    for daemon in daemons:
-        with suppress(psutil.NoSuchProcess):
-            family += [daemon, *daemon.children(recursive=True)]
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if str(Path(ray.__file__).parent) in " ".join(child.cmdline()):  # a daemon
+                family += [child, *child.children(recursive=True)]
     ray.shutdown()
     _, left = psutil.wait_procs(family, timeout=CLOSES_WITHIN_S)
     for process in left:
