@@ -117,7 +117,7 @@ def hero(lines: list, names: dict[str, str], title: str):
     ``names`` has the readers' names of "base", "trained" and the peers.
     """
     with matplotlib.rc_context(STYLE | {"font.size": 10}):
-        figure, axis = plt.subplots(figsize=(5.4, 0.46 * len(lines) + 1.9))
+        figure, axis = plt.subplots(figsize=(5.4, 0.37 * len(lines) + 1.4))
         y = range(len(lines))
         peers = list(dict.fromkeys(p for line in lines for p in line.peers))
         for n, peer in enumerate(peers):
@@ -161,7 +161,7 @@ def hero(lines: list, names: dict[str, str], title: str):
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("score, per cent")
         axis.set_title(title, fontsize=10, loc="left", x=-0.42)
-        axis.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(-0.45, -0.13 * 9 / len(lines)), ncols=1)
+        axis.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(-0.45, -1.3 / len(lines)), ncols=2)
     return figure
 
 

@@ -56,7 +56,8 @@ def opening(runs: list[Results], ledgers: list[list[dict]], drawn: Drawn) -> str
     """The first screen: the first figure beside the finding, and claims as badges that lead to their evidence."""
     heroes = dict(drawn.get("hero", []))
     found = [
-        (r.name, heroes.get(r.name), finding.sentences(r, c)) for r, c in zip(runs, ledgers, strict=True)
+        (r.name, heroes.get(r.name), finding.sentences(r, c), len(r.stage("03_train").get("seeds", [])))
+        for r, c in zip(runs, ledgers, strict=True)
     ]
     return _macro("opening")(heroes, found, _judged(runs, ledgers), len(runs) > 1)
 
@@ -104,7 +105,7 @@ def _judged(runs: list[Results], ledgers: list[list[dict]]) -> list[tuple[str, l
     """Claims for a page: their badge, where they stand in it, and where the paper's own evidence does."""
     return [
         (results.name, [c | {
-            "badge": claims.BADGES[c["verdict"]], "kind": KINDS[c["verdict"]],
+            "badge": claims.BADGES[c["verdict"]], "evidence": c["evidence"][:1].upper() + c["evidence"][1:], "kind": KINDS[c["verdict"]],
             "anchor": f"claim-{anchor(c['id'])}" + (f"-{anchor(results.name)}" if len(runs) > 1 else ""),
             "places": [(_place(a), _titled(a)) for a in c["artefacts"]],
         } for c in ledger])
@@ -120,7 +121,7 @@ def _place(cell: str) -> str:
 def _titled(cell: str) -> str:
     artefact, _, rest = cell.partition("/")
     named = artefact.replace("table", "Table ").replace("figure", "Figure ")
-    return f"{named}, {rest.replace('/', ', ')}" if rest else named
+    return f"{named}, {re.sub('(?<!w)/', ', ', rest)}" if rest else named
 
 
 def scrolled(text: str, name: str) -> str:

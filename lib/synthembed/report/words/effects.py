@@ -16,6 +16,8 @@ from synthembed.evaluation.intervals import BENCHMARK, TASKS
 from synthembed.report.evidence import HIGH, LOW, Evidence, evidence_of
 from synthembed.report.results import Results
 
+# Kind of interval → the column that says whether the change is beyond it.
+BEYOND = {BENCHMARK: "beyond other texts", TASKS: "beyond other tasks", None: "beyond other seeds"}
 NOISE = 0.5  # points: below it the paper's own order is as good as open, since it trained every row once
 
 
@@ -80,7 +82,7 @@ def _of_table5(row: str) -> str:
 
 
 def frame(results: Results) -> pd.DataFrame:
-    """Columns effect, where, paper, here, direction, beyond noise: one row for every effect, run or not."""
+    """Columns effect, where, paper, here, direction, and those of ``BEYOND``: one row for every effect, run or not."""
     find = evidence_of(results)
     return pd.DataFrame([_row(e, find) for e in effects()])
 
@@ -90,14 +92,10 @@ def _row(effect: Effect, find) -> dict:
     row = {"effect": effect.what, "where": titled, "paper": f"{effect.paper:+z.1f}"}
     delta, kinds, seeds = _measured(effect, find)
     if delta is None:
-        return row | {"here": "not run", "direction": "–", "beyond noise": "–"}
+        return row | {"here": "not run", "direction": "–"} | dict.fromkeys(BEYOND.values(), "–")
     bounds = next((b for b in kinds.values() if b), None)
     here = f"{delta:+z.1f}" + (f" [{bounds[0]:+z.1f}, {bounds[1]:+z.1f}]" if bounds else "")
-    return row | {
-        "here": here,
-        "direction": _direction(effect.paper, delta, bounds),
-        "beyond noise": _noise(kinds, seeds),
-    }
+    return row | {"here": here, "direction": _direction(effect.paper, delta, bounds)} | _noise(kinds, seeds)
 
 
 def _measured(effect: Effect, find) -> tuple[float | None, dict[str, tuple | None], int | None]:
@@ -110,7 +108,7 @@ def _measured(effect: Effect, find) -> tuple[float | None, dict[str, tuple | Non
         if one.noise is not None and other.noise is not None:
             noise = (one.noise**2 + other.noise**2) ** 0.5
         delta = one.value - other.value
-        return delta, {"of what was measured": noise and (delta - noise, delta + noise)}, None
+        return delta, {BENCHMARK: noise and (delta - noise, delta + noise)}, None
     evidence: Evidence | None = find(effect.ours)
     if evidence is None:
         return None, {}, None
@@ -132,9 +130,12 @@ def _direction(published: float, delta: float, bounds: tuple | None) -> str:
     return "as in the paper" if (delta > 0) == (published > 0) else "the other way"
 
 
-def _noise(kinds: dict[str, tuple | None], seeds: int | None) -> str:
-    known = {k: b for k, b in kinds.items() if b}
-    said = [f"{k}: {'no' if b[0] <= 0 <= b[1] else 'yes'}" for k, b in known.items()] or ["no interval"]
-    if seeds == 1:
-        said.append("of training: not known, one seed")
-    return "; ".join(said)
+def _noise(kinds: dict[str, tuple | None], seeds: int | None) -> dict[str, str]:
+    """Whether a change is beyond what another choice of texts, of tasks and of seeds makes."""
+    said = {
+        column: "not known" if not (b := kinds.get(kind)) else "no" if b[0] <= 0 <= b[1] else "yes"
+        for kind, column in BEYOND.items()
+    }
+    # Both intervals have the seeds in them where there are several.
+    once = "not known: one seed" if seeds == 1 else "not known" if seeds is None else "in both"
+    return said | {BEYOND[None]: once}

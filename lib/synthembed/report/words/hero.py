@@ -63,14 +63,19 @@ def _line(scores: Scores, benchmark: str, column: str) -> Line | None:
 
 def half(scores: Scores, number: Number) -> float | None:
     """Half the 95 % interval of a mean over tasks: what the choice of texts adds (the errors kept in
-    scores.json), and with two seeds or more that of training; None if neither is known of every task."""
+    scores.json), and with two seeds or more that of training; None if neither is known.
+
+    A task whose errors were not kept (a clustering) counts as fixed, as in evaluation/intervals.py.
+    """
     errors = scores.errors.get(number.system, {})
     first = [r for r in number.rows if r.get("seed") == number.rows[0].get("seed")]
     of = [r | {"score": errors.get(r["task"], {}).get(r["language"])} for r in first]
+    lacking = {r["task"] for r in of if r["score"] is None}
+    known = by_task(r for r in of if r["task"] not in lacking)
     parts = []
-    if of and all(r["score"] is not None for r in of):
-        tasks = [fmean(e**2 for e in found) / len(found) for found in by_task(of).values()]
-        parts.append(1.96 * sqrt(sum(tasks)) / len(tasks))
+    if known:
+        tasks = [fmean(e**2 for e in found) / len(found) for found in known.values()]
+        parts.append(1.96 * sqrt(sum(tasks)) / (len(known) + len(lacking)))
     if number.std is not None:
         parts.append(float(stdtrit(number.n - 1, 0.975)) * number.std / sqrt(number.n))
     return hypot(*parts) if parts else None
