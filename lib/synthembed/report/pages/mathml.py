@@ -19,5 +19,7 @@ def _inline(writer, node: nodes.math) -> None:
 
 def _block(writer, node: nodes.math_block) -> None:
     formula = tex2mathml(node.astext(), as_block=True)
-    writer.body.append(f'<div class="math scroll" tabindex="0" role="region" aria-label="Formula">{formula}</div>')
+    writer.body.append(
+        f'<div class="math scroll" tabindex="0" role="region" aria-label="Formula">{formula}</div>'
+    )
     raise nodes.SkipNode

@@ -82,9 +82,14 @@ def parts(
     ]  # fmt: skip
     if beside:
         found.append(Section("reference", "Beside the committed run", _beside(beside)))
-    found.append(Section("cite", "How to cite", _macro("cite")(bibtex=provenance.BIBTEX)))
+    found.append(Section("cite", "How to cite", cite()))
     found.append(Section("verdicts", "Verdicts, counted", _counted(made["verdicts"])))
     return found
+
+
+def cite() -> str:
+    """The paper and this companion in BibTeX."""
+    return _macro("cite")(bibtex=provenance.BIBTEX)
 
 
 def _macro(name: str):
