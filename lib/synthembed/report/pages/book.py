@@ -72,13 +72,14 @@ def _settings(run: Path) -> dict:
     return {
         "project": "synthembed",
         "author": "the synthembed contributors",
-        "html_title": f"Text embeddings from synthetic data ({run.name})",
+        "html_title": f"Text embeddings from synthetic data: {run.name}",
         "extensions": EXTENSIONS,
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
             "show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False,
-            "show_navbar_depth": 1, "home_page_in_toc": True,
+            "show_navbar_depth": 1, "navbar_persistent": [], "home_page_in_toc": True,
         },
+        "html_context": {"default_mode": "auto"},
         "html_static_path": ["_static"],
         "html_css_files": ["report.css", "site.css"],
         "html_show_search_summary": False,  # it would fetch pages, which a folder does not allow
@@ -133,11 +134,12 @@ def _toctree(caption: str, names: list[str], depth: int = 1, hidden: bool = Fals
 
 
 def _index(run: Path, rendered: page.Rendered, names: list[str], documents: dict[str, list[str]]) -> str:
-    opening = re.sub(r'href="#', 'href="report.html#', rendered.opening).replace(
+    opening = rendered.opening.replace('href="#claim-', 'href="report.html#claim-').replace(
         "<h2 ", '<p role="heading" aria-level="2" '
     )
     opening = opening.replace("at a glance</h2>", "at a glance</p>")
     said = [
+        "---\nhtml_theme.sidebar_secondary.remove: true\n---",
         "# Improving Text Embeddings with Large Language Models",
         f"An open, runnable companion to the paper of Wang et al. (ACL 2024): synthetic data, training, evaluation and "
         f"every table of it, from one command. The numbers on these pages are those of the run `{run.name}`.",
