@@ -116,11 +116,11 @@ def write_source(run: Path, source: Path) -> None:
     (source / "reference" / "index.md").write_text(
         "# Reference\n\nThe library room by room, read from its source. "
         "[The library from above](../docs/architecture.md) says what each room is for.\n\n"
-        + _toctree("", rooms, 1),
+        + "\n".join(f"* [synthembed.{room}]({room}.rst)" for room in rooms),
         encoding="utf-8",
     )
     documents = _documents(source / "docs")
-    (source / "index.md").write_text(_index(run, rendered, names, documents), encoding="utf-8")
+    (source / "index.md").write_text(_index(run, rendered, names, documents, rooms), encoding="utf-8")
 
 
 def _raw(text: str) -> str:
@@ -133,7 +133,13 @@ def _toctree(caption: str, names: list[str], depth: int = 1, hidden: bool = Fals
     return "```{toctree}\n" + "\n".join([*options, "", *names]) + "\n```\n"
 
 
-def _index(run: Path, rendered: page.Rendered, names: list[str], documents: dict[str, list[str]]) -> str:
+def _index(
+    run: Path,
+    rendered: page.Rendered,
+    names: list[str],
+    documents: dict[str, list[str]],
+    rooms: list[str],
+) -> str:
     opening = rendered.opening.replace('href="#claim-', 'href="report.html#claim-').replace(
         "<h2 ", '<p role="heading" aria-level="2" '
     )
@@ -152,7 +158,7 @@ def _index(run: Path, rendered: page.Rendered, names: list[str], documents: dict
         _toctree("Results", ["report", "numbers", "made", "examples"], hidden=True),
         _toctree("The course", [f"course/{name}" for name in names], hidden=True),
         *(_toctree(caption, pages, hidden=True) for caption, pages in documents.items() if pages),
-        _toctree("The library", ["reference/index"], hidden=True),
+        _toctree("The library", ["reference/index", *(f"reference/{room}" for room in rooms)], hidden=True),
     ]  # fmt: skip
     return "\n\n".join(filter(None, said))
 

@@ -81,7 +81,10 @@ def _text(docstring: str | None) -> str:
     if not docstring:
         return ""
     parts = re.split(r"(``.*?``)", docstring, flags=re.DOTALL)
-    plain = (f"``{' '.join(p.strip('`').split())}``" if n % 2 else re.sub(r"([*|`\\]|(?<=\w)_\b)", r"\\\1", p) for n, p in enumerate(parts))
+    plain = (
+        f"``{' '.join(p.strip('`').split())}``" if n % 2 else re.sub(r"([*|`\\]|(?<=\w)_\b)", r"\\\1", p)
+        for n, p in enumerate(parts)
+    )
     return "\n".join(_block(list("".join(plain).splitlines())))
 
 
