@@ -177,7 +177,7 @@ def test_the_search_finds_a_page(site, browser):
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
-    from synthembed.report.pages import book
+    from synthembed.report.web import book
 
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(book.SiteError, match="something else than a site"):

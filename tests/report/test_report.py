@@ -306,7 +306,9 @@ def test_table_17_has_the_suites_tasks_where_mteb_was_not_run(small, full):
     assert {name for _, name, _ in ours.rows} == {f"Embedded{c}{n}" for c in METRIC for n in range(2)} | {
         "Average"
     }
-    assert "Mistral-7B-v0.1: trained on synthetic data only" in ours.columns  # what ran, not the paper's column
+    assert (
+        "Mistral-7B-v0.1: trained on synthetic data only" in ours.columns
+    )  # what ran, not the paper's column
     theirs = block(tables.build("table17", [Results(full)]), "MTEB(eng, v1)")
     assert len(theirs.rows) == 57 and theirs.columns == ["full data"]
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from synthembed.commands.build_site import site
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
-from synthembed.commands.site import site
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling

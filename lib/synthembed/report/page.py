@@ -5,6 +5,7 @@ Reads results only, touches no model: several runs can be rendered side by side 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,11 +15,15 @@ import pandas as pd
 
 from synthembed import paper
 from synthembed.evaluation.scores import APART, COLUMNS
+from synthembed.ground import run_folders
 from synthembed.ground.files import write_json
 from synthembed.paper import reference_run
 from synthembed.report import claims, rendering, tables
-from synthembed.report.pages import sections
-from synthembed.report.pages.drawings import (
+from synthembed.report.rendering import latex, markdown, to_html
+from synthembed.report.results import Results, Scores, lookup
+from synthembed.report.verdicts import best, summary, verdicts
+from synthembed.report.web import sections
+from synthembed.report.web.drawings import (
     by_system_of_equal_tasks,
     draw,
     figure3_bars,
@@ -28,14 +33,7 @@ from synthembed.report.pages.drawings import (
     table5,
     table5_deltas,
 )
-from synthembed.report.rendering import latex, markdown, to_html
-from synthembed.report.results import Results, Scores, lookup
-from synthembed.report.verdicts import best, summary, verdicts
 from synthembed.report.words import labels
-
-PACKAGE_DATA = tuple(
-    f"templates/{name}" for name in ("report.html.jinja", "parts.html.jinja", "report.css", "page.css")
-)  # read here, and so part of the code's fingerprint
 
 __all__ = [  # for the notebooks
     "Results", "build", "figure3_bars", "latex", "markdown", "stand_ins", "summary", "table1_bars", "table5",
@@ -81,10 +79,16 @@ def render(folders: Path | list[Path], out: Path, reference: Path | None = None)
     found = Rendered(
         entries,
         sections.opening(runs, ledgers, drawn),
-        sections.parts(runs, ledgers, made, drawn, variance(runs), beside),
+        sections.parts(runs, ledgers, made, drawn, variance(runs), beside, _to_run(runs[0].folder, out)),
     )
     (out / "report.html").write_text(_page(runs, found), encoding="utf-8")
     return found
+
+
+def _to_run(run: Path, out: Path) -> str:
+    """The way from a report to the run's notebooks, as a link has it; a stage that is made anew will lie in its
+    place when it is read."""
+    return ".." if run_folders.WORK in out.parts else Path(os.path.relpath(run, out)).as_posix()
 
 
 def _page(runs: list[Results], found: Rendered) -> str:

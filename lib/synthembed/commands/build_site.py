@@ -19,7 +19,7 @@ def site(
     ] = ROOT / "site",
 ) -> None:
     """Build the site of a run: course, report, examples, reference; opens from its folder, without a network."""
-    from synthembed.report.pages import book
+    from synthembed.report.web import book
 
     with plain_errors():
         first = book.build(run_folders.find(run), out)

@@ -77,7 +77,7 @@ def _record(example: Example) -> dict:
 
 
 def script(folder: Path, name: str, number: int, records: Iterable | dict) -> None:
-    """Records as a script that hands them to the page (pages/static/records.js)."""
+    """Records as a script that hands them to the page (web/static/records.js)."""
     text = json.dumps(records, ensure_ascii=False, separators=(",", ":"))
     text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     path = folder / f"{name}-{number:03d}.js"

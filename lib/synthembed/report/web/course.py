@@ -10,9 +10,9 @@ from pathlib import Path
 
 from synthembed.evaluation.scores import COLUMNS
 from synthembed.ground.files import read_json
-from synthembed.report.pages import drawings
-from synthembed.report.pages.sections import scrolled
 from synthembed.report.results import Results
+from synthembed.report.web import drawings
+from synthembed.report.web.sections import scrolled
 from synthembed.report.words import alt_texts
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -46,7 +46,8 @@ def prepared(notebook: dict, results: Results) -> dict:
 
 def _output(output: dict) -> None:
     data = output.get("data", {})
-    if WIDGET in data:
+    shown = data.pop(WIDGET, None) and "text/html" not in data  # what an executed copy kept of it stays
+    if shown:
         output["data"] = {"text/markdown": TO_BROWSER}
     elif "text/html" in data:
         page = "".join(data["text/html"])

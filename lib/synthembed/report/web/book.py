@@ -12,12 +12,13 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import unquote
 
 from synthembed.ground import run_folders
 from synthembed.ground.files import shipped, shown
 from synthembed.report import page
-from synthembed.report.pages import course, examples, provenance, reference, sections
 from synthembed.report.results import Results
+from synthembed.report.web import course, example_scripts, provenance, reference, sections
 
 STATIC = Path(__file__).parent / "static"
 RECORDS = ("examples", "numbers")  # pages whose records are loaded by script
@@ -27,22 +28,27 @@ DOCS = {
     "Understand it": ["lesson-plan", "glossary", "review", "protocol", "suite-validity", "data-card", "deviations"],
     "How it was built": ["architecture", "decisions", "bugs-and-fixes", "minutes", "prefix-cache"],
 }  # fmt: skip
-EXTENSIONS = ["myst_nb", "synthembed.report.pages.mathml"]
+EXTENSIONS = ["myst_nb", "synthembed.report.web.mathml"]
 
 
 class SiteError(RuntimeError):
     """The site cannot be built."""
 
 
+class MissingPackages(SiteError, ImportError):
+    """What builds the site is not installed."""
+
+
 def build(run: Path, out: Path) -> Path:
     """Build the site of a run into ``out``, which is replaced; returns its first page.
 
-    Raises SiteError if Sphinx is not installed, has an error, or ``out`` holds something else than a site.
+    Raises SiteError if Sphinx is not installed (MissingPackages), has an error, or ``out`` holds something else
+    than a site.
     """
     try:
         from sphinx.application import Sphinx
     except ModuleNotFoundError as error:
-        raise SiteError(
+        raise MissingPackages(
             f"{error.name} is missing: `make site` installs what the site needs (requirements-extras.lock)"
         ) from None
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
@@ -106,9 +112,10 @@ def write_source(run: Path, source: Path) -> None:
         shutil.copy(path, static / path.name)
     rendered = page.render(run, static / "report", run_folders.reference(run.name))
     names = course.write(run, source / "course")
-    (source / "report.md").write_text(_report(run, rendered), encoding="utf-8")
+    text = _to_course(_report(run, rendered), source / "course")
+    (source / "report.md").write_text(text, encoding="utf-8")
     (source / "examples.md").write_text(
-        _examples(run, examples.write(run, static / "records")), encoding="utf-8"
+        _examples(run, example_scripts.write(run, static / "records")), encoding="utf-8"
     )
     (source / "numbers.md").write_text(_numbers(rendered.entries, static / "records"), encoding="utf-8")
     (source / "made.md").write_text(_made(run), encoding="utf-8")
@@ -179,6 +186,24 @@ def _report(run: Path, rendered: page.Rendered) -> str:
     return "\n\n".join(filter(None, said))
 
 
+def _to_course(text: str, folder: Path) -> str:
+    """The report's links to notebooks as links to the pages of the course, and to a heading that is there."""
+    from docutils.nodes import make_id
+
+    headings = {
+        path.stem: {make_id(h) for h in re.findall(r'"#+ (.+?)(?:\\n)?"', path.read_text(encoding="utf-8"))}
+        for path in folder.glob("*.ipynb")
+    }
+
+    def link(found: re.Match) -> str:
+        name, heading = found[1], make_id(unquote(found[2]))
+        if name not in headings:
+            return 'href="report.html"'
+        return f'href="course/{name}.html' + (f'#{heading}"' if heading in headings[name] else '"')
+
+    return re.sub(r'href="[^"]*?/(\w+)\.ipynb#([^"]*)"', link, text)
+
+
 def _records(about: dict, base: str = "_static/records/") -> str:
     data = html.escape(json.dumps(about, ensure_ascii=False))
     return _raw(
@@ -221,7 +246,7 @@ def _numbers(entries: list[dict], folder: Path) -> str:
     starts = range(0, len(records), 400)
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(starts):
-        examples.script(folder, "numbers", number, records[start : start + 400])
+        example_scripts.script(folder, "numbers", number, records[start : start + 400])
     about = {
         "name": "numbers", "chunks": len(starts), "filters": ["artefact", "verdict", "stage"],
         "head": ["verdict", "stage"],

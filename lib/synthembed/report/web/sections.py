@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from jinja2 import Environment, FileSystemLoader
 from synthembed import paper
 from synthembed.paper import reference_run
 from synthembed.report import claims, tables
-from synthembed.report.pages import provenance
-from synthembed.report.pages.drawings import Drawn
 from synthembed.report.rendering import Table, to_html
 from synthembed.report.results import ABLATIONS, Results
+from synthembed.report.web import provenance
+from synthembed.report.web.drawings import Drawn
 from synthembed.report.words import effects, finding, labels
+
+PACKAGE_DATA = ("../templates/*",)  # read here, and so part of the code's fingerprint
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 KINDS = {claims.HOLDS: "shown", claims.OPEN: "open", claims.SCALE: "scale", claims.FAILS: "contradicted"}
@@ -64,18 +67,18 @@ def opening(runs: list[Results], ledgers: list[list[dict]], drawn: Drawn) -> str
 
 def parts(
     runs: list[Results], ledgers: list[list[dict]], made: dict[str, Table | pd.DataFrame], drawn: Drawn,
-    variance: str, beside: reference_run.Comparison | None,
+    variance: str, beside: reference_run.Comparison | None, to_run: str,
 ) -> list[Section]:  # fmt: skip
     """The page below its first screen, in the order in which a reader asks."""
     several = len(runs) > 1
     found = [
         Section("claims", "Claims", _macro("claims")(_judged(runs, ledgers), several)),
         Section("effects", "Do the paper's effects appear?", _effects(runs)),
-        Section("tables", "Tables", _controls(runs), [_table(n, runs, made[n], drawn) for n in paper.artefacts("table")]),
-        Section("figures", "Figures", "", [_figure(n, drawn) for n in ("figure2", "figure3", "figure5", "training")]),
+        Section("tables", "Tables", _controls(runs), [_table(n, runs, made[n], drawn, to_run) for n in paper.artefacts("table")]),
+        Section("figures", "Figures", "", [_figure(n, drawn, to_run) for n in ("figure2", "figure3", "figure5", "training")]),
         Section("method-and-noise", "Method and noise", "", [
             Section("variance", "Variance", f"<p>{variance}</p>"),
-            Section("method", "Where the method is shown", scrolled(_macro("method")(paper.artefacts()), "method")),
+            Section("method", "Where the method is shown", scrolled(_macro("method")(paper.artefacts(), {n: _shown(n, to_run) for n in paper.artefacts()}), "method")),
         ]),
         Section("made", "How the numbers were made", scrolled(
             _macro("provenance")([row for r in runs for row in provenance.rows(r)]), "stages of the run")),
@@ -165,10 +168,10 @@ def _controls(runs: list[Results]) -> str:
     return said
 
 
-def _table(name: str, runs: list[Results], table: Table, drawn: Drawn) -> Section:
+def _table(name: str, runs: list[Results], table: Table, drawn: Drawn, to_run: str) -> Section:
     about = paper.artefacts()[name]
     title = f"{name.replace('table', 'Table ')}: {about['title']}"
-    said = f"<p class='where'>{about['section']}. {QUESTIONS.get(name, '')}</p>"
+    said = f"<p class='where'>{about['section']}; {_shown(name, to_run)}. {QUESTIONS.get(name, '')}</p>"
     if name in drawn:
         said += _macro("figure")(drawn[name], CAPTIONS[name])
     published, ours = (
@@ -216,10 +219,21 @@ def _distances(runs: list[Results]) -> str:
     return said
 
 
-def _figure(name: str, drawn: Drawn) -> Section:
+def _shown(name: str, to_run: str) -> str:
+    """A link to where the run's notebook shows an artefact."""
+    shown = paper.artefacts()[name]["shown"]
+    to = html.escape(f"{to_run}/{shown['notebook']}/{paper.anchor(name)}")
+    return f'<a href="{to}">{shown["notebook"]}, “{html.escape(shown["heading"])}”</a>'
+
+
+def _figure(name: str, drawn: Drawn, to_run: str) -> Section:
     about = paper.artefacts().get(name)
     title = f"{name.replace('figure', 'Figure ')}: {about['title']}" if about else "Training"
-    question = f"<p class='where'>{about['section']}. {QUESTIONS.get(name, '')}</p>" if about else ""
+    question = ""
+    if about:
+        question = (
+            f"<p class='where'>{about['section']}; {_shown(name, to_run)}. {QUESTIONS.get(name, '')}</p>"
+        )
     return Section(name, title, question + _macro("figure")(drawn.get(name, []), CAPTIONS[name]))
 
 
