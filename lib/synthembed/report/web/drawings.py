@@ -66,7 +66,7 @@ def _names(results: Results) -> dict[str, str]:
 
 def inline(svg: str, name: str, words: str) -> str:
     """An SVG file's text as it stands in a page: one image with its content in words, ids of its own."""
-    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for form in (r'\bid="', r'\bhref="#', r"url\(#"):
         body = re.sub(form, lambda found: f"{found[0]}{name}-", body)
     return body.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1)

@@ -30,9 +30,10 @@ def _ran(results: Results) -> str:
         return "No model has been trained in this run."
     steps = f" for {record['steps']:,} steps" if record.get("steps") else ""
     count = record.get("data", {}).get("examples") or (data or {}).get("examples")
-    sizes = (
-        f" ({count:,} examples" + (f", {data['language_count']} languages)" if data else ")") if count else ""
-    )
+    sizes = [f"{count:,} examples"] if count else []
+    if languages := (data or {}).get("language_count"):
+        sizes.append(f"{languages} languages")
+    sizes = f" ({', '.join(sizes)})" if sizes else ""
     setting = labels.data_name(results, results.setting())
     return f"{labels.base_of(results)}, was trained{steps} on {setting}{sizes}."
 
