@@ -20,7 +20,7 @@ SIZES = [(1280, "light"), (390, "dark")]  # of every page; the main ones also th
 LINKS = """[...document.querySelectorAll('a[href], img[src], script[src], link[rel=stylesheet]')]
   .map(e => e.getAttribute('href') ? e.href : e.src).filter(Boolean)"""
 WIDE = """document.documentElement.scrollWidth > innerWidth ? ['the page'] : [...document.querySelectorAll('article *')]
-  .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre, .highlight, math'))
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre, .highlight, math, .pst-scrollable-table-container'))
   .map(e => e.outerHTML.slice(0, 120))"""
 
 

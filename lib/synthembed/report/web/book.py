@@ -88,6 +88,7 @@ def _settings(run: Path) -> dict:
         "html_context": {"default_mode": "auto"},
         "html_static_path": ["_static"],
         "html_css_files": ["report.css", "site.css"],
+        "html_js_files": [("site.js", {"defer": "defer"})],
         "html_show_search_summary": False,  # it would fetch pages, which a folder does not allow
         "html_copy_source": False,
         "html_show_copyright": False,

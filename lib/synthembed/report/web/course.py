@@ -16,7 +16,8 @@ from synthembed.report.web.sections import scrolled
 from synthembed.report.words import alt_texts
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TO_BROWSER = "*A widget of the notebook; the same, of all examples:* [browse the examples](../examples.md)"
+TO_BROWSER = """<p><em>A widget of the notebook. The same, of all examples:
+<a href="../examples.html">browse the examples</a></em></p>"""
 
 
 def write(run: Path, folder: Path) -> list[str]:
@@ -48,7 +49,7 @@ def _output(output: dict) -> None:
     data = output.get("data", {})
     shown = data.pop(WIDGET, None) and "text/html" not in data  # what an executed copy kept of it stays
     if shown:
-        output["data"] = {"text/markdown": TO_BROWSER}
+        output["data"] = {"text/html": TO_BROWSER}
     elif "text/html" in data:
         page = "".join(data["text/html"])
         if "<table" in page:
