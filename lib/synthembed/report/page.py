@@ -23,7 +23,7 @@ from synthembed.report.rendering import latex, markdown, to_html
 from synthembed.report.results import Results, Scores, lookup
 from synthembed.report.verdicts import best, summary, verdicts
 from synthembed.report.web import sections
-from synthembed.report.web.drawings import (
+from synthembed.report.web.svg_figures import (
     by_system_of_equal_tasks,
     draw,
     figure3_bars,

@@ -11,7 +11,7 @@ from pathlib import Path
 from synthembed.evaluation.scores import COLUMNS
 from synthembed.ground.files import read_json
 from synthembed.report.results import Results
-from synthembed.report.web import drawings
+from synthembed.report.web import svg_figures
 from synthembed.report.web.sections import scrolled
 from synthembed.report.words import alt_texts
 
@@ -76,9 +76,9 @@ def _makers(results: Results) -> dict[str, Callable[[], str]]:
         ),
         "loss_curve": lambda: alt_texts.loss_curve(results.log) if results.log else "",
         "category_bars": lambda: alt_texts.category_bars(
-            {s: {c: v[c] for c in COLUMNS if c in v} for s, v in drawings.table1_bars(results).items()}
+            {s: {c: v[c] for c in COLUMNS if c in v} for s, v in svg_figures.table1_bars(results).items()}
         ),
-        "deltas": lambda: alt_texts.deltas(drawings.table5_deltas(results)),
+        "deltas": lambda: alt_texts.deltas(svg_figures.table5_deltas(results)),
         "figure5": lambda: alt_texts.figure5(results.passkey),
         "prefix_cache": lambda: (
             "Which token looks at which, for two texts under one instruction: the instruction's tokens come first and "

@@ -16,7 +16,7 @@ from synthembed.report import claims, tables
 from synthembed.report.rendering import Table, to_html
 from synthembed.report.results import ABLATIONS, Results
 from synthembed.report.web import provenance
-from synthembed.report.web.drawings import Drawn
+from synthembed.report.web.svg_figures import Drawn
 from synthembed.report.words import effects, finding, labels
 
 PACKAGE_DATA = ("../templates/*",)  # read here, and so part of the code's fingerprint
