@@ -113,7 +113,10 @@ def _measured(effect: Effect, find) -> tuple[float | None, dict[str, tuple | Non
     if evidence is None:
         return None, {}, None
     whole = evidence.interval or {}
-    kinds = {BENCHMARK: whole.get(BENCHMARK), TASKS: whole if whole.get("low") is not None else None}
+    if BENCHMARK in whole or whole.get("kind") == TASKS:
+        kinds = {BENCHMARK: whole.get(BENCHMARK), TASKS: whole}
+    else:  # the tasks are fixed (evidence._lag), or nothing was kept
+        kinds = {BENCHMARK: whole}
     ends = {
         k: tuple(sorted((effect.sign * i["low"], effect.sign * i["high"])))
         for k, i in kinds.items()
