@@ -24,7 +24,7 @@ STATIC = Path(__file__).parent / "static"
 RECORDS = ("examples", "numbers")  # pages whose records are loaded by script
 # Pages of docs/ by where they stand in the book; what is not named here stands under the last heading.
 DOCS = {
-    "Use it": ["recipes", "own-data", "labelled-data", "gpu", "families"],
+    "Use it": ["recipes", "commands", "resuming", "labelled-data", "families", "gpu", "cluster"],
     "Understand it": ["lesson-plan", "glossary", "review", "protocol", "suite-validity", "data-card", "deviations"],
     "How it was built": ["architecture", "decisions", "bugs-and-fixes", "minutes", "prefix-cache"],
 }  # fmt: skip
