@@ -91,6 +91,7 @@ def _settings(run: Path) -> dict:
         "html_js_files": [("site.js", {"defer": "defer"})],
         "html_show_search_summary": False,  # it would fetch pages, which a folder does not allow
         "html_copy_source": False,
+        "html_domain_indices": False,  # the reference has a page for each room
         "html_show_copyright": False,
         "html_math_renderer": "mathml",
         "nb_execution_mode": "off",
