@@ -25,11 +25,9 @@ bench-gpu: setup
 bench-%: setup
 	$(BIN)/python -m benchmarks $*
 
-# The executed notebooks and the report as static pages under site/: of your own run, or the committed one.
-RUN := $(firstword $(wildcard runs/$(PROFILE)) results/$(PROFILE))
-site: setup
-	$(BIN)/jupyter nbconvert --to html --output-dir site $(RUN)/*/*.ipynb
-	cp $(RUN)/07_report/report.html site/index.html
+# A run as a static book under site/: your own run, or the committed one. It opens from the folder, offline.
+site: extras
+	$(BIN)/synthembed site --run $(PROFILE) --out site
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check lib tests benchmarks

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from synthembed.commands.estimate import estimate
+from synthembed.commands.build_site import site
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
@@ -308,6 +309,8 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
 
 
 app.command()(estimate)
+
+app.command()(site)
 
 if __name__ == "__main__":
     app()

@@ -19,11 +19,13 @@ from synthembed import paper
 from synthembed.evaluation import intervals
 from synthembed.report.evidence import Evidence, Find, evidence_of
 from synthembed.report.results import Results
-from synthembed.report.tables import SYSTEM_NAMES
+from synthembed.report.words.labels import SYSTEM_NAMES
 
 PACKAGE_DATA = ("claims.yaml",)  # read here, and so part of the code's fingerprint
 
 HOLDS, FAILS, OPEN, SCALE = "holds", "does not", "cannot be judged here", "not at this scale"
+# What a reader is told of a claim, at a glance.
+BADGES = {HOLDS: "shown here", OPEN: "not shown here", SCALE: "not at this scale", FAILS: "contradicted here"}
 FLOOR = 5.0  # points above chance that the better side of a comparison must have
 
 
@@ -103,7 +105,8 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
         if "scale" in test:
             return SCALE, f"{SCALE}: {test['scale']}"
         return OPEN, f"not measured: {' and '.join(_name(n) for n in missing)}"
-    both = f"{_name(test['left'])} and {_name(right_given)}"
+    named, against = left.said or _name(test["left"]), right.said or _name(right_given)
+    both = f"{named} and {against}"
     if None not in (left.benchmark, right.benchmark) and left.benchmark != right.benchmark:
         return OPEN, f"{both} are of different benchmarks"
     if None not in (left.budget, right.budget) and left.budget != right.budget:
@@ -115,10 +118,10 @@ def _test(test: dict, find: Find) -> tuple[str, str]:
     outcome = OPEN if why else _outcome(test["is"], low, high, by)
     if isinstance(right_given, (int, float)):
         bound = right.value + by
-        said = f"{_name(test['left'])} is {_figure(left.value)}, {_words(test['is'], bound)}"
+        said = f"{named} is {_figure(left.value)}, {_words(test['is'], bound)}"
     else:
         said = (
-            f"{_name(test['left'])} {_figure(left.value)}, {_name(right_given)} {_figure(right.value)}: "
+            f"{named} {_figure(left.value)}, {against} {_figure(right.value)}: "
             f"difference {difference:+z.1f}, {_words(test['is'], by)}"
         )
     if outcome == OPEN and not why:

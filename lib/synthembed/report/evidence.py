@@ -16,6 +16,7 @@ from synthembed.evaluation.scores import TABLE1, averages, mean_over_tasks
 from synthembed.profile.taxonomy import ASYMMETRIC, LANGUAGES, SYMMETRIC_INSTRUCTIONS
 from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, Scores, lookup
 from synthembed.report.verdicts import of_cell, passkey_benchmark, passkey_row, passkey_why
+from synthembed.report.words import labels
 
 HIGH, LOW = (("en", "fr", "es", "ru"), ("te", "hi", "bn", "sw"))  # resources, as Table 2 has them
 MULTILINGUAL = (
@@ -41,6 +42,7 @@ class Evidence:
     rows: list[dict] | None = None  # of scores.json
     level: float | None = None
     chance: float | None = None
+    said: str | None = None  # what was measured, by the names of what ran
 
 
 Find = Callable[[str], Evidence | None]
@@ -82,8 +84,16 @@ def _of_number(results: Results, number: Number | None) -> Evidence | None:
     budget = json.dumps(results.budget(number.stage), sort_keys=True)
     return Evidence(
         number.mean, noise, number.benchmark, number.why is None, budget, rows=number.rows,
-        level=number.mean, chance=_chance(results, number.rows),
+        level=number.mean, chance=_chance(results, number.rows), said=_said(results, number),
     )  # fmt: skip
+
+
+def _said(results: Results, number: Number) -> str | None:
+    """ "Gemma-3-270M, 12 layers: untouched (embedded suite, 13 tasks)"; differences have no system."""
+    if not number.system or not number.rows:
+        return None
+    where = labels.benchmark_name(number.benchmark, number.tasks)
+    return f"{labels.label(number.system, results, number.stage)} ({where})"
 
 
 def _chance(results: Results, rows: list[dict]) -> float | None:
@@ -135,9 +145,11 @@ def _of_interval(results: Results, ablation: str, other: str | None = None) -> E
     ]
     levels = [averages(rows)["Avg"] for rows in sides if rows]
     chance = _chance(results, sides[0])
+    after, before = (labels.label(s, results, ABLATIONS) for s in (ablation, interval.get("against")))
     return Evidence(
-        interval["delta"], interval=interval, level=max(levels, default=None), chance=chance, comparable=False
-    )
+        interval["delta"], interval=interval, level=max(levels, default=None), chance=chance, comparable=False,
+        said=f"the change from “{before}” to “{after}”",
+    )  # fmt: skip
 
 
 def _data(results: Results, key: str) -> Evidence | None:

@@ -25,10 +25,11 @@ STYLE = {
 
 
 def save(figure, folder: Path, name: str) -> None:
-    """PNG and SVG, without dates, so that equal figures are equal files."""
+    """PNG and SVG, without dates and with ids made from what is drawn, so that equal figures are equal files."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    with matplotlib.rc_context(STYLE):  # the salt of a file's ids counts when it is written
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def figure2(statistics: dict):
@@ -109,58 +110,113 @@ def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
     return figure
 
 
+def hero(lines: list, names: dict[str, str], title: str):
+    """Base → trained by category (words.hero.lines): ends of a bar with 95 % intervals, chance as a dotted
+    tick, every peer as a line down the categories. The axis is the whole scale, from chance or 0 to 100.
+
+    ``names`` has the readers' names of "base", "trained" and the peers.
+    """
+    with matplotlib.rc_context(STYLE | {"font.size": 10}):
+        figure, axis = plt.subplots(figsize=(5.4, 0.37 * len(lines) + 1.4))
+        y = range(len(lines))
+        peers = list(dict.fromkeys(p for line in lines for p in line.peers))
+        for n, peer in enumerate(peers):
+            places = [
+                (line.peers.get(peer, float("nan")), i + s)
+                for i, line in enumerate(lines)
+                for s in (-0.5, 0.5)
+            ]
+            axis.plot(*zip(*places, strict=True), color=PALETTE[n + 1], linewidth=1.4, label=names.get(peer, peer),
+                      linestyle=("-", "--", ":", "-.")[n % 4], alpha=0.9)  # fmt: skip
+        for i, line in enumerate(lines):
+            axis.plot(
+                [line.base, line.trained], [i, i], color=OURS, linewidth=5, alpha=0.25, solid_capstyle="butt"
+            )
+            for value, half in ((line.base, line.half_base), (line.trained, line.half_trained)):
+                if half is not None:
+                    axis.plot(
+                        [value - half, value + half],
+                        [i, i],
+                        color="black",
+                        linewidth=1.2,
+                        marker="|",
+                        zorder=4,
+                    )
+            if line.chance is not None:
+                axis.plot([line.chance] * 2, [i - 0.32, i + 0.32], color="black", linestyle=":", linewidth=1.3,
+                          label="random vectors (chance)" if i == 0 else None)  # fmt: skip
+        base, after = names.get("base", "base"), names.get("trained", "trained")
+        for values, fill, label in (
+            ([line.base for line in lines], "white", base), ([line.trained for line in lines], OURS, after)
+        ):  # fmt: skip
+            axis.scatter(
+                values, list(y), s=42, color=fill, edgecolors=OURS, linewidths=1.5, zorder=5, label=label
+            )
+        axis.set_yticks(list(y), [f"{line.name} ({line.tasks})" for line in lines])
+        axis.set(
+            xlim=(min(0, *(line.chance or 0 for line in lines), *(line.base for line in lines)) - 2, 102)
+        )
+        axis.set_ylim(len(lines) - 0.5, -0.5)
+        axis.axhline(0.5, color="#BBBBBB", linewidth=0.8)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("score, per cent")
+        axis.set_title(title, fontsize=10, loc="left", x=-0.42)
+        axis.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(-0.45, -1.3 / len(lines)), ncols=2)
+    return figure
+
+
 def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
-    """Category scores of several systems side by side."""
+    """Category scores of several systems side by side, from the lowest score (chance may be below 0) to 100."""
+    lowest = min((v for values in averages.values() for v in values.values()), default=0)
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 3.2))
+        figure, axis = plt.subplots(figsize=(9, 3.4))
         width = 0.8 / max(1, len(averages))
         for number, (system, values) in enumerate(averages.items()):
-            places = [i + (number - (len(averages) - 1) / 2) * width for i in range(len(columns))]
-            heights = [values.get(c, 0) for c in columns]
+            have = [(i, values[c]) for i, c in enumerate(columns) if c in values]  # no score is no bar of 0
+            places = [i + (number - (len(averages) - 1) / 2) * width for i, _ in have]
+            heights = [v for _, v in have]
             axis.bar(places, heights, width * 0.92, label=system, color=PALETTE[number % len(PALETTE)])
         axis.set_xticks(range(len(columns)), columns)
         axis.grid(axis="x", visible=False)
-        axis.set(ylabel="score, per cent", ylim=(0, 100))
-        axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.set(ylabel="score, per cent", ylim=(min(0, lowest - 3), 100))
+        axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         figure.tight_layout()
     return figure
 
 
 def deltas(rows: list[dict]):
-    """Table 5 as deltas to the default: the paper's and ours, one bar each per ablation.
+    """Table 5 as changes from the default: the paper's on the left, ours on the right under the names of what
+    ran, each on its own benchmark and both on one linear scale.
 
-    Bars of ours carry their 95 % interval if it was measured; those within noise, or of one seed, are pale.
+    Ours carry their 95 % interval if it was measured; those within noise, or of one seed, are pale.
     """
+    y = list(range(len(rows)))
+    ends = [0.0] + [
+        r[k] for r in rows for k in ("our_delta", "paper_delta", "low", "high") if r.get(k) is not None
+    ]
+    pad = 0.06 * (max(ends) - min(ends)) or 1
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1.3))
-        y = range(len(rows))
-        axis.barh([i - 0.2 for i in y], [r["paper_delta"] or 0 for r in rows], 0.38, color=PAPER)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.42 * len(rows) + 1.4), sharex=True)
+        left.barh(y, [r["paper_delta"] or 0 for r in rows], 0.5, color=PAPER)
         for i, row in enumerate(rows):
             noise = bool(row.get("within_noise"))
-            axis.barh(i + 0.2, row["our_delta"], 0.38, color=PALETTE[5] if noise else OURS)
+            right.barh(i, row["our_delta"], 0.5, color=PALETTE[5] if noise else OURS)
             if row.get("low") is not None:
-                axis.plot([row["low"], row["high"]], [i + 0.2] * 2, color="black", linewidth=1, marker="|")
-        axis.set_yticks(list(y), [r["row"] for r in rows])
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.set(xlabel="change of the average, points")
-        if max(abs(r["our_delta"]) for r in rows) > 15:  # one breakdown must not hide the rest
-            axis.set_xscale("symlog", linthresh=5)
-            ticks = (-40, -20, -10, -5, -2, 0, 2, 5, 10, 20, 40)
-            axis.set_xticks(ticks, [f"{t:+d}" if t else "0" for t in ticks])
-            ends = [
-                r[k]
-                for r in rows
-                for k in ("our_delta", "paper_delta", "low", "high")
-                if r.get(k) is not None
-            ]
-            axis.set_xlim(min(-6, 1.3 * min(ends)), max(6, 1.3 * max(ends)))
-            axis.minorticks_off()
-            axis.set(xlabel="change of the average, points (logarithmic beyond ±5)")
-        named = [(PAPER, "paper, MTEB"), (OURS, "ours, this run's benchmark")]
+                right.plot([row["low"], row["high"]], [i] * 2, color="black", linewidth=1, marker="|")
+        for axis, names, title in (
+            (left, [r["row"] for r in rows], "paper: Mistral-7B, MTEB"),
+            (right, [r.get("ran") or r["row"] for r in rows], "here: what ran, on this run's benchmark"),
+        ):
+            axis.set_yticks(y, names)
+            axis.invert_yaxis()
+            axis.grid(axis="y", visible=False)
+            axis.axvline(0, color="black", linewidth=0.8)
+            axis.set(xlabel="change of the average, points", xlim=(min(ends) - pad, max(ends) + pad))
+            axis.set_title(title, fontsize=9)
+        named = [(PAPER, "paper"), (OURS, "here")]
         if any(r.get("within_noise") for r in rows):
-            named.append((PALETTE[5], "ours, within noise or one seed"))
+            named.append((PALETTE[5], "here, within noise or one seed"))
         _legend_below(figure, named)
     return figure
 
@@ -192,8 +248,10 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
         ):
             for axis, model in zip(line, published, strict=True):
                 _bars_with_gains(axis, series.get(model), colors)
-                ours_called = f"{names[model]}, for {model}" if names and model in names else model
-                axis.set_title(f"{source}: {ours_called if source == 'ours' else model}", fontsize=9)
+                ours_called = f"{names[model]} (stand-in for {model})" if names and model in names else model
+                axis.set_title(
+                    f"{source}: {ours_called if source == 'ours' else model}", fontsize=8, wrap=True
+                )
             line[0].set_ylabel("score, per cent")
         _legend_below(
             figure,

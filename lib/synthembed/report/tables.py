@@ -14,16 +14,9 @@ from synthembed.evaluation.scores import TABLE1, by_system
 from synthembed.report.rendering import PEER, Block, Table
 from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
 from synthembed.report.verdicts import of_cell
+from synthembed.report.words import labels
+from synthembed.report.words.labels import SYSTEM_NAMES, label
 
-SYSTEM_NAMES = {
-    "base": "untouched base model",
-    "trained": "trained on synthetic data only",
-    "static": "mean of the base's token embeddings",
-    "bm25": "BM25",
-    "minilm": "all-MiniLM-L6-v2",
-    "me5-small-4bit": "multilingual-e5-small, 4 bits",
-    "random": "random vectors (chance)",
-}
 # The controls of notebook 05 at one budget: what is trained, or why not; "synthetic" is what they are for.
 CONTROLS = {
     **{system: SYSTEM_NAMES[system] for system in ("random", "static", "base")},
@@ -49,7 +42,9 @@ def build(artefact: str, runs: list[Results]) -> Table:
     notes = [PEER_NOTE] if any("setting" not in s for s in paper.systems(artefact).values()) else []
     notes += [f"{name}: {', '.join(columns)}." for name, columns in about.get("columns", {}).items()]
     notes += [about["note"]] if "note" in about and ours else []
-    notes += [f"{system}: {note}" for r in runs for system, note in _row_notes(artefact, r)] if ours else []
+    notes += (
+        [note for r in runs for note in [*_row_notes(artefact, r), *_places(artefact, r)]] if ours else []
+    )
     filled = {rows.get(artefact) for r in runs for s in r.scores.values() for rows in s.fills.values()}
     lacking = {n: about["needs"] for n, about in paper.systems(artefact).items() if "needs" in about}
     if lacking and not filled & lacking.keys():
@@ -103,11 +98,23 @@ def who_wins(frame: pd.DataFrame, seeds: int) -> str:
     return said + f". {seeds} seed{'s' if seeds > 1 else ', so the noise of training is not in this'}."
 
 
-def _row_notes(artefact: str, results: Results) -> list[tuple[str, str]]:
-    """(row, what the profile says of it) for ablations that fill the artefact: stand-ins, mostly."""
+def _row_notes(artefact: str, results: Results) -> list[str]:
+    """What the profile says of ablations that fill the artefact: stand-ins, mostly."""
     plan = results.stage(ABLATIONS).get("settings", {}).get("ablations", {}).get("rows", [])
     fills = results.scores[ABLATIONS].fills
-    return [(r["id"], r["note"]) for r in plan if r.get("note") and artefact in fills.get(r["id"], {})]
+    wanted = [r for r in plan if r.get("note") and artefact in fills.get(r["id"], {})]
+    return [f"{label(r['id'], results, ABLATIONS)}: {r['note']}" for r in wanted]
+
+
+def _places(artefact: str, results: Results) -> list[str]:
+    """On the embedded suite, which row of the paper each of ours stands in the place of."""
+    said = {
+        f"{label(system, results, stage)} for {rows[artefact]!r}"
+        for stage, scores in results.scores.items()
+        for system, rows in scores.fills.items()
+        if artefact in rows and labels.SUITE in scores.benchmarks
+    }
+    return [f"Stand-ins for rows of the paper: {'; '.join(sorted(said))}."] if said else []
 
 
 def _published(artefact: str) -> Block:
@@ -148,25 +155,41 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     if not values:
         return None
     run = results.name if several else "this run"
-    part = any(n and n.why for column in values.values() for n in column)
-    heading = f"{run}, {_benchmark(benchmark)}" + (", in part" if part else "")
+    found = [n for column in values.values() for n in column if n]
+    part = any(n.why for n in found)
+    heading = f"{run}, {labels.benchmark_name(benchmark, max(n.tasks for n in found))}"
+    heading += ", in part" if part else ""
     heading += ", ablations at their own budget" if stage == ABLATIONS else ""
-    fills = {s: scores.fills.get(s, {}).get(artefact, "") for s in values}
+    named = {s: label(s, results, stage) for s in values}
+    # The paper's name of a row stands beside ours only on the paper's benchmark.
+    theirs = {
+        s: "" if benchmark == labels.SUITE else scores.fills.get(s, {}).get(artefact, "") for s in values
+    }
     first = next(paper.cells(artefact))
     if first.system == first.row:
-        rows = [(fills[s], label(s, results), v) for s, v in values.items()]
-        block = Block(heading, [column for _, column, _ in measures], rows)
+        columns = [
+            labels.column(artefact, column, [v[n] for v in values.values()], benchmark)
+            for n, (_, column, _) in enumerate(measures)
+        ]
+        block = Block(heading, columns, [(theirs[s], named[s], v) for s, v in values.items()])
         compared = stage == ABLATIONS and artefact in ("table5", "table7")
-        return _with_deltas(block, list(values), results) if compared else block
+        block = _without_empty(block)
+        return _with_deltas(block, list(values), artefact, results) if compared else block
     across = dict.fromkeys((prefix, s) for prefix in dict.fromkeys(c for _, c, _ in measures) for s in values)
     rows = []
     for row in dict.fromkeys(r for r, _, _ in measures):
         at = {column: n for n, (r, column, _) in enumerate(measures) if r == row}
         rows.append((_group(artefact, row), row, [values[s][at[p]] if p in at else None for p, s in across]))
-    names = [f"{p} {fills[s] or label(s, results)}".strip() for p, s in across]
-    kept = [n for n in range(len(names)) if any(values[n] is not None for _, _, values in rows)]
-    rows = [(group, row, [values[n] for n in kept]) for group, row, values in rows]
-    return Block(heading, [names[n] for n in kept], [r for r in rows if any(v is not None for v in r[2])])
+    names = [f"{p} {theirs[s] or named[s]}".strip() for p, s in across]
+    block = _without_empty(Block(heading, names, rows))
+    return replace(block, rows=[r for r in block.rows if any(v is not None for v in r[2])])
+
+
+def _without_empty(block: Block) -> Block:
+    """Without the columns in which no row has a number."""
+    kept = [n for n in range(len(block.columns)) if any(v[n] is not None for _, _, v in block.rows)]
+    rows = [(group, name, [values[n] for n in kept]) for group, name, values in block.rows]
+    return replace(block, columns=[block.columns[n] for n in kept], rows=rows)
 
 
 def _measures(artefact: str, benchmark: str, results: Results) -> list[tuple[str, str, dict]]:
@@ -198,16 +221,18 @@ def _of_equal_tasks(numbers: list[Number | None], everyone: dict[str, list]) -> 
     return [n if n and n.tasks == m else None for n, m in zip(numbers, most, strict=True)]
 
 
-def _with_deltas(block: Block, systems: list[str], results: Results) -> Block:
+def _with_deltas(block: Block, systems: list[str], artefact: str, results: Results) -> Block:
     """A last column for ablations: the change of the average, and whether it is more than noise. A row
     whose interval was measured against one outside this table has none here."""
-    intervals = results.scores[ABLATIONS].intervals
+    scores = results.scores[ABLATIONS]
+    intervals = scores.intervals
     rows = []
     for (group, name, values), system in zip(block.rows, systems, strict=True):
         interval = intervals.get(system)
         if interval and interval.get("against", systems[0]) not in systems:
             interval = None
-        rows.append((group, name, [*values, delta_text(interval, _delta(group, results))]))
+        change = _delta(scores.fills.get(system, {}).get(artefact, ""), results)
+        rows.append((group, name, [*values, delta_text(interval, change)]))
     return replace(block, columns=[*block.columns, "Delta"], rows=rows)
 
 
@@ -240,7 +265,10 @@ def changes(results: Results) -> pd.DataFrame:
     """How far each ablation is from the row that it is compared with: columns row, against, and those of
     ``_both``."""
     found = results.scores[ABLATIONS].intervals
-    return pd.DataFrame({"row": row, "against": i["against"]} | _both(i) for row, i in found.items())
+    return pd.DataFrame(
+        {"row": label(row, results, ABLATIONS), "against": label(i["against"], results, ABLATIONS)} | _both(i)
+        for row, i in found.items()
+    )
 
 
 def _both(interval: dict) -> dict:
@@ -249,18 +277,3 @@ def _both(interval: dict) -> dict:
     kinds = {f"{BENCHMARK} (texts, seeds)": interval.get(BENCHMARK), f"{TASKS} (tasks, seeds)": interval}
     said = {name: delta_text(found) for name, found in kinds.items() if found}
     return said | {"tasks": interval.get("tasks"), "seeds": interval.get("seeds")}
-
-
-def label(system: str, results: Results) -> str:
-    """A system's name for readers."""
-    if system == "trained":
-        setting = results.setting()
-        return f"trained on {setting} data" if setting != "synthetic" else SYSTEM_NAMES[system]
-    return SYSTEM_NAMES.get(system, system)
-
-
-def _benchmark(name: str) -> str:
-    """A benchmark's name, with a warning if the paper's numbers are not of it."""
-    if name == "embedded":
-        return "embedded suite"
-    return f"{name} (not the paper's benchmark)" if "why" in paper.benchmarks().get(name, {"why"}) else name

@@ -1,0 +1,1 @@
+"""For a browser: the report, section by section, its figures as SVG with words, and the site."""

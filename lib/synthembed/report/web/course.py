@@ -1,0 +1,87 @@
+"""A run's executed notebooks as pages of the site: figures with their content in words, tables that scroll,
+widgets replaced by a link to the browser of examples."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from synthembed.evaluation.scores import COLUMNS
+from synthembed.ground.files import read_json
+from synthembed.report.results import Results
+from synthembed.report.web import svg_figures
+from synthembed.report.web.sections import scrolled
+from synthembed.report.words import alt_texts
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TO_BROWSER = """<p><em>A widget of the notebook. The same, of all examples:
+<a href="../examples.html">browse the examples</a></em></p>"""
+
+
+def write(run: Path, folder: Path) -> list[str]:
+    """The notebooks of a run, one page each; their names in the run's order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results, names = Results(run), []
+    for path in sorted(run.glob("*/*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        (folder / path.name).write_text(
+            json.dumps(prepared(notebook, results), ensure_ascii=False), encoding="utf-8"
+        )
+        names.append(path.stem)
+    return names
+
+
+def prepared(notebook: dict, results: Results) -> dict:
+    """The notebook as a page takes it; cells and outputs keep their order and their text."""
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        for output in cell.get("outputs", []):
+            _output(output)
+        if words := _words(source, results):
+            cell["metadata"] = cell.get("metadata", {}) | {"mystnb": {"image": {"alt": words}}}
+    return notebook
+
+
+def _output(output: dict) -> None:
+    data = output.get("data", {})
+    shown = data.pop(WIDGET, None) and "text/html" not in data  # what an executed copy kept of it stays
+    if shown:
+        output["data"] = {"text/html": TO_BROWSER}
+    elif "text/html" in data:
+        page = "".join(data["text/html"])
+        if "<table" in page:
+            data["text/html"] = f'<div class="report">{scrolled(page, "output of the cell")}</div>'
+
+
+def _words(source: str, results: Results) -> str:
+    """What a cell draws, in words, from the numbers that it draws."""
+    found = re.search(r"\bfigures\.(\w+)\(", source)
+    if not found:
+        return "A figure that the cell above draws." if re.search(r"\bplt\.|\.plot", source) else ""
+    make = _makers(results).get(found[1])
+    return (
+        make() if make else ""
+    ) or f"The figure that figures.{found[1]} draws from the values printed here."
+
+
+def _makers(results: Results) -> dict[str, Callable[[], str]]:
+    funnel = (read_json(results.folder / "02_analyze" / "drops.json") or {}).get("funnel", [])
+    return {
+        "figure2": lambda: alt_texts.figure2(results.statistics) if results.statistics else "",
+        "drop_funnel": lambda: (
+            f"Examples left after each filter: {', '.join(f'{step} {count:,}' for step, count in funnel)}." if funnel else ""
+        ),
+        "loss_curve": lambda: alt_texts.loss_curve(results.log) if results.log else "",
+        "category_bars": lambda: alt_texts.category_bars(
+            {s: {c: v[c] for c in COLUMNS if c in v} for s, v in svg_figures.table1_bars(results).items()}
+        ),
+        "deltas": lambda: alt_texts.deltas(svg_figures.table5_deltas(results)),
+        "figure5": lambda: alt_texts.figure5(results.passkey),
+        "prefix_cache": lambda: (
+            "Which token looks at which, for two texts under one instruction: the instruction's tokens come first and "
+            "are computed once, and the tokens of each text look at them and at one another."
+        ),
+    }  # fmt: skip

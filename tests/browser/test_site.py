@@ -1,0 +1,185 @@
+"""The site of the committed run, walked page by page in a real browser, with the network cut off."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from synthembed.ground.files import ROOT
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make extras")
+pytest.importorskip("sphinx", reason="Sphinx is not installed: make extras")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+
+MAIN = ("index", "report", "examples", "numbers", "course/03_train", "reference/model", "docs/decisions")
+SIZES = [(1280, "light"), (390, "dark")]  # of every page; the main ones also the other way round
+LINKS = """[...document.querySelectorAll('a[href], img[src], script[src], link[rel=stylesheet]')]
+  .map(e => e.getAttribute('href') ? e.href : e.src).filter(Boolean)"""
+WIDE = """document.documentElement.scrollWidth > innerWidth ? ['the page'] : [...document.querySelectorAll('article *')]
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre, .highlight, math, .pst-scrollable-table-container'))
+  .map(e => e.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """Built once by the command, offline; SITE=folder is one that was built before."""
+    if built := os.environ.get("SITE"):
+        return Path(built).resolve()
+    out = tmp_path_factory.mktemp("book") / "site"
+    command = [sys.executable, "-m", "synthembed", "site", "--run", "results/laptop", "--out", str(out)]
+    environment = {
+        **os.environ,
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "NO_COLOR": "1",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout + done.stderr, done.stdout + done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Watched:
+    """A page of the browser that notes what it should not do."""
+
+    def __init__(self, browser, width: int, scheme: str):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        self.page, self.wrong = self.context.new_page(), []
+        self.context.route(lambda url: not url.startswith(("file:", "data:")), self._outside)
+        self.page.on(
+            "console", lambda m: m.type in ("error", "warning") and self.wrong.append(f"console: {m.text}")
+        )
+        self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
+        self.page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url}"))
+
+    def _outside(self, route) -> None:
+        self.wrong.append(f"asked for {route.request.url}")
+        route.abort()
+
+    def open(self, path: Path) -> None:
+        self.page.goto(path.as_uri(), wait_until="load")
+
+
+def pages(site: Path) -> list[str]:
+    return sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts)
+
+
+def test_every_page_is_whole_at_both_widths_and_in_both_lights(site, browser):
+    """No console error, nothing asked of another machine, nothing wider than the screen, and every link of
+    every page leads to a file, and to a place in it, that is there."""
+    found, places, wrong = {}, {}, []
+    for width, scheme in SIZES:
+        watched = Watched(browser, width, scheme)
+        for name in pages(site):
+            watched.open(site / name)
+            if wide := watched.page.evaluate(WIDE):
+                wrong.append(f"{name} at {width}: wider than the screen: {wide[:3]}")
+            found[name] = watched.page.evaluate(LINKS)
+            places[name] = set(watched.page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
+            wrong += [f"{name} at {width}, {scheme}: {w}" for w in watched.wrong]
+            watched.wrong.clear()
+        watched.context.close()
+    for name, links in found.items():
+        for link in links:
+            target, place = urldefrag(link)
+            if not target.startswith("file:"):
+                continue  # of the web: offered to the reader, asked for by nobody
+            path = Path(unquote(target.removeprefix("file://").partition("?")[0]))
+            if not path.is_file():
+                wrong.append(f"{name}: no file {link}")
+                continue
+            page = path.relative_to(site).as_posix() if path.is_relative_to(site) else ""
+            if place and page in places and unquote(place) not in places[page]:
+                wrong.append(f"{name}: no place {link}")
+    assert len(found) > 30 and not wrong, "\n".join(sorted(set(wrong)))
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+)
+def test_the_main_pages_have_no_serious_finding_of_axe(site, browser, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    watched, wrong = Watched(browser, width, scheme), []
+    for name in MAIN:
+        watched.open(site / f"{name}.html")
+        watched.page.wait_for_timeout(50)
+        for violation in axe.run(watched.page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                where = [n["html"][:160] for n in violation["nodes"][:3]]
+                wrong.append(f"{name}: {violation['id']} ({len(violation['nodes'])}): {where}")
+        if folder := os.environ.get("SCREENSHOTS"):
+            target = Path(folder) / f"{name.replace('/', '-')}-{width}-{scheme}.png"
+            watched.page.screenshot(path=target)
+    watched.context.close()
+    assert not wrong, "\n".join(wrong)
+
+
+def test_figures_have_words_and_formulas_are_drawn_without_scripts(site, browser):
+    watched = Watched(browser, 1280, "light")
+    for name in pages(site):
+        watched.open(site / name)
+        bare = watched.page.evaluate(
+            "[...document.querySelectorAll('main img:not([alt]), main img[alt=\"\"]')].map(e => e.src)"
+        )
+        assert not bare, (name, bare)
+    watched.open(site / "course" / "03_train.html")
+    assert watched.page.locator("math").count() > 3 and watched.page.locator("math mfrac").count() >= 1
+    assert "$" not in watched.page.locator("main p").all_inner_texts()[0]
+    watched.open(site / "report.html")
+    heard = watched.page.locator("figure svg[role=img]").first.get_attribute("aria-label")
+    assert "Scores in per cent" in heard
+    watched.context.close()
+
+
+def test_examples_are_found_by_words_and_filters_and_show_their_request(site, browser):
+    watched = Watched(browser, 1280, "light")
+    page = watched.page
+    watched.open(site / "examples.html")
+    page.wait_for_selector("#examples select#examples-family option:nth-child(3)", state="attached")
+    every = page.locator("#examples .count").inner_text()
+    page.select_option("#examples-family", "bitext")
+    fewer = page.locator("#examples .count").inner_text()
+    assert every != fewer and page.locator("#examples .record").count() == 20
+    assert all(t.startswith("bitext") for t in page.locator("#examples .record > .where").all_inner_texts())
+    word = page.locator("#examples .record dd").nth(1).inner_text().split()[0]
+    page.fill("#examples-search", word)
+    assert all(word.lower() in t.lower() for t in page.locator("#examples .record dl").all_inner_texts())
+    page.locator("#examples .record summary").first.click()
+    page.wait_for_selector("#examples .record details[open] pre")
+    assert len(page.locator("#examples .record details[open] pre").inner_text()) > 200
+    page.fill("#examples-search", "no such word anywhere")
+    assert page.locator("#examples .count").inner_text() == "Nothing found."
+    assert not watched.wrong
+    watched.context.close()
+
+
+def test_the_search_finds_a_page(site, browser):
+    watched = Watched(browser, 1280, "light")
+    watched.open(site / "search.html")
+    watched.page.goto((site / "search.html").as_uri() + "?q=temperature")
+    watched.page.wait_for_selector("#search-results li a")
+    assert not watched.wrong
+    watched.context.close()
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    from synthembed.report.web import book
+
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(book.SiteError, match="something else than a site"):
+        book.build(ROOT / "results" / "laptop", tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
