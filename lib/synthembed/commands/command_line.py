@@ -281,8 +281,7 @@ def reask(
         loaded, stage = profiles.load(profile, set_), "01_generate"
         top = run_folders.own() / (run or loaded.name)
         run_folders.lock(top, stage)
-        beside = top / run_folders.WORK / stage  # where a stage that was finished is being made anew
-        print(again.reask(loaded, beside if beside.exists() else top / stage, reason))
+        print(again.reask(loaded, run_folders.being_made(top, stage), reason))
 
 
 @app.command()

@@ -86,6 +86,7 @@ def _execute(
     errors.unlink()
     _forget_paths(out)
     os.replace(out, place)
+    place.with_name(stage + run_folders.BEFORE).unlink(missing_ok=True)
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
     write_json(record_path, record | {"notebook": place.name})
