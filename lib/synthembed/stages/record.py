@@ -212,7 +212,11 @@ class Stage:
                 return cls._of_finished(name, loaded, committed, str(missing))
             inputs = inputs_of(name, top)
         run_folders.lock(top, name)
-        if run_folders.mend(run_folders.beside(top, name), top / name) and not anew and not stale(name, loaded, top):
+        if (
+            run_folders.mend(run_folders.beside(top, name), top / name)
+            and not anew
+            and not stale(name, loaded, top)
+        ):
             run_folders.unlock(top, name)
             return cls._of_finished(name, loaded, top)
         stage = cls(name, loaded, top, top / name, inputs, code_hash(name), watch=watch)
