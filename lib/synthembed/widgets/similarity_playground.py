@@ -1,0 +1,69 @@
+"""A query and documents of one's own: how alike several models find them, under an instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets
+import numpy as np
+
+from synthembed.widgets.explorer import Explorer
+
+Encode = Callable[[list[str], str], np.ndarray]  # texts, instruction → vectors of length 1
+CELL = "text-align:left;padding:2px 10px"
+BLUE = "0,114,178"
+
+
+def playground(
+    models: dict[str, Callable[[], Encode]],
+    query: str,
+    documents: list[str],
+    instruction: str = "",
+    known: dict[str, list[float]] | None = None,
+) -> Explorer:
+    """Cosines of a query to documents, one a line, by every model; the arguments are the controls' first values.
+
+    ``models`` load a model when it is first asked, once. ``known`` has the cosines of the first values, if they
+    were computed before: then nothing is loaded until something is changed. The instruction goes before the
+    query alone, as in retrieval.
+    """
+    loaded: dict[str, Encode] = {}
+    first = (query, "\n".join(documents), instruction)
+
+    def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
+        if name not in loaded:
+            loaded[name] = models[name]()
+        encode = loaded[name]
+        return list(encode(texts, "") @ encode([query], instruction)[0])
+
+    def draw(query: str, lines: str, instruction: str) -> str:
+        texts = [line.strip() for line in lines.splitlines() if line.strip()]
+        if not query.strip() or not texts:
+            return "<p>A query and at least one document, one a line.</p>"
+        if known and (query, lines, instruction) == first:
+            return similarity_table(texts, known)
+        return similarity_table(texts, {m: cosines(m, query, texts, instruction) for m in models})
+
+    wide = {"width": "46em"}
+    controls = [
+        ipywidgets.Text(query, description="query", continuous_update=False, layout=wide),
+        ipywidgets.Textarea(first[1], description="documents", continuous_update=False, rows=4, layout=wide),
+        ipywidgets.Text(instruction, description="instruction", continuous_update=False, layout=wide),
+    ]
+    return Explorer(controls, draw)
+
+
+def similarity_table(texts: list[str], cosines: dict[str, list[float]]) -> str:
+    """HTML: a document a row, a model a column; the darker the nearer, and each model's first in bold."""
+    head = "".join(f'<th style="{CELL}">{escape(name)}</th>' for name in ("document", *cosines))
+    rows = ""
+    for n, text in enumerate(texts):
+        cells = ""
+        for values in cosines.values():
+            low, high = min(values), max(values)
+            shade = (values[n] - low) / (high - low) if high > low else 0.0
+            number = f"<b>{values[n]:.3f}</b>" if values[n] == high else f"{values[n]:.3f}"
+            cells += f'<td style="{CELL};background:rgba({BLUE},{0.35 * shade:.2f})">{number}</td>'
+        rows += f'<tr><td style="{CELL}" dir="auto">{escape(text)}</td>{cells}</tr>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
