@@ -74,19 +74,33 @@ def drop_funnel(steps: list[tuple[str, int]]):
 
 
 def loss_curve(log: list[dict]):
-    """Training loss, in-batch accuracy and learning rate per step."""
+    """Training loss, in-batch accuracy, the gradient's norm and the learning rate per step."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+        panels = {"loss": "InfoNCE loss", "accuracy": "in-batch accuracy", "gradient_norm": "gradient norm",
+                  "lr": "learning rate"}  # fmt: skip
+        panels = {key: title for key, title in panels.items() if all(key in line for line in log)}
+        figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 2.6))
         steps = [line["step"] for line in log]
-        for axis, key, title in zip(
-            axes,
-            ("loss", "accuracy", "lr"),
-            ("InfoNCE loss", "in-batch accuracy", "learning rate"),
-            strict=True,
-        ):
+        for axis, (key, title) in zip(axes, panels.items(), strict=True):
             axis.plot(steps, [line[key] for line in log], color=OURS, linewidth=1.2)
             axis.set(title=title, xlabel="step")
             axis.set_ylim(bottom=0)
+        figure.tight_layout()
+    return figure
+
+
+def similarities(cosines, shares):
+    """A batch's cosines (queries, documents), and each document's share in its query's loss, on a scale of
+    logarithms: below a thousandth all are white."""
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 2.9))
+        drawn = axes[0].imshow(cosines, cmap="Blues", aspect="auto")
+        axes[0].set(title="cosine", ylabel="query", xlabel="document: positives, then hard negatives")
+        figure.colorbar(drawn, ax=axes[0])
+        scale = matplotlib.colors.LogNorm(1e-3, 1)
+        drawn = axes[1].imshow(shares.clip(1e-3), cmap="Blues", aspect="auto", norm=scale)
+        axes[1].set(title="share in the loss", xlabel="document: positives, then hard negatives")
+        figure.colorbar(drawn, ax=axes[1])
         figure.tight_layout()
     return figure
 

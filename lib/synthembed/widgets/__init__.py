@@ -1,6 +1,9 @@
 """What the notebooks show: tables of text, examples to browse, exercises and what one explores by hand."""
 
 from synthembed.widgets import exercises
+from synthembed.widgets.batch_matrix import batch
 from synthembed.widgets.example_browser import browse, table
+from synthembed.widgets.explorer import Explorer
+from synthembed.widgets.reading_places import reading_places, tokens
 
-__all__ = ["browse", "exercises", "table"]
+__all__ = ["Explorer", "batch", "browse", "exercises", "reading_places", "table", "tokens"]
