@@ -4,6 +4,7 @@ from synthembed.paper.recipe import differences
 from synthembed.paper.registry import (
     TITLES,
     Cell,
+    anchor,
     artefacts,
     benchmarks,
     cells,
@@ -18,6 +19,6 @@ from synthembed.paper.registry import (
 )
 
 __all__ = [
-    "TITLES", "Cell", "artefacts", "benchmarks", "cells", "check_fills", "differences", "fills", "moved_by_mteb", "published",
+    "TITLES", "Cell", "anchor", "artefacts", "benchmarks", "cells", "check_fills", "differences", "fills", "moved_by_mteb", "published",
     "short", "systems", "table", "ways",
 ]  # fmt: skip

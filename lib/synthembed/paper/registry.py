@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -78,6 +79,12 @@ TITLES = {name: entry["title"] for name, entry in artefacts("table", "figure").i
 def short(row: str) -> str:
     """A row's name in ids: the paper's own model goes without its name."""
     return row.removeprefix("E5_mistral-7b").removeprefix(" + ").strip() or row
+
+
+def anchor(artefact: str) -> str:
+    """Where an artefact is shown, as a link: its notebook and, as Jupyter names it, the heading there."""
+    shown = artefacts()[artefact]["shown"]
+    return f"{shown['notebook']}.ipynb#{quote(shown['heading'].replace(' ', '-'), safe=':,')}"
 
 
 def systems(artefact: str) -> dict[str, dict]:

@@ -5,6 +5,7 @@ Reads results only, touches no model: several runs can be rendered side by side 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from synthembed import paper
 from synthembed.evaluation.scores import APART, COLUMNS, TABLE1, by_system
+from synthembed.ground import run_folders
 from synthembed.ground.files import write_json
 from synthembed.paper import reference_run
 from synthembed.report import claims, rendering, tables
@@ -52,6 +54,8 @@ def build(folders: Path | list[Path], out: Path, reference: Path | None = None) 
     text = page.get_template("report.html.jinja").render(
         runs=runs,
         artefacts=paper.artefacts(),
+        anchor=paper.anchor,
+        to_run=_to_run(runs[0].folder, out),
         tables={name: to_html(table) for name, table in made.items()},
         figures=drawn,
         variance=variance(runs),
@@ -66,6 +70,12 @@ def build(folders: Path | list[Path], out: Path, reference: Path | None = None) 
     )
     (out / "report.html").write_text(text, encoding="utf-8")
     return entries
+
+
+def _to_run(run: Path, out: Path) -> str:
+    """The way from a report to the run's notebooks, as a link has it; a stage that is made anew will lie in its
+    place when it is read."""
+    return ".." if run_folders.WORK in out.parts else Path(os.path.relpath(run, out)).as_posix()
 
 
 def _beside(found: reference_run.Comparison) -> dict:
