@@ -75,6 +75,11 @@ def test_an_executed_notebook_shows_the_last_line_of_progress(smoke):
         names = [o.get("name") for o in outputs]
         assert not any(a == b == "stdout" for a, b in pairwise(names))
         text = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+        text += "".join(
+            o["data"].get("text/plain", "")
+            for o in outputs
+            if "lines of log" in o.get("data", {}).get("text/html", "")
+        )
         assert console.last_only(text) == text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
+LOG = 15  # printed lines of a cell beyond which its executed copy folds them
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
@@ -108,7 +110,7 @@ def _kernel_errors_to(file):
 def _forget_paths(notebook: Path) -> None:
     """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
     says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
-    our own progress."""
+    our own progress. A log that is still long is folded, and none of it lost."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
@@ -117,6 +119,8 @@ def _forget_paths(notebook: Path) -> None:
     if not ours:
         data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):  # those that were given follow: one cell to read
+            cell["metadata"]["jupyter"] = {"source_hidden": True}
         if "outputs" in cell:
             cell["outputs"] = _joined([
                 o for o in cell["outputs"]
@@ -133,9 +137,19 @@ def _joined(outputs: list[dict]) -> list[dict]:
         found = list(group)
         if printed:
             text = console.last_only("".join("".join(o["text"]) for o in found))
-            found = [found[0] | {"text": text.splitlines(keepends=True)}]
+            found = (
+                [_folded(text)]
+                if text.count("\n") > LOG
+                else [found[0] | {"text": text.splitlines(keepends=True)}]
+            )
         joined += found
     return joined
+
+
+def _folded(text: str) -> dict:
+    """A long log as one line that opens."""
+    log = f"<details><summary>{text.count(chr(10))} lines of log</summary><pre>{html.escape(text)}</pre></details>"
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/plain": text, "text/html": log}}
 
 
 def run_stages(
