@@ -163,7 +163,7 @@ def ablations(results: Results) -> str:
     here = {row: i.get(BENCHMARK, i) for row, i in found.items()}
     sure = {r: i for r, i in here.items() if i["low"] is not None and (i["low"] > 0 or i["high"] < 0)}
     named = ", ".join(
-        f"{row} {i['delta']:+.1f} against {i.get('against')}"
+        f"{row} {i['delta']:+.1f} against {found[row]['against']}"
         for row, i in sorted(sure.items(), key=lambda x: -abs(x[1]["delta"]))
     )
     once = all(i.get("seeds") == 1 for i in found.values())
