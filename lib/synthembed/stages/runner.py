@@ -26,6 +26,7 @@ from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LOG = 15  # printed lines of a cell beyond which its executed copy folds them
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
@@ -114,18 +115,16 @@ def _forget_paths(notebook: Path) -> None:
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
-    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
-    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
-    if not ours:
-        data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):  # those that were given follow: one cell to read
             cell["metadata"]["jupyter"] = {"source_hidden": True}
         if "outputs" in cell:
+            for output in cell["outputs"]:  # no kernel answers a widget here, so its picture serves
+                output.get("data", {}).pop(WIDGET if "text/html" in output.get("data", {}) else "", None)
             cell["outputs"] = _joined([
-                o for o in cell["outputs"]
-                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
+                o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
             ])  # fmt: skip
+    data["metadata"].pop("widgets", None)
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
 

@@ -32,7 +32,9 @@ def turns(bases: list[float], pairs: int, longest: int, known: int):
     ``longest``. Stripes are turns; what is one colour up to the line at ``known`` has not turned once there."""
     distances = np.unique(np.geomspace(1, longest, 400).astype(int))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(1, len(bases), figsize=(3.2 * len(bases), 3), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(
+            1, len(bases), figsize=(3.2 * len(bases), 3), sharey=True, squeeze=False, layout="constrained"
+        )
         for axis, base in zip(axes[0], bases, strict=True):
             speeds = base ** (-np.arange(pairs) / pairs)
             drawn = axis.pcolormesh(
