@@ -105,8 +105,10 @@ def similarities(cosines, shares):
     return figure
 
 
-def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
-    """Peak memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
+def memory_by_batch(
+    budget: dict[int, float], everything: dict[int, float], measured: str = "peak memory, GB"
+):
+    """Memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
     with matplotlib.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(4.5, 3))
         for values, color, label in (
@@ -116,7 +118,7 @@ def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
             axis.plot(list(values), list(values.values()), marker="o", color=color, label=label)
         axis.set_xscale("log", base=2)
         axis.set_xticks(list(budget), [f"{b:,}" for b in budget])
-        axis.set(xlabel="batch size, examples", ylabel="peak memory, GB")
+        axis.set(xlabel="batch size, examples", ylabel=measured)
         axis.set_ylim(bottom=0)
         axis.legend()
         figure.tight_layout()

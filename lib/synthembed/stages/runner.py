@@ -104,22 +104,24 @@ def _kernel_errors_to(file):
         os.close(saved)
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
 def _forget_paths(notebook: Path) -> None:
     """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
-    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
-    our own progress."""
+    says nothing afterwards: packages' progress bars, and all but the last line of our own progress. Of a widget
+    its still picture stays (widgets/explorer.py), which is seen where no kernel is."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
-    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
-    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
-    if not ours:
-        data["metadata"].pop("widgets", None)
+    data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
+        for shown in cell.get("outputs", ()):
+            if WIDGET in shown.get("data", ()) and "text/html" in shown["data"]:
+                del shown["data"][WIDGET]
         if "outputs" in cell:
             cell["outputs"] = _joined([
-                o for o in cell["outputs"]
-                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
+                o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
