@@ -116,9 +116,9 @@ def _forget_paths(notebook: Path) -> None:
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
     data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
-        for shown in cell.get("outputs", ()):
-            if WIDGET in shown.get("data", ()) and "text/html" in shown["data"]:
-                del shown["data"][WIDGET]
+        for output in cell.get("outputs", ()):
+            if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
+                del output["data"][WIDGET]
         if "outputs" in cell:
             cell["outputs"] = _joined([
                 o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
