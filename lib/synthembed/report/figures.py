@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -57,18 +58,21 @@ def figure2(statistics: dict):
 
 
 def drop_funnel(steps: list[tuple[str, int]]):
-    """What is left of the replies after each filter; ``steps`` as analysis.funnel gives them."""
+    """How many replies each step dropped, those aside that dropped none; ``steps`` as analysis.funnel gives them."""
+    first, left = steps[0][1], steps[-1][1]
+    lost = [(name.removeprefix("without: "), before - after)
+            for (_, before), (name, after) in pairwise(steps) if after < before]  # fmt: skip
+    lost = [("not what was asked for" if name == "valid" else name, n) for name, n in lost]
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 0.32 * len(steps) + 0.9))
-        counts = [count for _, count in steps]
-        axis.barh(range(len(steps)), counts, 0.7, color=[PAPER, *[OURS] * (len(steps) - 1)])
-        for y, (before, count) in enumerate(zip([counts[0], *counts], counts, strict=False)):
-            lost = f"  (−{before - count:,})" if count < before else ""
-            axis.text(count, y, f" {count:,}{lost}", va="center")
-        axis.set_yticks(range(len(steps)), [step for step, _ in steps])
+        figure, axis = plt.subplots(figsize=(7, 0.32 * len(lost) + 1.1))
+        axis.barh(range(len(lost)), [n for _, n in lost], 0.7, color=OURS)
+        for y, (_, n) in enumerate(lost):
+            axis.text(n, y, f" {n:,} ({n / first:.1%})", va="center")
+        axis.set_yticks(range(len(lost)), [name for name, _ in lost])
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
-        axis.set(xlabel="examples left", xlim=(0, 1.18 * max(1, *counts)))
+        axis.set(xlabel="replies dropped", xlim=(0, 1.25 * max([1, *(n for _, n in lost)])))
+        axis.set_title(f"{left:,} of {first:,} replies became examples", loc="left")
         figure.tight_layout()
     return figure
 
@@ -105,8 +109,10 @@ def similarities(cosines, shares):
     return figure
 
 
-def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
-    """Peak memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
+def memory_by_batch(
+    budget: dict[int, float], everything: dict[int, float], measured: str = "peak memory, GB"
+):
+    """Memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
     with matplotlib.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(4.5, 3))
         for values, color, label in (
@@ -116,7 +122,7 @@ def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
             axis.plot(list(values), list(values.values()), marker="o", color=color, label=label)
         axis.set_xscale("log", base=2)
         axis.set_xticks(list(budget), [f"{b:,}" for b in budget])
-        axis.set(xlabel="batch size, examples", ylabel="peak memory, GB")
+        axis.set(xlabel="batch size, examples", ylabel=measured)
         axis.set_ylim(bottom=0)
         axis.legend()
         figure.tight_layout()

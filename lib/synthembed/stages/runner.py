@@ -110,21 +110,23 @@ def _kernel_errors_to(file):
 
 def _forget_paths(notebook: Path) -> None:
     """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
-    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
-    our own progress. A log that is still long is folded, and none of it lost."""
+    says nothing afterwards: packages' progress bars, and all but the last line of our own progress. A log that is
+    still long is folded, and none of it lost. Of a widget its still picture stays (widgets/explorer.py), which
+    is seen where no kernel is."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
+    data["metadata"].pop("widgets", None)
     for cell in data["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):  # those that were given follow: one cell to read
             cell["metadata"]["jupyter"] = {"source_hidden": True}
+        for output in cell.get("outputs", ()):
+            if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
+                del output["data"][WIDGET]
         if "outputs" in cell:
-            for output in cell["outputs"]:  # no kernel answers a widget here, so its picture serves
-                output.get("data", {}).pop(WIDGET if "text/html" in output.get("data", {}) else "", None)
             cell["outputs"] = _joined([
                 o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
             ])  # fmt: skip
-    data["metadata"].pop("widgets", None)
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
 

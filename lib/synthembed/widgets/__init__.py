@@ -2,8 +2,9 @@
 
 from synthembed.widgets import exercises
 from synthembed.widgets.batch_matrix import batch
-from synthembed.widgets.example_browser import browse, table
+from synthembed.widgets.example_browser import KEPT, browse, table
 from synthembed.widgets.explorer import Explorer
+from synthembed.widgets.prompt_explorer import prompts
 from synthembed.widgets.reading_places import reading_places, tokens
 
-__all__ = ["Explorer", "batch", "browse", "exercises", "reading_places", "table", "tokens"]
+__all__ = ["KEPT", "Explorer", "batch", "browse", "exercises", "prompts", "reading_places", "table", "tokens"]

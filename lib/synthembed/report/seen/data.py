@@ -133,12 +133,13 @@ def tiny_training(history: list[dict], documents: int) -> str:
     )
 
 
-def training(log: list[dict], batch_size: int, hard_negatives: bool) -> str:
-    """What the lines of log.jsonl say: loss, accuracy in the batch, and the gradient's norm."""
+def training(log: list[dict], batch_size: int, hard_negatives: bool, epochs: float) -> str:
+    """What the lines of log.jsonl say: loss, accuracy in the batch, and the gradient's norm. ``epochs`` is how
+    often each example was seen."""
     part = max(1, len(log) // 5)
     first, last = log[:part], log[-part:]
     start, end = (fmean(line["loss"] for line in some) for some in (first, last))
-    noise = stdev([line["loss"] for line in last]) if part > 1 else None
+    noise = stdev([line["loss"] for line in last]) if part > 3 else None  # of fewer it says nothing
     documents = batch_size * (2 if hard_negatives else 1)
     said = (
         f"**What did we see?** The loss went from {start:.2f} (mean of the first {_steps(part)}) to {end:.2f} (of the "
@@ -148,18 +149,22 @@ def training(log: list[dict], batch_size: int, hard_negatives: bool) -> str:
         said += f"; from batch to batch it varies by {noise:.2f} there"
         if abs(start - end) < 2 * noise:
             said += ", so that the change is not clearly more than noise"
+    else:
+        said += "; these are too few steps to tell how much of it is noise"
     right = [fmean(line["accuracy"] for line in some) for some in (first, last)]
     said += (
         f". The right document was first among at most {documents} in {right[0]:.0%} of the queries, and in "
-        f"{right[1]:.0%} at the end; guessing gives {1 / documents:.1%}."
+        f"{right[1]:.0%} at the end; guessing gives {1 / documents:.1%} or a little more."
     )
     if "gradient_norm" in log[0]:
         norms = [fmean(line["gradient_norm"] for line in some) for some in (first, last)]
         said += f" The gradient's norm was {norms[0]:.1f} and then {norms[1]:.1f}."
-    return (
-        said
-        + " Every batch is new to the model, so this is no memory; what it is worth, notebook 04 measures."
+    said += (
+        " Every batch was new to the model, so this is no memory;"
+        if epochs <= 1
+        else f" The examples were seen {epochs:.1f} times, so part of this may be memory;"
     )
+    return said + " what it is worth, notebook 04 measures."
 
 
 def in_batch(rows: list[dict], queries: int, unseen: bool) -> str:
@@ -174,7 +179,7 @@ def in_batch(rows: list[dict], queries: int, unseen: bool) -> str:
         f"({least:.0f} to {most:.0f}). "
     )
     said += (
-        "The intervals do not overlap: training made the difference. "
+        f"The intervals do not overlap: training made it {'better' if least > high else 'worse'}. "
         if least > high or low > most
         else f"The intervals overlap: {queries} queries do not tell the two apart. "
     )
