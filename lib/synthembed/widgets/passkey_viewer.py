@@ -27,7 +27,7 @@ def passkeys(
     controls = [
         ipywidgets.Dropdown(options=list(of), value=length, description="length"),
         ipywidgets.IntSlider(query, 0, len(of[length].queries) - 1, description="query"),
-        ipywidgets.IntSlider(min(window or longest, longest), 1, longest, description="window"),
+        ipywidgets.IntSlider(max(2, min(window or longest, longest)), 2, longest, description="window"),
     ]
 
     def draw(length: int, query: int, window: int) -> str:
@@ -44,11 +44,11 @@ def passkeys(
 def passkey_page(
     query: str, document: str, name: str, count: Callable[[str], int], layers: int, window: int
 ) -> str:
-    """HTML of a document with its statement marked. What lies within ``window`` tokens of the end, which a layer
-    sees at once, is blue; what lies beyond ``layers`` windows reaches the last token in no way, and is grey."""
+    """HTML of a document with its statement marked. What a layer sees at once from eos, the last token, is blue:
+    ``window`` - 1 tokens before it. What lies beyond as many for each of ``layers`` cannot reach it, and is grey."""
     before, statement, after = _parts(document, name)
     total, behind = count(document), count(statement + after)
-    steps = -(-behind // window)  # layers that it takes to carry the statement's first token to the end
+    steps = -(-behind // (window - 1))  # layers that it takes to carry the statement's first token to the end
     told = (
         f"{total} tokens; the statement begins {behind} tokens before the end. With a window of {window}, "
         + (
@@ -81,6 +81,6 @@ def _parts(document: str, name: str) -> tuple[str, str, str]:
 
 
 def _shade(distance: float, window: int, layers: int) -> str:
-    if distance <= window:
+    if distance < window:
         return f"background:rgba({BLUE},.25)"
-    return "" if distance <= window * layers else "color:#767676"
+    return "" if distance <= (window - 1) * layers else "color:#767676"
