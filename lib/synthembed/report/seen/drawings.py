@@ -42,7 +42,7 @@ def turns(bases: list[float], pairs: int, longest: int, known: int):
             )
             axis.axvline(known, color="black", linewidth=1, linestyle=":")
             axis.set_xscale("log", base=2)
-            axis.set(title=f"base {base:,.0f}", xlabel="distance, tokens")
+            axis.set(title=f"base {base:,.0f}", xlabel="distance, tokens", xlim=(1, longest))
         axes[0][0].set_ylabel("pair of dimensions")
         figure.colorbar(drawn, ax=axes[0], label="cosine of the angle")
     return figure
