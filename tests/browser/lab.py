@@ -105,7 +105,9 @@ def _is_ours(line) -> bool:
 def run_all(opened) -> None:
     """Run every cell of the notebook that is open, and wait until the last one has its number."""
     opened.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    opened.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+    opened.get_by_text(
+        re.compile(r"^Python 3.*\| Idle$")
+    ).first.wait_for()  # without a kernel the Lab asks for one
     opened.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     opened.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
     last = opened.locator(".jp-CodeCell .jp-InputPrompt").last

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 
 import ipywidgets
-import matplotlib
 import numpy as np
+from matplotlib import image
 
 from synthembed.widgets.explorer import Explorer
 
@@ -48,7 +48,7 @@ def picture(matrix: np.ndarray, width: int = 300) -> str:
     low, high = float(matrix.min()), float(matrix.max())
     scaled = (matrix - low) / (high - low or 1)
     file = io.BytesIO()
-    matplotlib.image.imsave(file, scaled, cmap="Blues", vmin=0, vmax=1, format="png")
+    image.imsave(file, scaled, cmap="Blues", vmin=0, vmax=1, format="png")
     data = base64.b64encode(file.getvalue()).decode()
     return (
         f'<img alt="{matrix.shape[0]} by {matrix.shape[1]} matrix, from {low:.2f} to {high:.2f}" width="{width}" '

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from synthembed.evaluation.intervals import wilson
 from synthembed.profile.taxonomy import PAPER_COUNTS
 
-PLAIN = 1.96  # standard errors on either side of a mean
+OF_SIX = 2.64  # standard errors that the farthest of six stays within in 95 % of cases (Bonferroni)
 
 
 def replies(usage: dict, requests: int) -> str:
@@ -70,21 +70,19 @@ def shares(statistics: dict) -> str:
         expected = thousands / total
         error = 100 * (expected * (1 - expected) / n) ** 0.5
         distance = statistics["families"].get(family, 0.0) - 100 * expected
-        far.append((abs(distance) / error, family, distance, PLAIN * error))
-    _, family, distance, allowed = max(far)
+        far.append((abs(distance) / error, family, distance, OF_SIX * error))
+    ratio, family, distance, allowed = max(far)
     said = (
         f"**What did we see?** The families were drawn {n:,} times by the paper's weights, so their shares must lie "
-        f"near them. The farthest is {family}, {abs(distance):.1f} points {'above' if distance > 0 else 'below'} its "
-        f"weight, where chance moves it by up to {allowed:.1f} in 19 of 20 corpora"
+        f"near them. The one that is farthest off is {family}, {abs(distance):.1f} points "
+        f"{'above' if distance > 0 else 'below'} its weight; chance alone keeps it within {allowed:.1f} points, and "
+        "all others within their own range, in 19 of 20 corpora of this size. "
     )
-    outside = sum(ratio > PLAIN for ratio, *_ in far)
-    if outside == 0:
-        said += ": all six agree with the paper as far as this many draws can tell."
-    else:
-        said += (
-            f": {outside} of six lie farther off than chance would put them, so something other than drawing (a "
-            "filter, replies that failed, a setting) moved them."
-        )
+    said += (
+        "All six agree with the paper as far as this many draws can tell."
+        if ratio <= OF_SIX
+        else "That is more than chance explains: a filter, replies that failed or a setting may have moved it."
+    )
     return said + (
         f" In the paper the largest family has {100 * max(PAPER_COUNTS.values()) / total:.0f} %; six families drawn "
         "evenly would have 17 % each."
@@ -94,11 +92,11 @@ def shares(statistics: dict) -> str:
 def repetition(statistics: dict) -> str:
     """How much the generator repeats itself; the content of statistics.json."""
     share, uses = statistics["distinct_2_english_queries"], statistics["most_uses_of_an_instruction"]
-    per = statistics["examples"] / max(1, statistics["instructions"])
     return (
         f"**What did we see?** Of all pairs of neighbouring words in the English queries {share:.0%} are distinct. The "
         "number falls as a corpus grows, since common pairs come back, so it is only to be compared at equal size. "
-        f"The most used instruction serves {uses} examples, where all of them together serve {per:.1f} on average."
+        f"There are {statistics['instructions']:,} brainstormed instructions, of which none serves more than {uses} "
+        "examples."
     )
 
 
