@@ -38,6 +38,23 @@ def test_known_numbers_load_no_model_and_a_change_loads_each_once():
     assert all(f"{x:.3f}" in made.shown.value for x in cosines)
 
 
+def test_documents_are_encoded_once_for_any_number_of_queries():
+    asked = []
+
+    def counting(texts, instruction):
+        asked.append(len(texts))
+        return letters(texts, instruction)
+
+    made = similarities.playground({"m": lambda: counting}, "a", ["b", "c"])
+    for query in ("bee", "cab"):
+        made.controls[0].value = query
+    assert asked == [2, 1, 1, 1]
+    made.controls[1].value = "b\nd\nh"
+    assert asked[4:] == [3, 1]
+    cosines = letters(["b", "d", "h"], "") @ letters(["cab"], "")[0]
+    assert all(f"{x:.3f}" in made.shown.value for x in cosines)
+
+
 def test_a_change_shows_the_same_as_an_argument_and_text_is_escaped():
     made = similarities.playground({"m": Loads()}, "a", ["b"])
     made.controls[0].value, made.controls[1].value = ATTACK, f"{ATTACK}\nbee"

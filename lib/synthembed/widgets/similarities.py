@@ -31,13 +31,18 @@ def playground(
     query alone, as in retrieval.
     """
     loaded: dict[str, Encode] = {}
+    read: dict[
+        str, tuple[list[str], np.ndarray]
+    ] = {}  # the documents last encoded: a query changes more often
     first = (query, "\n".join(documents), instruction)
 
     def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
         if name not in loaded:
             loaded[name] = models[name]()
         encode = loaded[name]
-        return list(encode(texts, "") @ encode([query], instruction)[0])
+        if name not in read or read[name][0] != texts:
+            read[name] = texts, encode(texts, "")
+        return list(read[name][1] @ encode([query], instruction)[0])
 
     def draw(query: str, lines: str, instruction: str) -> str:
         texts = [line.strip() for line in lines.splitlines() if line.strip()]

@@ -38,7 +38,13 @@ def turns(bases: list[float], pairs: int, longest: int, known: int):
         for axis, base in zip(axes[0], bases, strict=True):
             speeds = base ** (-np.arange(pairs) / pairs)
             drawn = axis.pcolormesh(
-                distances, np.arange(pairs), np.cos(np.outer(speeds, distances)), cmap="RdBu", vmin=-1, vmax=1
+                distances,
+                np.arange(pairs),
+                np.cos(np.outer(speeds, distances)),
+                cmap="RdBu",
+                vmin=-1,
+                vmax=1,
+                rasterized=True,
             )
             axis.axvline(known, color="black", linewidth=1, linestyle=":")
             axis.set_xscale("log", base=2)
