@@ -98,7 +98,7 @@ def documents() -> list[passkey.Passkeys]:
 def test_a_window_shows_the_statement_or_says_how_many_layers_it_takes(documents):
     made = passkey_viewer.passkeys(documents, lambda text: len(text.split()), 3, 64, window=64)
     length, _, window = made.controls
-    assert "pass key is 10</span>" in made.shown.value.replace(".</span>", "</span>")
+    assert "pass key is 10.</span>" in made.shown.value
     behind = 6 + 4 + 70  # words of the statement and its sentence, and of ten lines after it
     assert f"begins {behind} tokens before the end" in made.shown.value
     window.value = 30
@@ -107,6 +107,8 @@ def test_a_window_shows_the_statement_or_says_how_many_layers_it_takes(documents
     assert "it takes 9 of 3 layers" in made.shown.value and "too few" in made.shown.value
     window.value = 64
     assert "it takes 2 of 3 layers" in made.shown.value
+    statement = made.shown.value.partition("pass key is 10.")[0].rpartition("<span")[2]
+    assert "background" not in statement, "what one layer does not see is not blue"
     length.value = 8
     assert "pass key is 2" in made.shown.value
 

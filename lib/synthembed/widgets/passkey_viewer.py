@@ -46,10 +46,28 @@ def passkey_page(
 ) -> str:
     """HTML of a document with its statement marked. What a layer sees at once from eos, the last token, is blue:
     ``window`` - 1 tokens before it. What lies beyond as many for each of ``layers`` cannot reach it, and is grey."""
-    before, statement, after = _parts(document, name)
-    total, behind = count(document), count(statement + after)
-    steps = -(-behind // (window - 1))  # layers that it takes to carry the statement's first token to the end
-    told = (
+    bold = "font-weight:bold;text-decoration:underline"
+    styles = zip(_parts(document, name), ("", bold, ""), strict=True)
+    sentences = [
+        (f"{sentence.strip().rstrip('.')}. ", style)
+        for text, style in styles
+        for sentence in text.split(". ")
+        if sentence.strip()
+    ]
+    sizes = {sentence: count(sentence) for sentence, _ in sentences}  # filler repeats itself
+    left = total = sum(sizes[sentence] for sentence, _ in sentences)
+    body, told = "", f"{total} tokens."
+    for sentence, style in sentences:  # ``left``: tokens from its first one to the end
+        if style:
+            told = _told(total, left, window, layers)
+        body += f'<span style="{style};{_shade(left, window, layers)}">{escape(sentence.strip())}</span> '
+        left -= sizes[sentence]
+    return f"<p><b>{escape(query)}</b></p><p>{told}</p><p style='line-height:1.7'>{body}</p>"
+
+
+def _told(total: int, behind: int, window: int, layers: int) -> str:
+    steps = -(-behind // (window - 1))  # layers that it takes to carry the statement's first token to eos
+    return (
         f"{total} tokens; the statement begins {behind} tokens before the end. With a window of {window}, "
         + (
             "a single layer sees it."
@@ -58,16 +76,6 @@ def passkey_page(
         )
         + (" This model has too few." if steps > layers else "")
     )
-    parts = [(before, ""), (statement, "font-weight:bold;text-decoration:underline"), (after, "")]
-    body, position = "", 0
-    for text, style in parts:
-        for sentence in text.split(". "):
-            if not sentence.strip():
-                continue
-            position += len(sentence) + 2
-            distance = total * (1 - position / max(1, len(document)))
-            body += f'<span style="{style};{_shade(distance, window, layers)}">{escape(sentence.rstrip("."))}.</span> '
-    return f"<p><b>{escape(query)}</b></p><p>{told}</p><p style='line-height:1.7'>{body}</p>"
 
 
 def _parts(document: str, name: str) -> tuple[str, str, str]:

@@ -232,14 +232,14 @@ def verdicts(entries: list[dict]) -> str:
 
 
 def by_tasks(rows: list[dict], chance: dict[str, float]) -> str:
-    """Single tasks: on how many the base is no better than chance, and where the trained model is not."""
+    """A sentence to go on with, on single tasks: on how many the base is no better than chance, and where the trained model is not."""
     of = {
         s: {t: fmean(v) for t, v in by_task(r for r in rows if r["system"] == s).items()}
         for s in ("base", "trained")
     }
     if not of["trained"] or not chance:
-        return f"{HEAD}Chance is computed for tasks of the embedded suite alone."
-    text, shared = HEAD, [t for t in of["trained"] if t in chance]
+        return "Chance is computed for tasks of the embedded suite alone."
+    text, shared = "", [t for t in of["trained"] if t in chance]
     if of["base"]:
         lost = sum(of["base"].get(t, 0) <= chance[t] + NEAR for t in shared)
         text += f"On {lost} of {len(shared)} tasks the base is within {NEAR:.0f} points of chance or below. "
