@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -115,6 +116,7 @@ def _forget_paths(notebook: Path) -> None:
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
     data["metadata"].pop("widgets", None)
+    data["cells"] = _parameters_once(data["cells"])
     for cell in data["cells"]:
         for output in cell.get("outputs", ()):
             if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
@@ -125,6 +127,23 @@ def _forget_paths(notebook: Path) -> None:
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _parameters_once(cells: list[dict]) -> list[dict]:
+    """The cells with the values that papermill handed over in the notebook's own parameters, in the place of a
+    second cell that repeats them."""
+    own, given = (
+        next((c for c in cells if tag in c["metadata"].get("tags", ())), None)
+        for tag in ("parameters", "injected-parameters")
+    )
+    if own is None or given is None:
+        return cells
+    values = dict(re.findall(r"^(\w+) = (.*)$", "".join(given["source"]), re.M))
+    line = re.compile(r"^(\w+) = .*?(\s+# .*)?$", re.M)
+    own["source"] = line.sub(
+        lambda m: f"{m[1]} = {values[m[1]]}{m[2] or ''}" if m[1] in values else m[0], "".join(own["source"])
+    ).splitlines(keepends=True)
+    return [cell for cell in cells if cell is not given]
 
 
 def _joined(outputs: list[dict]) -> list[dict]:
