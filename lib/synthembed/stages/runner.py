@@ -6,6 +6,7 @@ import contextlib
 import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -117,6 +118,7 @@ def _forget_paths(notebook: Path) -> None:
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
     data["metadata"].pop("widgets", None)
+    data["cells"] = _parameters_once(data["cells"])
     for cell in data["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):  # those that were given follow: one cell to read
             cell["metadata"]["jupyter"] = {"source_hidden": True}
@@ -129,6 +131,23 @@ def _forget_paths(notebook: Path) -> None:
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _parameters_once(cells: list[dict]) -> list[dict]:
+    """The cells with the values that papermill handed over in the notebook's own parameters, in the place of a
+    second cell that repeats them."""
+    own, given = (
+        next((c for c in cells if tag in c["metadata"].get("tags", ())), None)
+        for tag in ("parameters", "injected-parameters")
+    )
+    if own is None or given is None:
+        return cells
+    values = dict(re.findall(r"^(\w+) = (.*)$", "".join(given["source"]), re.M))
+    line = re.compile(r"^(\w+) = .*?(\s+# .*)?$", re.M)
+    own["source"] = line.sub(
+        lambda m: f"{m[1]} = {values[m[1]]}{m[2] or ''}" if m[1] in values else m[0], "".join(own["source"])
+    ).splitlines(keepends=True)
+    return [cell for cell in cells if cell is not given]
 
 
 def _joined(outputs: list[dict]) -> list[dict]:
