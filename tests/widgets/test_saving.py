@@ -19,7 +19,10 @@ def run_and_saved(contents: FileContentsManager, path: str, edit: str = "") -> N
     for cell in notebook["cells"]:
         cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
         if cell["cell_type"] == "code":
-            cell["outputs"], cell["execution_count"] = [nbformat.v4.new_output("stream", text="printed by a cell")], 7
+            cell["outputs"], cell["execution_count"] = (
+                [nbformat.v4.new_output("stream", text="printed by a cell")],
+                7,
+            )
     notebook["cells"][-1]["source"] += edit
     contents.save({"type": "notebook", "format": "json", "content": notebook}, path)
 

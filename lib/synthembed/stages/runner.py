@@ -120,8 +120,6 @@ def _forget_paths(notebook: Path) -> None:
     data["metadata"].pop("widgets", None)
     data["cells"] = _parameters_once(data["cells"])
     for cell in data["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):  # those that were given follow: one cell to read
-            cell["metadata"]["jupyter"] = {"source_hidden": True}
         for output in cell.get("outputs", ()):
             if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
                 del output["data"][WIDGET]
