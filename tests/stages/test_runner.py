@@ -113,3 +113,12 @@ def test_an_executed_copy_shows_its_parameters_once():
         'profile = "smoke"  # type: str  a name\noverrides = ["a.b=1"]  # type: list', "1 + 1"
     ]  # fmt: skip
     assert runner._parameters_once([rest]) == [rest]
+
+
+def test_a_long_log_is_folded_and_none_of_it_lost():
+    lines = [f"line {n} <b>\n" for n in range(40)]
+    (found,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines}])
+    assert found["data"]["text/plain"] == "".join(lines)
+    assert "40 lines of log" in found["data"]["text/html"] and "line 39 &lt;b&gt;" in found["data"]["text/html"]
+    (short,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
+    assert short["text"] == lines[:5]
