@@ -119,6 +119,8 @@ def test_a_long_log_is_folded_and_none_of_it_lost():
     lines = [f"line {n} <b>\n" for n in range(40)]
     (found,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines}])
     assert found["data"]["text/plain"] == "".join(lines)
-    assert "40 lines of log" in found["data"]["text/html"] and "line 39 &lt;b&gt;" in found["data"]["text/html"]
+    assert (
+        "40 lines of log" in found["data"]["text/html"] and "line 39 &lt;b&gt;" in found["data"]["text/html"]
+    )
     (short,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
     assert short["text"] == lines[:5]
