@@ -49,7 +49,7 @@ def test_windows_itself_is_refused_in_a_sentence(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(typer.Exit):
-        command_line.run("smoke")
+        command_line.run(["smoke"])
     assert "use WSL 2" in capsys.readouterr().err
 
 

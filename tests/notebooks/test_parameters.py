@@ -8,6 +8,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 from synthembed.ground.files import ROOT
+from synthembed.stages.record import PARAMETERS, STAGES
 
 
 def execute(stage: str, out: Path, **parameters):
@@ -39,3 +40,11 @@ def test_every_figure_of_a_notebook_is_shown(tmp_path):
     papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
     done = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[1:]
     assert [["image/png" in o.get("data", {}) for o in cell.outputs] for cell in done] == [[True], [True]]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_papermill_tells_every_parameter_with_its_type_and_what_it_is(stage):
+    found = papermill.inspect_notebook(ROOT / "notebooks" / f"{stage}.ipynb")
+    assert set(found) == PARAMETERS
+    for name, parameter in found.items():
+        assert parameter["inferred_type_name"] != "None" and len(parameter["help"]) > 20, (name, parameter)

@@ -1,9 +1,11 @@
 """The smoke run through papermill: skipping, rebuilding what depends, and executed copies."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
 from synthembed import profile
@@ -11,6 +13,7 @@ from synthembed.ground import console
 from synthembed.ground.files import ROOT, sha256
 from synthembed.stages import runner
 from synthembed.stages.record import STAGES, stale
+from synthembed.widgets import exercises
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +78,11 @@ def test_an_executed_notebook_shows_the_last_line_of_progress(smoke):
         names = [o.get("name") for o in outputs]
         assert not any(a == b == "stdout" for a, b in pairwise(names))
         text = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+        text += "".join(
+            o["data"].get("text/plain", "")
+            for o in outputs
+            if "lines of log" in o.get("data", {}).get("text/html", "")
+        )
         assert console.last_only(text) == text
 
 
@@ -85,18 +93,46 @@ def test_a_second_run_skips_everything(smoke, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
 
 
+def checked(notebook: Path) -> list[str]:
+    """What the checks of an executed notebook's exercises said, in order."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    printed = [o.text for c in cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stdout"]
+    return re.findall(r"^Exercise \d: ([a-z ]+)", "".join(printed), re.M)
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_a_notebook_of_a_finished_run_is_run_from_top_to_bottom_and_no_byte_changes(smoke, name, tmp_path):
+def test_an_unsolved_exercise_says_so_and_stops_nothing(smoke, name):
+    said = checked(smoke / name / f"{name}.ipynb")
+    assert len(said) >= 3 and set(said) == {exercises.NOT_SOLVED}
+
+
+def solved_and_wrong(name: str, out: Path) -> Path:
+    """A notebook with every exercise solved, and after its check the check of an answer that nobody gives."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = []
+    for cell in exercises.solved(notebook.cells):
+        cells.append(nbformat.from_dict(cell))
+        if "exercises.check(" in cell["source"]:
+            cells.append(nbformat.v4.new_code_cell("answer = object()\n" + cell["source"]))
+    notebook.cells = cells
+    nbformat.write(notebook, out)
+    return out
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_notebook_of_a_finished_run_is_run_with_its_solutions_and_no_byte_changes(smoke, name, tmp_path):
     def everything() -> dict:
         return {p: (sha256(p), p.stat().st_mtime_ns) for p in smoke.rglob("*") if p.is_file()}
 
     before = everything()
     papermill.execute_notebook(
-        ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb", progress_bar=False, cwd=ROOT,
+        solved_and_wrong(name, tmp_path / "in.ipynb"), tmp_path / "out.ipynb", progress_bar=False, cwd=ROOT,
         parameters={"profile": "smoke", "results": str(smoke.parent)}, kernel_name="python3",
     )  # fmt: skip
     assert everything() == before
     assert "is read and not written to" in (tmp_path / "out.ipynb").read_text()
+    said = checked(tmp_path / "out.ipynb")
+    assert len(said) >= 6 and set(said[::2]) == {exercises.SOLVED} and set(said[1::2]) == {exercises.WRONG}
 
 
 def test_a_missing_artefact_reruns_its_stage_and_only_that(smoke, capsys):

@@ -6,6 +6,7 @@ import re
 import pytest
 from synthembed.ground.files import ROOT
 from synthembed.stages.record import PARAMETERS, STAGES
+from synthembed.widgets import exercises
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -29,3 +30,51 @@ def test_notebooks_are_stored_clean_and_in_house_style(path):
     )
     assert "assert " in "".join(code[-1]["source"]), "the last cell checks something"
     assert max(len("".join(c["source"]).splitlines()) for c in code) <= 16
+
+
+def prose(cells: list[dict]) -> str:
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def anchors(page) -> set[str]:
+    """What a link can lead to on a page of ours: headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_says_what_one_learns_and_ends_with_a_summary(path):
+    cells = json.loads(path.read_text())["cells"]
+    first, text = "".join(cells[0]["source"]), prose(cells)
+    for said in ("You will learn", "You need", "It takes"):
+        assert f"**{said}**" in first, said
+    links = re.findall(r"\]\((\w+)\.ipynb\)", first)
+    assert set(links) >= set(STAGES) - {path.stem}, "the chapter map lacks a notebook"
+    assert "## Summary" in text and "**Further reading.**" in text and "arxiv.org/abs/2401.00368" in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_has_three_to_five_exercises_whole_and_numbered(path):
+    cells = json.loads(path.read_text())["cells"]
+    numbers = re.findall(r"^### Exercise (\d)", prose(cells), re.M)
+    assert numbers == [str(n) for n in range(1, len(numbers) + 1)] and 3 <= len(numbers) <= 5
+    asked = [c for c in cells if "exercise" in c["metadata"].get("tags", [])]
+    assert len(asked) == len(numbers)
+    assert all("".join(c["source"]).startswith("answer = None") for c in asked)
+    solved = exercises.solved(cells)
+    assert all("answer" in c["source"] for a, c in zip(cells, solved, strict=True) if a != c)
+    for number, cell in zip(
+        numbers, (c for c in cells if "exercises.check(" in "".join(c["source"])), strict=True
+    ):
+        assert re.search(rf"exercises\.check\(\s*{number},", "".join(cell["source"]))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_a_notebook_links_to_in_this_repository_is_there(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(json.loads(path.read_text())["cells"])):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        page = (path.parent / file).resolve()
+        assert page.exists(), target
+        assert not anchor or page.suffix != ".md" or anchor in anchors(page), target

@@ -282,3 +282,13 @@ def test_every_artefact_is_shown_in_a_notebook(artefact):
         for line in cell.source.splitlines() if line.startswith("#")
     ]  # fmt: skip
     assert shown["heading"] in headings, f"{artefact}: {shown}"
+
+
+@pytest.mark.parametrize("artefact", paper.artefacts())
+def test_a_link_leads_to_the_heading_as_jupyter_names_it(artefact):
+    from urllib.parse import unquote
+
+    shown = paper.artefacts()[artefact]["shown"]
+    page, _, mark = paper.anchor(artefact).partition("#")
+    assert page == f"{shown['notebook']}.ipynb" and " " not in mark
+    assert unquote(mark) == shown["heading"].replace(" ", "-")

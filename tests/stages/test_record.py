@@ -12,7 +12,7 @@ import pytest
 from synthembed.ground import run_folders
 from synthembed.ground.run_folders import StageBusy
 from synthembed.profile import load
-from synthembed.stages import record
+from synthembed.stages import record, runner
 from synthembed.stages.record import MissingInput, Spec, Stage, stale
 
 NAME, SETTING = "06_long_context", "long_context.queries"
@@ -119,13 +119,26 @@ def test_anew_makes_it_once_more_beside_the_old_one(tmp_path):
     assert json.loads((folder / "scores.json").read_text()) == {"made": "new"}
 
 
+def test_a_stage_made_again_by_hand_keeps_the_executed_copy_until_a_run_writes_the_new_one(tmp_path):
+    folder = made(tmp_path, "old")
+    (folder / f"{NAME}.ipynb").write_text("what the old stage showed")
+    record_of = json.loads((folder / "stage.json").read_text())
+    (folder / "stage.json").write_text(json.dumps(record_of | {"notebook": f"{NAME}.ipynb"}))
+    for text, number in (("new", 4), ("newer", 2)):
+        made(tmp_path, text, number)
+        assert (folder / f"{NAME}.before.ipynb").read_text() == "what the old stage showed"
+        assert not (folder / f"{NAME}.ipynb").exists(), "an old copy must not pass for that of the new stage"
+        assert runner._notebook_missing(NAME, folder.parent) == f"{NAME}/{NAME}.ipynb is missing"
+        assert stale(NAME, load("smoke", f"{SETTING}={number}"), folder.parent) is None
+
+
 CHILD = """
 import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from synthembed.ground import run_folders
 import test_record
-from synthembed.stages import record
+from synthembed.stages import record, runner
 record.STAGES[test_record.NAME] = record.Spec((), ("seed", "long_context"), keep=("kept/*",))
 stage = test_record.begun(Path({results!r}), 4)
 test_record.fill(stage, "new")

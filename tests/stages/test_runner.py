@@ -95,3 +95,32 @@ def test_a_kernel_that_is_killed_is_told_in_a_few_lines(notebooks):
     said = str(failed.value)
     assert said.startswith("03_train: the notebook's kernel was killed") and "memory" in said
     assert "train.chunk_tokens" in said and "Run the same command again" in said and said.count("\n") < 4
+
+
+def test_an_executed_copy_shows_its_parameters_once():
+    def cell(source, *tags):
+        return {
+            "cell_type": "code",
+            "metadata": {"tags": list(tags)},
+            "source": source.splitlines(keepends=True),
+        }
+
+    own = cell('profile = "laptop"  # type: str  a name\noverrides = []  # type: list', "parameters")
+    given = cell('# Parameters\nprofile = "smoke"\noverrides = ["a.b=1"]\n', "injected-parameters")
+    rest = cell("1 + 1")
+    found = runner._parameters_once([own, given, rest])
+    assert ["".join(c["source"]) for c in found] == [
+        'profile = "smoke"  # type: str  a name\noverrides = ["a.b=1"]  # type: list', "1 + 1"
+    ]  # fmt: skip
+    assert runner._parameters_once([rest]) == [rest]
+
+
+def test_a_long_log_is_folded_and_none_of_it_lost():
+    lines = [f"line {n} <b>\n" for n in range(40)]
+    (found,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines}])
+    assert found["data"]["text/plain"] == "".join(lines)
+    assert (
+        "40 lines of log" in found["data"]["text/html"] and "line 39 &lt;b&gt;" in found["data"]["text/html"]
+    )
+    (short,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
+    assert short["text"] == lines[:5]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +37,12 @@ def prepare() -> None:
 
 @app.command()
 def run(
-    profile: ProfileOption = "laptop",
+    profile: Annotated[
+        list[str],
+        typer.Option(
+            "--profile", "-P", help="Name in profiles/, or path to a YAML file; several run in turn."
+        ),
+    ] = ["laptop"],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="Run these stages only, e.g. 03_train; repeatable.")] = [],  # noqa: B006
     start: Annotated[str, typer.Option("--from", help="Run from this stage on.")] = "",
     set_: SetOption = [],  # noqa: B006
@@ -49,20 +56,49 @@ def run(
     anew: Annotated[
         bool, typer.Option("--anew", help="Make the stages once more; what was paid for is kept.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What became of each run as JSON on stdout; the log on stderr.")
+    ] = False,
 ) -> None:
-    """Run the notebooks of a profile into runs/; finished stages are skipped."""
+    """Run the notebooks of a profile into runs/; finished stages are skipped.
+
+    Of several profiles one that fails does not stop the others. Exit code 1: a run failed; 2: wrong usage.
+    """
+    import json
+    from functools import partial
+
+    from synthembed.stages import run_queue
     from synthembed.stages.record import STAGES
     from synthembed.stages.runner import run_stages
 
     names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
-    with plain_errors():
+    if run and len(profile) > 1:
+        raise typer.BadParameter(
+            "one folder cannot hold several profiles: leave --run out", param_hint="--run"
+        )
+
+    def make(one: str) -> Path:
+        return run_stages(one, set_, run, names, run_folders.own(), cold, anew)
+
+    with plain_errors(), _log_on_stderr() if as_json else contextlib.nullcontext():
         _supported()
         if not is_project(ROOT):
             _lay_out(ROOT)
-        folder = run_stages(profile, set_, run, names, run_folders.own(), cold, anew)
-    show(folder)
+        if len(profile) == 1 and not as_json:
+            show(make(profile[0]))
+            return
+        outcomes = []
+        for number, one in enumerate(profile, 1):
+            print(f"run {number} of {len(profile)}: {one}", flush=True)
+            outcomes.append(run_queue.outcome(one, partial(make, one)))
+            if error := outcomes[-1]["error"]:
+                print(error, file=sys.stderr)
+    print(
+        json.dumps(outcomes, indent=1, ensure_ascii=False) if as_json else "\n" + run_queue.summary(outcomes)
+    )
+    raise typer.Exit(any(o["status"] == run_queue.FAILED for o in outcomes))
 
 
 @app.command()
@@ -86,6 +122,15 @@ def _lay_out(folder: Path) -> None:
     print(f"{len(new)} notebooks and profiles laid out in {folder.resolve()}; results will lie there as well")
     if other:
         print(f"left as they are, though the package has others: {', '.join(other)}")
+
+
+@contextlib.contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """What is printed goes to stderr: to a copy of it, as the runner lends the descriptor to kernels."""
+    sys.stderr.flush()
+    copy = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    with copy, contextlib.redirect_stdout(copy):
+        yield
 
 
 def _supported() -> None:
@@ -289,8 +334,7 @@ def reask(
         loaded, stage = profiles.load(profile, set_), "01_generate"
         top = run_folders.own() / (run or loaded.name)
         run_folders.lock(top, stage)
-        beside = top / run_folders.WORK / stage  # where a stage that was finished is being made anew
-        print(again.reask(loaded, beside if beside.exists() else top / stage, reason))
+        print(again.reask(loaded, run_folders.being_made(top, stage), reason))
 
 
 @app.command()

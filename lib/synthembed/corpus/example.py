@@ -27,16 +27,23 @@ class Example:
         return [self.positive] + ([self.negative] if self.negative else [])
 
 
+NAMED = 10_000
+
+
 @dataclass
 class Drops:
-    """Counts per reason, with a few examples of what each reason dropped."""
+    """Counts per reason, with a few examples of what each reason dropped; ``of`` has the reasons of the first
+    NAMED examples that are known by their id."""
 
     counts: Counter = field(default_factory=Counter)
     samples: dict = field(default_factory=lambda: defaultdict(list))
     kept: int = 0
+    of: dict[str, str] = field(default_factory=dict)
 
-    def add(self, reason: str, sample: str, most: int = 3) -> None:
+    def add(self, reason: str, sample: str, most: int = 3, example: str = "") -> None:
         self.counts[reason] += 1
+        if example and len(self.of) < NAMED:
+            self.of[example] = reason
         if len(self.samples[reason]) < most:
             self.samples[reason].append(sample[:300])
 

@@ -99,7 +99,7 @@ def filtered(
     for example in examples:
         reason = next((name for name, fails in checks if fails(example)), None)
         if reason:
-            drops.add(reason, f"{example.query} => {example.positive}")
+            drops.add(reason, f"{example.query} => {example.positive}", example=example.id)
         else:
             drops.kept += 1
             yield example

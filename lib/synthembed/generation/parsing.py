@@ -74,6 +74,23 @@ def read(text: str, schema: type[Reply]) -> Reply:
     return _checked(data, schema)
 
 
+def faults(text: str, schema: type[Reply]) -> list[str]:
+    """What is wrong with a reply, for a reader: the reason that ``read`` rejects it for, and where. None if it can
+    be used."""
+    try:
+        read(text, schema)
+        return []
+    except Rejected as reason:
+        found = [str(reason)]
+    try:
+        schema.model_validate(json.loads(text))
+    except ValidationError as error:
+        found += [f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()]
+    except ValueError as error:  # not JSON: says in which line and column
+        found.append(str(error))
+    return found
+
+
 class _NotJson(Exception):
     pass
 

@@ -26,6 +26,7 @@ from synthembed.ground.files import ROOT, read_json, shown
 
 ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the place of runs/
 WORK, OTHERS = ".work", "other_settings"
+BEFORE = ".before.ipynb"  # the executed copy of a stage that was made anew by hand
 OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
@@ -127,6 +128,26 @@ def _holder(path: Path) -> dict:
 
 
 # --- a stage beside itself -----------------------------------------------------------------------
+
+
+def beside(run: Path, stage: str) -> Path:
+    """Where a finished stage of a run is made anew, until it takes the old one's place."""
+    return run / WORK / stage
+
+
+def being_made(run: Path, stage: str) -> Path:
+    """The folder that a stage is made in now: beside the finished one, if it was begun there, or in its place."""
+    made = beside(run, stage)
+    return made if made.exists() else run / stage
+
+
+def carry_notebook(folder: Path, made: Path, stage: str) -> None:
+    """Keep the executed notebook of the finished stage in ``folder`` for the one that is ``made`` beside it, as
+    ``<stage>.before.ipynb``: it is the only record of what the old stage showed, and a stage that is made by
+    hand has no executed copy of its own until the next run writes one."""
+    names = (f"{stage}.ipynb", stage + BEFORE)
+    if old := next((folder / name for name in names if (folder / name).exists()), None):
+        shutil.copy2(old, made / (stage + BEFORE))
 
 
 def copy_beside(folder: Path, names: list[Path], target: Path) -> None:
@@ -243,6 +264,7 @@ def _is_committed(inner: Path) -> bool:
         stage != WORK
         and name not in NOT_COMMITTED.get(stage, ())
         and inner.suffix not in (".stderr", ".partial")
+        and not name.endswith(BEFORE)
     )
 
 

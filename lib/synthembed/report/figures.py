@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -58,33 +59,34 @@ def figure2(statistics: dict):
 
 
 def drop_funnel(steps: list[tuple[str, int]]):
-    """What is left of the replies after each filter; ``steps`` as analysis.funnel gives them."""
+    """How many replies each step dropped, those aside that dropped none; ``steps`` as analysis.funnel gives them."""
+    first, left = steps[0][1], steps[-1][1]
+    lost = [(name.removeprefix("without: "), before - after)
+            for (_, before), (name, after) in pairwise(steps) if after < before]  # fmt: skip
+    lost = [("not what was asked for" if name == "valid" else name, n) for name, n in lost]
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 0.32 * len(steps) + 0.9))
-        counts = [count for _, count in steps]
-        axis.barh(range(len(steps)), counts, 0.7, color=[PAPER, *[OURS] * (len(steps) - 1)])
-        for y, (before, count) in enumerate(zip([counts[0], *counts], counts, strict=False)):
-            lost = f"  (−{before - count:,})" if count < before else ""
-            axis.text(count, y, f" {count:,}{lost}", va="center")
-        axis.set_yticks(range(len(steps)), [step for step, _ in steps])
+        figure, axis = plt.subplots(figsize=(7, 0.32 * len(lost) + 1.1))
+        axis.barh(range(len(lost)), [n for _, n in lost], 0.7, color=OURS)
+        for y, (_, n) in enumerate(lost):
+            axis.text(n, y, f" {n:,} ({n / first:.1%})", va="center")
+        axis.set_yticks(range(len(lost)), [name for name, _ in lost])
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
-        axis.set(xlabel="examples left", xlim=(0, 1.18 * max(1, *counts)))
+        axis.set(xlabel="replies dropped", xlim=(0, 1.25 * max([1, *(n for _, n in lost)])))
+        axis.set_title(f"{left:,} of {first:,} replies became examples", loc="left")
         figure.tight_layout()
     return figure
 
 
 def loss_curve(log: list[dict]):
-    """Training loss, in-batch accuracy and learning rate per step."""
+    """Training loss, in-batch accuracy, the gradient's norm and the learning rate per step."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+        panels = {"loss": "InfoNCE loss", "accuracy": "in-batch accuracy", "gradient_norm": "gradient norm",
+                  "lr": "learning rate"}  # fmt: skip
+        panels = {key: title for key, title in panels.items() if all(key in line for line in log)}
+        figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 2.6))
         steps = [line["step"] for line in log]
-        for axis, key, title in zip(
-            axes,
-            ("loss", "accuracy", "lr"),
-            ("InfoNCE loss", "in-batch accuracy", "learning rate"),
-            strict=True,
-        ):
+        for axis, (key, title) in zip(axes, panels.items(), strict=True):
             axis.plot(steps, [line[key] for line in log], color=OURS, linewidth=1.2)
             axis.set(title=title, xlabel="step")
             axis.set_ylim(bottom=0)
@@ -92,8 +94,26 @@ def loss_curve(log: list[dict]):
     return figure
 
 
-def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
-    """Peak memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
+def similarities(cosines, shares):
+    """A batch's cosines (queries, documents), and each document's share in its query's loss, on a scale of
+    logarithms: below a thousandth all are white."""
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 2.9))
+        drawn = axes[0].imshow(cosines, cmap="Blues", aspect="auto")
+        axes[0].set(title="cosine", ylabel="query", xlabel="document: positives, then hard negatives")
+        figure.colorbar(drawn, ax=axes[0])
+        scale = matplotlib.colors.LogNorm(1e-3, 1)
+        drawn = axes[1].imshow(shares.clip(1e-3), cmap="Blues", aspect="auto", norm=scale)
+        axes[1].set(title="share in the loss", xlabel="document: positives, then hard negatives")
+        figure.colorbar(drawn, ax=axes[1])
+        figure.tight_layout()
+    return figure
+
+
+def memory_by_batch(
+    budget: dict[int, float], everything: dict[int, float], measured: str = "peak memory, GB"
+):
+    """Memory in GB by batch size: at one budget of kept graphs, and with every graph kept."""
     with matplotlib.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(4.5, 3))
         for values, color, label in (
@@ -103,7 +123,7 @@ def memory_by_batch(budget: dict[int, float], everything: dict[int, float]):
             axis.plot(list(values), list(values.values()), marker="o", color=color, label=label)
         axis.set_xscale("log", base=2)
         axis.set_xticks(list(budget), [f"{b:,}" for b in budget])
-        axis.set(xlabel="batch size, examples", ylabel="peak memory, GB")
+        axis.set(xlabel="batch size, examples", ylabel=measured)
         axis.set_ylim(bottom=0)
         axis.legend()
         figure.tight_layout()

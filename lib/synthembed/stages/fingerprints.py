@@ -16,14 +16,18 @@ from pathlib import Path
 
 from synthembed.ground.files import CHECKOUT, PACKAGE, ROOT
 
+ASIDE = {"exercise", "explore"}  # tags of cells that no artefact is made from
+
 
 def code_hash(stage: str) -> str:
-    """Hash of the stage's notebook and of every module of ours that it reaches by imports."""
+    """Hash of the stage's notebook and of every module of ours that it reaches by imports. Cells that a reader
+    writes in (widgets/exercises.py) are left out: an exercise that is solved makes nothing stale."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
     if not notebook.exists():
         return hashlib.sha256().hexdigest()[:16]
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    code = [c for c in cells if c["cell_type"] == "code" and not ASIDE & set(c["metadata"].get("tags", ()))]
+    sources = ["".join(c["source"]) for c in code]
     return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")))
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from synthembed import profile as profiles
 from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json, sha256, shown, write_json
-from synthembed.ground.run_folders import OTHERS, WORK
+from synthembed.ground.run_folders import OTHERS
 from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
@@ -212,7 +212,11 @@ class Stage:
                 return cls._of_finished(name, loaded, committed, str(missing))
             inputs = inputs_of(name, top)
         run_folders.lock(top, name)
-        if run_folders.mend(top / WORK / name, top / name) and not anew and not stale(name, loaded, top):
+        if (
+            run_folders.mend(run_folders.beside(top, name), top / name)
+            and not anew
+            and not stale(name, loaded, top)
+        ):
             run_folders.unlock(top, name)
             return cls._of_finished(name, loaded, top)
         stage = cls(name, loaded, top, top / name, inputs, code_hash(name), watch=watch)
@@ -255,7 +259,7 @@ class Stage:
     def _begin(self, anew: bool) -> None:
         """Where the stage is made: in its place, or beside it if that holds a finished one. What was begun
         before and is of another profile, other inputs or other code goes, but never what is kept."""
-        place, beside = self.run / self.name, self.run / WORK / self.name
+        place, beside = self.run / self.name, run_folders.beside(self.run, self.name)
         if not _finished(place) and not beside.exists():
             place.mkdir(parents=True, exist_ok=True)
             self.folder = place
@@ -290,10 +294,14 @@ class Stage:
         for path in _matching(self.folder, STAGES[self.name].scratch):
             if path.parent.name == "checkpoints":
                 path.unlink()
+        place = self.run / self.name
+        if self.folder != place:  # the next run finds that the executed copy is missing, and writes it
+            run_folders.carry_notebook(place, self.folder, self.name)
+            old = read_json(place / "stage.json", {})
+            self.facts |= {"notebook": old["notebook"]} if "notebook" in old else {}
         record = self._write("done")
         if self.watch:
             self.watch.close(self.folder)
-        place = self.run / self.name
         if self.folder != place:
             run_folders.swap(self.folder, place)
         self.folder, self.reading = place, True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +27,8 @@ from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LOG = 15  # printed lines of a cell beyond which its executed copy folds them
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
@@ -86,6 +90,7 @@ def _execute(
     errors.unlink()
     _forget_paths(out)
     os.replace(out, place)
+    place.with_name(stage + run_folders.BEFORE).unlink(missing_ok=True)
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
     write_json(record_path, record | {"notebook": place.name})
@@ -106,23 +111,41 @@ def _kernel_errors_to(file):
 
 def _forget_paths(notebook: Path) -> None:
     """Keep out of the executed copy where it was made (papermill's paths, warnings of packages), and what
-    says nothing afterwards: packages' progress bars, megabytes of widgets, and all but the last line of
-    our own progress."""
+    says nothing afterwards: packages' progress bars, and all but the last line of our own progress. A log that is
+    still long is folded, and none of it lost. Of a widget its still picture stays (widgets/explorer.py), which
+    is seen where no kernel is."""
     data = json.loads(notebook.read_text(encoding="utf-8"))
     for key in ("input_path", "output_path"):
         data["metadata"]["papermill"][key] = Path(data["metadata"]["papermill"][key]).name
-    ours = any("widgets." in "".join(cell["source"]) for cell in data["cells"])
-    unwanted = () if ours else ("application/vnd.jupyter.widget-view+json",)
-    if not ours:
-        data["metadata"].pop("widgets", None)
+    data["metadata"].pop("widgets", None)
+    data["cells"] = _parameters_once(data["cells"])
     for cell in data["cells"]:
+        for output in cell.get("outputs", ()):
+            if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
+                del output["data"][WIDGET]
         if "outputs" in cell:
             cell["outputs"] = _joined([
-                o for o in cell["outputs"]
-                if o.get("name") != "stderr" and not set(unwanted) & set(o.get("data", ()))
+                o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _parameters_once(cells: list[dict]) -> list[dict]:
+    """The cells with the values that papermill handed over in the notebook's own parameters, in the place of a
+    second cell that repeats them."""
+    own, given = (
+        next((c for c in cells if tag in c["metadata"].get("tags", ())), None)
+        for tag in ("parameters", "injected-parameters")
+    )
+    if own is None or given is None:
+        return cells
+    values = dict(re.findall(r"^(\w+) = (.*)$", "".join(given["source"]), re.M))
+    line = re.compile(r"^(\w+) = .*?(\s+# .*)?$", re.M)
+    own["source"] = line.sub(
+        lambda m: f"{m[1]} = {values[m[1]]}{m[2] or ''}" if m[1] in values else m[0], "".join(own["source"])
+    ).splitlines(keepends=True)
+    return [cell for cell in cells if cell is not given]
 
 
 def _joined(outputs: list[dict]) -> list[dict]:
@@ -132,9 +155,19 @@ def _joined(outputs: list[dict]) -> list[dict]:
         found = list(group)
         if printed:
             text = console.last_only("".join("".join(o["text"]) for o in found))
-            found = [found[0] | {"text": text.splitlines(keepends=True)}]
+            found = (
+                [_folded(text)]
+                if text.count("\n") > LOG
+                else [found[0] | {"text": text.splitlines(keepends=True)}]
+            )
         joined += found
     return joined
+
+
+def _folded(text: str) -> dict:
+    """A long log as one line that opens."""
+    log = f"<details><summary>{text.count(chr(10))} lines of log</summary><pre>{html.escape(text)}</pre></details>"
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/plain": text, "text/html": log}}
 
 
 def run_stages(

@@ -1,5 +1,10 @@
-"""What the notebooks show: tables of text, and examples to browse."""
+"""What the notebooks show: tables of text, examples to browse, exercises and what one explores by hand."""
 
-from synthembed.widgets.example_browser import browse, table
+from synthembed.widgets import exercises
+from synthembed.widgets.batch_matrix import batch
+from synthembed.widgets.example_browser import KEPT, browse, table
+from synthembed.widgets.explorer import Explorer
+from synthembed.widgets.prompt_explorer import prompts
+from synthembed.widgets.reading_places import reading_places, tokens
 
-__all__ = ["browse", "table"]
+__all__ = ["KEPT", "Explorer", "batch", "browse", "exercises", "prompts", "reading_places", "table", "tokens"]

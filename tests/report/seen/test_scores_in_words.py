@@ -1,0 +1,112 @@
+"""Paragraphs made from numbers: with other numbers they say something else, and never what the numbers deny."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthembed.evaluation.intervals import BENCHMARK, wilson
+from synthembed.report.results import ABLATIONS, EVALUATION, Results, Scores
+from synthembed.report.seen import scores as in_words
+
+
+def results(tmp_path, stage: str, **scores) -> Results:
+    made = Results(tmp_path)
+    made.scores[stage] = Scores(**scores)
+    return made
+
+
+def row(system: str, score: float, task: str = "T", category: str = "STS", **more) -> dict:
+    return {"system": system, "benchmark": "embedded", "task": task, "category": category, "language": "eng",
+            "metric": "m", "score": score} | more  # fmt: skip
+
+
+def interval(delta: float, low: float | None, high: float | None, seeds: int = 1) -> dict:
+    here = {"delta": delta, "low": low, "high": high, "seeds": seeds}
+    return here | {"against": "base", BENCHMARK: here}
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [(3.0, "about where chance is"), (20.0, "18.0 points above chance"), (-20.0, "22.0 points below")],
+)
+def test_the_base_is_set_beside_chance(tmp_path, base, said):
+    made = results(tmp_path, EVALUATION, rows=[row("base", base), row("trained", 60.0)])
+    assert said in in_words.averages(made, {"Avg": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (interval(9, 5, 13), "would show it too; one training was run"),
+        (interval(-9, -13, -5, 3), "would show it too."),
+        (interval(1, -2, 4, 3), "would not reliably show it."),
+        (interval(1, None, None), "nothing here says how far"),
+    ],
+)
+def test_a_gain_is_as_sure_as_its_interval(tmp_path, found, said):
+    made = results(
+        tmp_path, EVALUATION, rows=[row("base", 1.0), row("trained", 10.0)], intervals={"base": found}
+    )
+    assert said in in_words.averages(made, {})
+
+
+def test_who_is_ahead_is_named_and_who_lacks_a_category_is_not(tmp_path):
+    rows = [row("trained", 60.0), row("trained", 60.0, "R", "Retr."), row("minilm", 70.0), row("minilm", 70.0, "R", "Retr."),
+            row("bm25", 99.0, "R", "Retr.")]  # fmt: skip
+    said = in_words.averages(results(tmp_path, EVALUATION, rows=rows), {})
+    assert "Ahead of the trained model's 60.0: all-MiniLM-L6-v2 (70.0)" in said and "BM25" not in said
+    rows[2]["score"] = rows[3]["score"] = 50.0
+    assert "No other system here has more" in in_words.averages(results(tmp_path, EVALUATION, rows=rows), {})
+
+
+def test_a_run_without_results_says_so_everywhere(tmp_path):
+    empty = Results(tmp_path)
+    assert "no trained model" in in_words.averages(empty, {})
+    assert "was not run" in in_words.languages([], 152)
+    assert "no rows" in in_words.ablations(empty) and "no passkeys" in in_words.passkey([])
+
+
+@given(before=st.integers(0, 300), after=st.integers(0, 300))
+def test_training_is_said_to_have_moved_neighbours_only_where_intervals_part(before, after):
+    seen = {
+        name: {"agreement": n / 300, "neighbours": [[[0, 0.9]]]}
+        for name, n in (("base", before), ("trained", after))
+    }
+    said = in_words.neighbours(seen, {"a sentence": "a"}, ["a", "b"] * 150)
+    first, then = wilson(100 * before / 300, 300), wilson(100 * after / 300, 300)
+    assert ("raised" in said) == (then[0] > first[1])
+    assert ("lowered" in said) == (then[1] < first[0])
+    assert ("overlap" in said) == (then[0] <= first[1] and then[1] >= first[0])
+
+
+def test_an_ablation_is_named_if_its_interval_misses_0(tmp_path):
+    found = {"sure": interval(5, 2, 8), "unsure": interval(5, -2, 12), "without": interval(5, None, None)}
+    said = in_words.ablations(results(tmp_path, ABLATIONS, intervals=found))
+    assert (
+        "Of 3 differences, 1 would be seen" in said
+        and "sure +5.0 against base" in said
+        and "unsure" not in said
+    )
+    assert "Every row is one training" in said
+    several = {name: i | {"seeds": 3} for name, i in found.items()}
+    assert "one training" not in in_words.ablations(results(tmp_path, ABLATIONS, intervals=several))
+
+
+def test_curves_are_told_apart_only_where_their_intervals_are():
+    def point(variant: str, accuracy: float, low: float, high: float) -> dict:
+        return {"variant": variant, "length": 64, "accuracy": accuracy, "low": low, "high": high, "queries": 20,
+                "candidates": 20}  # fmt: skip
+
+    apart = in_words.passkey([point("wide", 95, 76, 99), point("narrow", 5, 1, 24)])
+    assert "at 64 tokens wide (95) and narrow (5)" in apart and "1 lie above chance" in apart
+    assert "order may be noise" in in_words.passkey([point("wide", 60, 39, 78), point("narrow", 40, 22, 61)])
+
+
+def test_languages_are_counted_where_both_were_measured():
+    rows = [
+        row("trained", s, category="Multil.", language=x)
+        for x, s in (("eng", 90.0), ("swh", 20.0), ("fra", 50.0))
+    ]
+    rows += [row("bm25", s, category="Multil.", language=x) for x, s in (("eng", 80.0), ("swh", 60.0))]
+    said = in_words.languages(rows, 152)
+    assert "best in eng (90) and worst in swh (20)" in said and "Ahead of BM25 in 1 of 2." in said
+    assert "nDCG@10 3 by chance" in said
