@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from synthembed.review.findings import Findings, Run, doubt, held, wrong
-from synthembed.review.provenance import made_after, tree_for
+from synthembed.review.inspection.findings import Findings, Run, doubt, held, wrong
+from synthembed.review.inspection.provenance import made_after, tree_for
 
 REPORT = "07_report"
 # What the page says beside the committed run is taken from reference.json: that run may be another one by now.
@@ -27,14 +27,14 @@ from synthembed.report import page
 run, out = map(Path, sys.argv[1:])
 stored = run / "07_report" / "reference.json"
 about = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else None
-class Stored:
+class Stored(reference_run.Comparison):
     def said(self): return about["said"]
     def rows(self): return about["stages"]
     def as_dict(self): return about
     def apart(self, most=20):
         given = ((p["stage"], tuple(p["what"].split(", ")), p["reference"], p["own"], p["tolerance"]) for p in about["different"])
         return [reference_run.Pair(*p) for p in given]
-reference_run.compare = lambda *_: Stored() if about else None
+reference_run.compare = lambda *_: Stored(run, run, []) if about else None
 page.build(run, out, run)
 """
 NAMES = {
@@ -76,7 +76,7 @@ def check(run: Run) -> Findings:
 def _build(run: Path, out: Path, tree: Path | None) -> str | None:
     """The report of a run by the code in ``tree`` (or here); the last line of what went wrong."""
     out.mkdir(parents=True)
-    code = str(tree / "lib") if tree else str(Path(__file__).resolve().parents[2])
+    code = str(tree / "lib") if tree else str(Path(__file__).resolve().parents[3])
     environment = os.environ | {"PYTHONPATH": code, "MPLBACKEND": "agg"}
     # -P: neither this folder nor the script's is searched for modules before the code that is wanted.
     command = [sys.executable, "-P", "-c", BUILD, str(run.resolve()), str(out)]
