@@ -108,7 +108,9 @@ def report(
     run: Annotated[
         list[str], typer.Option(help="A run, your own or a committed one (laptop); repeatable.")
     ] = [],  # noqa: B006
-    readme: Annotated[bool, typer.Option("--readme", help="Write the README's parts of a run as well.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Write the README's parts of a run as well.")
+    ] = False,
 ) -> None:
     """Render the report of a run again, from its results, below runs/; several runs side by side in runs/A+B.
     Stage 07 of a run that is finished stays as it is: its report is rendered beside it, in rendered/."""

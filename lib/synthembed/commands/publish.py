@@ -25,7 +25,11 @@ def publish(
         from synthembed.review import publication
 
         made = publication.gather(folder, to)
-        print(f"{to}: " + ", ".join(f"{part} {files} files" for part, files in made.items()) + "; README.md says what is what")
+        print(
+            f"{to}: "
+            + ", ".join(f"{part} {files} files" for part, files in made.items())
+            + "; README.md says what is what"
+        )
         if hub:
             found = publication.upload(to, hub, private=not public)
             print(f"uploaded: model {found.model}, data {found.data}, {'public' if public else 'private'}")

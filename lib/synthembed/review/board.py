@@ -24,7 +24,22 @@ from synthembed.stages.record import STAGES
 
 PACKAGE_DATA = ("published.yaml",)
 KEYS = {"run": str, "by": str, "note": str}
-COLUMNS = ["base", "trained on", "steps", "minutes", "seeds", "base Avg", "Avg", "Retr.", "STS", "Class.", "Multil.", "Bitext", "commit", "by"]
+COLUMNS = [
+    "base",
+    "trained on",
+    "steps",
+    "minutes",
+    "seeds",
+    "base Avg",
+    "Avg",
+    "Retr.",
+    "STS",
+    "Class.",
+    "Multil.",
+    "Bitext",
+    "commit",
+    "by",
+]
 ABOUT = """# The board
 
 Written by `synthembed board` from the runs that `results/board/` names; nothing here is typed by hand. Each run was checked by `synthembed check`: it follows from itself, which does not say that it would repeat. Rows of one table were measured on the same tasks with the same version of mteb; between tables nothing compares.
@@ -55,10 +70,14 @@ def _entry(path: Path) -> Entry:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     wrong = not isinstance(data, dict) or set(data) - set(KEYS) or {"run", "by"} - set(data)
     if wrong or not all(isinstance(v, KEYS[k]) for k, v in data.items()):
-        raise BoardError(f"{shown(path)}: an entry has run (a folder below results/), by and, if wanted, note, each one line of text")
+        raise BoardError(
+            f"{shown(path)}: an entry has run (a folder below results/), by and, if wanted, note, each one line of text"
+        )
     run = (ROOT / data["run"]).resolve()
     if not run.is_relative_to(run_folders.committed().resolve()) or not any(run.glob("*/stage.json")):
-        raise BoardError(f"{shown(path)}: run: {data['run']} is no run below {shown(run_folders.committed())}")
+        raise BoardError(
+            f"{shown(path)}: run: {data['run']} is no run below {shown(run_folders.committed())}"
+        )
     return Entry(path.stem, run, data["by"], data.get("note", ""))
 
 
@@ -145,7 +164,9 @@ def published() -> str:
         ("", f"the paper: {paper.short(row)}", ["7B", "MTEB, 56 English sets", table1[row]["Avg"], "Table 1"])
         for row in dict.fromkeys(paper.fills(setting)["table1"] for setting in ("synthetic", "full"))
     ]
-    rows += [("", r["model"], [r["parameters"], r["benchmark"], r["score"], r["source"]]) for r in data["models"]]
+    rows += [
+        ("", r["model"], [r["parameters"], r["benchmark"], r["score"], r["source"]]) for r in data["models"]
+    ]
     return f"## As published, not run by us\n\n{data['about'].strip()}\n\n" + markdown(
         Table("", [Block("model", ["parameters", "benchmark", "score", "source"], rows)])
     )

@@ -10,7 +10,14 @@ from pathlib import Path
 from synthembed.ground.files import read_json, shown
 from synthembed.paper import reference_run
 from synthembed.paper.reference_run import DIFFERENT, EQUAL, MISSING, WITHIN, Comparison
-from synthembed.review.inspection import doubts, executed_notebooks, provenance, rendered, stage_facts, stored_scores
+from synthembed.review.inspection import (
+    doubts,
+    executed_notebooks,
+    provenance,
+    rendered,
+    stage_facts,
+    stored_scores,
+)
 from synthembed.review.inspection.findings import (
     CONTRADICTION,
     DOUBT,

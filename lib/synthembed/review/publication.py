@@ -44,7 +44,9 @@ def gather(run: Path, folder: Path) -> dict[str, int]:
         raise FileExistsError(f"{folder} is not empty: choose another folder")
     for name in ("02_analyze/dataset", "03_train/model", "04_evaluate/mteb/results", "07_report/report.html"):
         if not (run / name).exists():
-            raise FileNotFoundError(f"{shown(run)}/{name} is missing: of a committed run weights are not kept; publish a run of your own")
+            raise FileNotFoundError(
+                f"{shown(run)}/{name} is missing: of a committed run weights are not kept; publish a run of your own"
+            )
     found = review(run)
     if not found.follows:
         raise NotPublished(f"{shown(run)} is not published.\n{found.text()}")
@@ -64,9 +66,15 @@ def results(run: Path, folder: Path) -> None:
     kept = run / EVALUATION / "mteb" / "results"
     settings = read_json(run / EVALUATION / "stage.json")["settings"]["evaluate"]
     name = settings["submission"]["name"].replace("/", "__")
-    files = [p for p in kept.glob(f"{name}*/*/*.json") if p.parents[1].name.removeprefix(name).startswith(("", "-seed-"))]
+    files = [
+        p
+        for p in kept.glob(f"{name}*/*/*.json")
+        if p.parents[1].name.removeprefix(name).startswith(("", "-seed-"))
+    ]
     if not files:
-        raise FileNotFoundError(f"{shown(kept)}/{name}: no results of the trained model: run 04_evaluate first")
+        raise FileNotFoundError(
+            f"{shown(kept)}/{name}: no results of the trained model: run 04_evaluate first"
+        )
     for path in files:
         place = folder / "results" / path.relative_to(kept)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,9 @@ def site(run: Path, folder: Path) -> None:
     except ImportError:
         folder.mkdir(parents=True)
         shutil.copy2(run / "07_report" / "report.html", folder / "index.html")
-        print("site: the report alone, since the packages of the extra `site` are not installed (make extras)")
+        print(
+            "site: the report alone, since the packages of the extra `site` are not installed (make extras)"
+        )
 
 
 def upload(folder: Path, repository: str, private: bool = True) -> Repositories:
@@ -90,7 +100,6 @@ def upload(folder: Path, repository: str, private: bool = True) -> Repositories:
     OWNER/NAME-data. The token is read by huggingface_hub (HF_TOKEN, or `hf auth login`). Raises NotPublished
     with what the hub said."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if repository.count("/") != 1:
         raise NotPublished(f"--hub {repository}: OWNER/NAME")
@@ -98,8 +107,15 @@ def upload(folder: Path, repository: str, private: bool = True) -> Repositories:
     try:
         for name, kind, part in ((found.model, "model", "model"), (found.data, "dataset", "data")):
             api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
-            api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder / part, commit_message="Published by synthembed")
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+            api.upload_folder(
+                repo_id=name,
+                repo_type=kind,
+                folder_path=folder / part,
+                commit_message="Published by synthembed",
+            )
+    except Exception as error:  # the hub, the network, the name: its client raises anything
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NotPublished(f"{name} was not uploaded: {first}\nWhat was gathered lies in {folder}; a token is needed (HF_TOKEN).") from None
+        raise NotPublished(
+            f"{name} was not uploaded: {first}\nWhat was gathered lies in {folder}; a token is needed (HF_TOKEN)."
+        ) from None
     return found
