@@ -111,6 +111,16 @@ def a_step(run):
     hidden(run, "03_train/log.jsonl")
 
 
+def an_accuracy(run):
+    lines(run / "03_train/log.jsonl", lambda log: log[20].update(accuracy=0.97))
+    hidden(run, "03_train/log.jsonl")
+
+
+def a_speed(run):
+    lines(run / "03_train/log.jsonl", lambda log: log[20].update(tokens_per_s=5_000.0))
+    hidden(run, "03_train/log.jsonl")
+
+
 def a_dropped_example(run):
     edited(run / "02_analyze/drops.json", lambda d: d["reasons"].update({"language mismatch": 2}))
     hidden(run, "02_analyze/drops.json")
@@ -206,6 +216,8 @@ TAMPERINGS = [
     (a_commit, "code-not-of-commit", "provenance"),
     (a_learning_rate, "log-schedule", "facts"),
     (a_step, "log-totals", "facts"),
+    (an_accuracy, "log-values", "facts"),
+    (a_speed, "log-speed", "facts"),
     (a_dropped_example, "counts", "facts"),
     (a_verdict, "verdict-not-of-scores", "report"),
     (a_claim, "claim-not-of-scores", "report"),

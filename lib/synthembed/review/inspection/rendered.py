@@ -122,7 +122,7 @@ def _apart(stored: Path, made: Path, but: tuple[str, ...] = ()) -> str | None:
 
 
 def _without_ids(text: str) -> str:
-    """matplotlib names the clips and markers of an SVG anew in each process, in an order of their names."""
+    """matplotlib names the clips and markers of an SVG anew in each process."""
     names: dict[str, str] = {}
     return re.sub(
         r"\b([mpch][0-9a-f]{10}|image[0-9a-f]{10})\b",

@@ -17,7 +17,10 @@ def corpus(run: Run) -> Findings:
     """Stages 01 and 02: requests, replies, examples, drops, shares."""
     record = run.records.get("01_generate", {})
     usage = run.json("01_generate/usage.json")
-    if usage and "replies" in record:
+    recorded = record.get("settings", {}).get("generate", {}).get("backend") == "recorded"
+    if (
+        usage and recorded and "replies" in record
+    ):  # an endpoint may be asked again, and each reply is counted
         for kind in ("models", "families"):
             total = sum(v["replies"] for v in usage.get(kind, {}).values())
             if total != record["replies"]:
@@ -65,27 +68,24 @@ def check(run: Run) -> Findings:
     steps = 0
     for path in logs:
         where = path.relative_to(run.folder).as_posix()
-        log, beside = run.lines(where), path.parent.relative_to(run.folder)
-        stage = where.partition("/")[0]
-        settings = (
-            run.settings(stage)
-            if stage == "03_train"
-            else run.json(f"{beside}/stage.json", {}).get("settings", {})
-        )
+        main, log = where.startswith("03_train/"), run.lines(where)
+        row = {} if main else run.json(f"{path.parent.relative_to(run.folder).as_posix()}/stage.json", {})
+        record = run.records.get("03_train", {}) if main else row
+        examples = record.get("data", {}).get("examples") if main else row.get("examples")
         steps += len(log)
-        yield from _steps(log, where, settings)
+        yield from _steps(log, where, record.get("settings", {}), examples)
         yield from _speeds(log, where)
-        if stage == "03_train":
+        if main:
             yield from _beside(run, path, where)
     if "03_train" in run.records:
         yield from _facts(run)
-    yield held(
-        "log",
-        f"{steps:,} steps of {len(logs)} trainings have the numbers and the learning rates of their settings",
+    said = (
+        f"{steps:,} steps of {len(logs)} trainings have the numbers and the learning rates of their settings"
     )
+    yield held("log", said)
 
 
-def _steps(log: list[dict], where: str, settings: dict) -> Findings:
+def _steps(log: list[dict], where: str, settings: dict, examples: int | None) -> Findings:
     if [line["step"] for line in log] != list(range(1, len(log) + 1)):
         yield wrong("log-steps", where, f"its steps are not 1 to {len(log)}, each once")
         return
@@ -108,14 +108,11 @@ def _steps(log: list[dict], where: str, settings: dict) -> Findings:
     if train.max_steps and len(log) > train.max_steps:
         yield wrong("log-steps", where, f"{len(log)} steps, and train.max_steps is {train.max_steps}")
     yield from _rates(log, where, train)
+    size = min(train.batch_size, examples or train.batch_size)  # of a corpus smaller than a batch, all of it
     if not train.same_task_batches:
-        off = [
-            x["step"]
-            for x in log
-            if not near(x["accuracy"] * train.batch_size, round(x["accuracy"] * train.batch_size), 1e-4)
-        ]
+        off = [x for x in log if not near(x["accuracy"] * size, round(x["accuracy"] * size), 1e-4)]
         if off:
-            said = f"step {off[0]}: an accuracy of {log[off[0] - 1]['accuracy']} is no share of {train.batch_size} queries"
+            said = f"step {off[0]['step']}: an accuracy of {off[0]['accuracy']} is no share of {size} queries"
             yield wrong("log-values", where, said)
 
 
@@ -124,7 +121,7 @@ def _rates(log: list[dict], where: str, train: Train) -> Findings:
 
     for number, line in enumerate(log):
         wanted = learning_rate(train, number, len(log))
-        if not near(line["lr"] / wanted, 1):
+        if not near(line["lr"] * 1e6, wanted * 1e6, 1e-9):
             yield wrong(
                 "log-schedule",
                 where,
