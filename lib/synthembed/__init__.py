@@ -15,7 +15,9 @@ below; CI holds that (import-linter, pyproject.toml). docs/architecture.md walks
     evaluation   a model -> scores: mteb, protocol, suites, ablations, passkeys              notebooks 04-06
     report       scores -> verdicts, claims, tables, figures, a page                         notebook 07
     widgets      what the notebooks show
-    stages       a stage and its record, the papermill runner, the command line
+    stages       a stage and its record, the papermill runner
+    review       a finished run checked from its files alone; the board of runs
+    commands     the command line
 
 The names below can be imported from here; they are loaded when they are first used.
 """

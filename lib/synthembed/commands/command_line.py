@@ -14,6 +14,7 @@ import typer
 
 from synthembed.commands.estimate import estimate
 from synthembed.commands.build_site import site
+from synthembed.commands import board, check, publish
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
@@ -154,12 +155,15 @@ def report(
     run: Annotated[
         list[str], typer.Option(help="A run, your own or a committed one (laptop); repeatable.")
     ] = [],  # noqa: B006
-    readme: Annotated[bool, typer.Option("--readme", help="Write the README's table as well.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Write the README's parts of a run as well.")
+    ] = False,
 ) -> None:
     """Render the report of a run again, from its results, below runs/; several runs side by side in runs/A+B.
     Stage 07 of a run that is finished stays as it is: its report is rendered beside it, in rendered/."""
     from synthembed.report import page as reports
     from synthembed.report import results
+    from synthembed.review import readme as readmes
 
     try:
         folders = [run_folders.find(name) for name in run or ["laptop"]]
@@ -174,7 +178,7 @@ def report(
     reports.build(folders, top / "07_report", beside)
     if readme:
         committed = run_folders.committed() / folders[0].name
-        reports.write_readme(results.Results(committed), ROOT / "README.md")
+        readmes.write(results.Results(committed), ROOT / "README.md")
     show(top)
 
 
@@ -355,6 +359,11 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
 app.command()(estimate)
 
 app.command()(site)
+
+app.command()(check.check)
+app.command()(board.board)
+app.command()(publish.publish)
+
 
 if __name__ == "__main__":
     app()

@@ -172,11 +172,3 @@ def readme_table(results: Results) -> str:
         "training on synthetic data alone gives an average of 63.1: not comparable with this table."
     )
     return f"{markdown(frame)}\n{note}\n"
-
-
-def write_readme(results: Results, readme: Path) -> None:
-    """Put ``readme_table`` between the README's two result marks."""
-    text = readme.read_text(encoding="utf-8")
-    head, mark, rest = text.partition("-->\n")
-    end = rest.index("<!-- /results -->")
-    readme.write_text(head + mark + readme_table(results) + rest[end:], encoding="utf-8")

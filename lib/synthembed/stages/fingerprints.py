@@ -23,12 +23,15 @@ def code_hash(stage: str) -> str:
     """Hash of the stage's notebook and of every module of ours that it reaches by imports. Cells that a reader
     writes in (widgets/exercises.py) are left out: an exercise that is solved makes nothing stale."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
-    if not notebook.exists():
-        return hashlib.sha256().hexdigest()[:16]
+    return hash_of_notebook(notebook) if notebook.exists() else hashlib.sha256().hexdigest()[:16]
+
+
+def hash_of_notebook(notebook: Path, package: Path = PACKAGE) -> str:
+    """Hash of a notebook's code and of what it reaches in ``package``, which may be that of another commit."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [c for c in cells if c["cell_type"] == "code" and not ASIDE & set(c["metadata"].get("tags", ()))]
     sources = ["".join(c["source"]) for c in code]
-    return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")))
+    return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")), package)
 
 
 def code_of(*modules: str) -> str:

@@ -18,7 +18,7 @@ from synthembed import paper
 from synthembed import profile as profiles
 from synthembed.evaluation.suites import names
 from synthembed.ground import console, run_folders
-from synthembed.ground.files import ROOT, read_json, shown, write_json
+from synthembed.ground.files import ROOT, read_json, sha256, shown, write_json
 from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
@@ -93,7 +93,7 @@ def _execute(
     place.with_name(stage + run_folders.BEFORE).unlink(missing_ok=True)
     record_path = folder / stage / "stage.json"
     record = json.loads(record_path.read_text(encoding="utf-8"))
-    write_json(record_path, record | {"notebook": place.name})
+    write_json(record_path, record | {"notebook": place.name, "notebook_sha256": sha256(place)})
     sampling.add_process(folder / stage, started)
 
 

@@ -1,0 +1,148 @@
+"""The parts of README.md that a run writes: the picture, the finding, how long it took, the table.
+
+Each stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``; what stands between them is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from synthembed.evaluation.scores import TABLE1
+from synthembed.ground.files import ROOT, read_json
+from synthembed.report import page
+from synthembed.report.results import EVALUATION, Results
+from synthembed.report.tables import label
+
+PICTURES = ("hero", "table1")  # the first that the run has
+
+
+class MarkMissing(RuntimeError):
+    """A page without the marks of a part."""
+
+
+def write(results: Results, readme: Path) -> None:
+    """Put every part of the run's between its marks; raises MarkMissing naming the one that is not there."""
+    text = readme.read_text(encoding="utf-8")
+    for name, part in parts(results).items():
+        text, count = re.subn(
+            rf"(<!-- {name}:[^\n]* -->\n).*?(<!-- /{name} -->)",
+            lambda m, new=part: m[1] + new + m[2],
+            text,
+            flags=re.S,
+        )
+        if not count:
+            raise MarkMissing(
+                f"{readme.name} has no <!-- {name}: ... --> and <!-- /{name} -->: put both on lines of their own"
+            )
+    readme.write_text(text, encoding="utf-8")
+
+
+def parts(results: Results) -> dict[str, str]:
+    return {
+        "picture": picture(results), "finding": "\n".join(f"{n}. {s}" for n, s in enumerate(finding(results), 1)) + "\n",
+        "minutes": minutes(results), "results": page.readme_table(results),
+    }  # fmt: skip
+
+
+def picture(results: Results) -> str:
+    """The run's first figure, with its numbers as the text for those who do not see it."""
+    folder = results.folder / "07_report" / "figures"
+    file = next((folder / f"{name}.png" for name in PICTURES if (folder / f"{name}.png").exists()), None)
+    if file is None:
+        return "*The run has no figure yet.*\n"
+    found = _averages(results)
+    said = "; ".join(
+        f"{label(name, results)}: "
+        + ", ".join(f"{c} {values[c]:.0f}" for c in (*TABLE1, "Avg") if c in values)
+        for name, values in found.items()
+        if name in ("base", "trained")
+    )
+    path = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+    return f"![Scores by category, in points of 100. {said}]({path.as_posix()})\n"
+
+
+def finding(results: Results) -> list[str]:
+    """Three sentences: what training did, beside whom that stands, and which of the paper's claims it shows."""
+    found, record = _averages(results), results.stage("03_train")
+    if not {"base", "trained"} <= found.keys():
+        return ["Base and trained model have not both been evaluated in this run."]
+    ours, base = found["trained"]["Avg"], found["base"]["Avg"]
+    interval = results.scores[EVALUATION].intervals.get("base", {})
+    bounds = (
+        f" (95 % on tasks like these: {interval['low']:+z.1f} to {interval['high']:+z.1f})"
+        if interval.get("low") is not None
+        else ""
+    )
+    chance = (
+        f", where random vectors have {found['random']['Avg']:.1f}"
+        if "Avg" in found.get("random", {})
+        else ""
+    )
+    tasks, seeds = (
+        len({r["task"] for r in _rows(results) if r["category"] in TABLE1}),
+        len(record.get("seeds", [1])),
+    )
+    once = "one training" if seeds == 1 else f"{seeds} trainings"
+    base_model = record["settings"]["backbone"]
+    layers = f", {base_model['layers']} layers" if base_model.get("layers") else ""
+    return [
+        f"In {once} of {record['steps']:,} steps on {results.setting()} data ({record['data']['examples']:,} examples) the average of "
+        f"`{base_model['model']}`{layers} over {tasks} tasks went from {base:.1f} to {ours:.1f}, by {ours - base:+z.1f}{bounds}{chance}.",
+        _beside(results, found, ours),
+        _claims(results),
+    ]  # fmt: skip
+
+
+def _beside(results: Results, found: dict, ours: float) -> str:
+    """Models that others trained and that have every category."""
+    intervals, said = results.scores[EVALUATION].intervals, []
+    others = {
+        s: v["Avg"]
+        for s, v in found.items()
+        if "Avg" in v and s not in ("trained", "base", "static", "random")
+    }
+    for system, value in sorted(others.items(), key=lambda x: -x[1]):
+        said.append(
+            f"{label(system, results)} ({value:.1f}) is {'ahead of it' if value > ours else 'not ahead'}"
+        )
+    if not said:
+        return "No model that others trained was measured beside it."
+    noise = all(intervals.get(s, {}).get("within_noise", True) for s in others)
+    doubt = "; whether these distances would repeat it does not tell" if noise else ""
+    return f"Of models that others trained, {' and '.join(said)}{doubt}."
+
+
+def _claims(results: Results) -> str:
+    """By claims.json as the run has it."""
+    claims = read_json(results.folder / "07_report" / "claims.json", [])
+    counted = Counter(c["verdict"] for c in claims)
+    names = {
+        "holds": "shown here",
+        "does not": "contradicted here",
+        "cannot be judged here": "not decided here",
+        "not at this scale": "not at this scale",
+    }
+    told = ", ".join(
+        f"{counted[v]} {'is' if counted[v] == 1 else 'are'} {said}" for v, said in names.items() if counted[v]
+    )
+    return f"Of the paper's {len(claims)} claims {told}; the suite is small and made for this project, so no number of it stands beside a published one."
+
+
+def minutes(results: Results) -> str:
+    """What the run took, and on what."""
+    seconds = sum(r.get("wall_s", 0) for r in results.records.values())
+    machine = results.stage("03_train").get("machine", {})
+    device = machine.get("gpu") or f"{machine.get('cores', '?')} cores, no GPU"
+    return f"The committed run took {seconds / 60:.0f} minutes ({device}); setting up downloads the packages first.\n"
+
+
+def _rows(results: Results) -> list[dict]:
+    rows = results.evaluation
+    return [r for r in rows if r["benchmark"] == rows[0]["benchmark"]]
+
+
+def _averages(results: Results) -> dict[str, dict[str, float]]:
+    """Systems that have every category, as the table has them."""
+    return page.by_system_of_equal_tasks(_rows(results)) if results.evaluation else {}
