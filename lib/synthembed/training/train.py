@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
 from synthembed.profile.settings import Profile, Train
-from synthembed.training import batches, checkpoints, memory_budget, trackers, workers
+from synthembed.training import batches, checkpoints, losses_after, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
 from synthembed.training.checkpoints import run_key
 from synthembed.training.contrastive import cached_backward, info_nce
@@ -45,13 +45,19 @@ FP16_LARGEST = (1.0, 2.0**-6, 2.0**-12)  # largest element of the vectors' gradi
 
 
 def train(
-    profile: Profile, backbone: Backbone, corpus: list[Example], folder: Path, code: str = ""
+    profile: Profile,
+    backbone: Backbone,
+    corpus: list[Example],
+    folder: Path,
+    code: str = "",
+    watch: Callable[[int, Backbone], None] | None = None,
 ) -> Backbone:
     """What the profile asks for: pre-training (Table 7), fine-tuning, in this process or in several.
 
     Returns the backbone with its adapter; logs to ``folder/log.jsonl``, and resumes from
     ``folder/checkpoints`` if the same run (settings, examples, ``code``) was interrupted. Several
-    workers load ``profile.backbone`` themselves; what they leave is then read here.
+    workers load ``profile.backbone`` themselves; what they leave is then read here. ``watch`` is called after
+    every step of the fine-tuning with its number and the model, which it may read and must not change.
     """
     if profile.train.workers > 1 and not torch.distributed.is_initialized():
         in_workers(profile, backbone, corpus, folder, code)
@@ -64,7 +70,7 @@ def train(
             before = [(first, adapter.tensors_of(start))]
         backbone = adapter.merge_lora(start)
         backbone = replace(backbone, source=backbone.source | {"pretrained": profile.pretrain.model_dump()})
-    return fine_tune(profile, backbone, corpus, folder, code, before)
+    return fine_tune(profile, backbone, corpus, folder, code, before, watch)
 
 
 def fine_tune(
@@ -74,6 +80,7 @@ def fine_tune(
     folder: Path,
     code: str = "",
     before: Sequence[tuple[Profile, dict]] = (),
+    watch: Callable[[int, Backbone], None] | None = None,
 ) -> Backbone:
     """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter. Raises TrainingError on a loss or gradient that is not finite, naming the
     batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
@@ -122,6 +129,8 @@ def fine_tune(
                 track(line)
             if main:
                 progress(step + 1 - first, steps - first, note(line))
+            if watch:
+                watch(step + 1, model)
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
                 checkpoints.save(
                     folder, key, trainable, optimiser, step + 1, memory_budget.budgets_of(settings)
@@ -190,6 +199,8 @@ def backward(
     """This worker's part of the gradients of one batch, by gradient caching; ``run`` as vectors_of."""
 
     def loss_of(vectors):
+        if losses_after.wanted(settings):
+            return losses_after.loss_of(vectors, batch, settings)
         on = vectors.device
         return info_nce(
             vectors, batch.query_rows.to(on), batch.document_rows.to(on), batch.positives.to(on),
