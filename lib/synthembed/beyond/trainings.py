@@ -30,6 +30,7 @@ from synthembed.profile.settings import Profile
 from synthembed.training import batches, checkpoints, train
 
 SECTIONS = ("seed", "data", "backbone", "lora", "pretrain", "train", "evaluate")
+PLAIN = "plain"  # the folder of the model as it is
 FEWEST = 2  # batches that a corpus must fill for a training on it to say anything
 
 
@@ -52,6 +53,11 @@ class Training:
         """What its record must say."""
         read = {name: reading.model_dump() for name, reading in sorted(self.readings.items())}
         return {"key": self.key, "readings": read, "steps": sorted(self.steps), "curve": list(self.curve_tasks)}
+
+    def results(self, of: str = "") -> list[Path]:
+        """Where mteb's results of a reading of it lie, or of the model as it is; of a soup one for each seed."""
+        places = sorted(p for p in self.folder.glob("*/mteb")) if self.soup else [self.folder / "mteb"]
+        return [place / (of or PLAIN) for place in places]
 
     def finished(self) -> list[dict] | None:
         """Its rows, if all that is wanted of it was made before."""
@@ -83,9 +89,10 @@ def plan(
             settings, why = _with_trained(profile.of_row(experiment, row), trained)
             why = why or _not_there(row, corpora)
             if not why:
-                corpus = corpora.get(row.corpus) or example_files.read(Path(row.corpus))
                 data = row.corpus + settings.hash("data", "analyze")
                 if data not in mixtures:
+                    ours = row.corpus in corpora
+                    corpus = corpora[row.corpus] if ours else example_files.read(Path(row.corpus))
                     print(f"{name}: ", end="")
                     mixtures[data] = mixture.mixture(settings, corpus)
                 why = _too_few(settings, mixtures[data].examples)
@@ -129,12 +136,7 @@ def _with_trained(settings: Profile, trained: Path | None) -> tuple[Profile, str
         return settings, ""
     if trained is None or not (trained / "modules.json").exists():
         return settings, f"not run: there is no trained model. synthembed run --profile {settings.name} --only 03_train"
-    seeds = settings.seeds
-    return replace_seeds(settings.with_overrides({key: str(trained)}), seeds), ""
-
-
-def replace_seeds(settings: Profile, seeds: list[int]) -> Profile:
-    return settings.model_copy(update={"seeds": seeds})
+    return settings.with_overrides({key: str(trained)}), ""
 
 
 def _not_there(row: Row, corpora: Mapping[str, list[Example]]) -> str:
@@ -214,7 +216,7 @@ def _watcher(training: Training, folder: Path):
         subject = systems.subject(profile, model, "synthembed/step", f"{training.key}-{step}")
         place = folder / "curve" / f"step-{step}"
         scored = mteb_runs.run_benchmarks(subject, mteb_runs.tasks_of(chosen), place, f"step {step}")
-        write_json(place / "rows.json.kept", scored["rows"])
+        write_json(place / "rows.json", scored["rows"])
         model.model.train()
 
     return watch
@@ -227,12 +229,12 @@ def _scored(training: Training, model: backbones.Backbone, folder: Path, seed: i
     plain = systems.subject(profile, model, "synthembed/row", training.key)
     tasks = mteb_runs.tasks_of(profile.evaluate)
     memory = readings.Remembered(plain.encoder)
-    for name, reading in {"": Reading(id="plain"), **training.readings}.items():
+    for name, reading in {"": Reading(id=PLAIN), **training.readings}.items():
         subject = readings.Read(plain, reading, memory) if training.readings else plain
-        place = folder / "mteb" / (name or "plain")
+        place = folder / "mteb" / (name or PLAIN)
         scored = mteb_runs.run_benchmarks(subject, tasks, place, name or "scores")
         rows += [row | {"seed": seed, "of": name} for row in scored["rows"]]
-    for path in sorted((folder / "curve").glob("*/rows.json.kept")):
+    for path in sorted((folder / "curve").glob("*/rows.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
         rows += [row | {"seed": seed, "of": path.parent.name} for row in kept]
     return rows

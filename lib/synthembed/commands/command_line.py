@@ -49,13 +49,16 @@ def run(
     ] = False,
 ) -> None:
     """Run the notebooks of a profile into runs/; finished stages are skipped."""
-    from synthembed.stages.record import STAGES
+    from synthembed import profile as profiles
+    from synthembed.stages.record import STAGES, stages_of
     from synthembed.stages.runner import run_stages
 
-    names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
+    names = [_stage(s) for s in only]
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     with plain_errors():
+        first = list(STAGES).index(_stage(start)) if start else 0
+        names = names or [s for s in stages_of(profiles.load(profile, set_)) if s in list(STAGES)[first:]]
         _supported()
         if not is_project(ROOT):
             _lay_out(ROOT)
@@ -153,10 +156,11 @@ def clean(
 @app.command()
 def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = "laptop") -> None:
     """For maintainers: make a run of yours the committed one of its name (without weights and caches)."""
-    from synthembed.stages.record import STAGES
+    from synthembed import profile as profiles
+    from synthembed.stages.record import stages_of
 
     with plain_errors():
-        print(f"{shown(run_folders.keep(run, STAGES))}: now commit it")
+        print(f"{shown(run_folders.keep(run, stages_of(profiles.load(run))))}: now commit it")
 
 
 @app.command()

@@ -106,6 +106,7 @@ class Experiment(Section):
     varied: str
     held: str
     kind: Literal["bars", "curve", "heat", "bytes", "steps"] = "bars"
+    axis: str = ""  # of a curve: what x counts
     against: str | None = None  # the row that deltas are taken from; None = the first
     set: Overrides = {}  # common to its rows
     rows: Annotated[list[Row], Field(min_length=1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synthembed.ground.files import PACKAGE, ROOT
 from synthembed.profile.settings import Profile
@@ -18,6 +18,7 @@ from synthembed.training import gpu_cost
 TRAINING, ENCODING = 0.35, 0.6  # of 4N and 2N at the measured rate: results/laptop/03_train/log.jsonl
 HOURS_WITHOUT_GPU = 48.0  # what takes a CPU longer is meant for a GPU
 START = 3.0  # seconds that a stage takes to begin and end
+A_LOAD = 6.0  # seconds to load a base, mteb's tasks and to write results
 A_PEER = 40.0  # seconds that bm25, MiniLM and the like take on the embedded suite
 ANALYSIS = 0.015  # seconds an example, filters and figures included
 LABELLED = {"synthetic+msmarco": 490_000, "msmarco": 490_000, "labelled": 1_300_000, "full": 1_300_000}
@@ -95,6 +96,8 @@ def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need
     yield _ablations(profile, shape, rate, per_example)
     yield Need("06_long_context", START + _passkeys(profile, shape, rate))
     yield Need("07_report", START)
+    if profile.experiments.questions:
+        yield _experiments(profile, shape, rate, per_example)
 
 
 def _generated(profile: Profile) -> tuple[dict, float]:
@@ -171,6 +174,30 @@ def _ablations(profile: Profile, shape: gpu_cost.Shape, rate: float, per_example
             return Need("05_ablations", None, "a part of a benchmark: not known")
         seconds += len(of_row.training_seeds) * (_training(of_row, shape, rate, per_example) + evaluation)
     return Need("05_ablations", seconds, f"{len(rows)} rows" if rows else "")
+
+
+def _experiments(profile: Profile, shape: gpu_cost.Shape, rate: float, per_example: float) -> Need:
+    """Rows of equal settings share their trainings; of readings, the forward passes are counted that they add."""
+    seconds, seen = START, set()
+    for experiment in profile.experiments.questions:
+        for row in experiment.rows:
+            settings = profile.of_row(experiment, row)
+            evaluation = _evaluation(settings, shape, rate)
+            if evaluation is None:
+                return Need("08_beyond", None, "a part of a benchmark: not known")
+            if (key := f"{settings.hash()} {row.corpus} {row.soup}") in seen:
+                continue
+            seen.add(key)
+            again = {r.instruction for r in row.readings} - {"own"}
+            scored = evaluation * (1 + len(again)) + 0.3 * evaluation * len(row.scored_at)
+            training = _training(settings, shape_of_row(settings, shape), rate, per_example)
+            seconds += len(settings.training_seeds) * (training + scored + A_LOAD)
+    return Need("08_beyond", seconds, f"{len(seen)} rows")
+
+
+def shape_of_row(settings: Profile, shape: gpu_cost.Shape) -> gpu_cost.Shape:
+    """The base's shape with a row's own number of layers."""
+    return replace(shape, layers=settings.backbone.layers or shape.layers)
 
 
 def _passkeys(profile: Profile, shape: gpu_cost.Shape, rate: float) -> float:
