@@ -19,9 +19,10 @@ from synthembed.evaluation.suites import units
 from synthembed.profile.experiment_settings import Experiment, Reading
 from synthembed.profile.settings import Profile
 
-EUROPEAN = set(
-    "eng deu fra spa ita por nld pol rus ces ell fin swe ukr dan ron hun slk bul hrv lit est cat".split()
-)
+EUROPEAN = {
+    "eng", "deu", "fra", "spa", "ita", "por", "nld", "pol", "rus", "ces", "ell", "fin", "swe", "ukr", "dan", "ron",
+    "hun", "slk", "bul", "hrv", "lit", "est", "cat",
+}  # fmt: skip
 GROUPS = ("English", "European", "other")  # columns of the heat map
 
 
@@ -111,7 +112,9 @@ def learning_curves(scored: dict, experiment: Experiment) -> dict[str, dict[str,
             of = [r for r in mine if r["category"] == category]
             steps = sorted({int(r["system"].removeprefix(begin)) for r in of})
             found.setdefault(row.id, {})[category] = {
-                step: trends.interval(list(by_seed([r for r in of if r["system"] == f"{begin}{step}"]).values()))
+                step: trends.interval(
+                    list(by_seed([r for r in of if r["system"] == f"{begin}{step}"]).values())
+                )
                 for step in steps
             }
     return found
@@ -124,7 +127,9 @@ def transfer(scored: dict, experiment: Experiment) -> dict[str, dict[str, tuple]
         mine = [r for r in scored["rows"] if r["system"] == f"{experiment.id}/{row.id}"]
         cells: dict[str, list[dict]] = {}
         for r in mine:
-            cells.setdefault(f"{KINDS.get(r['category'], r['category'])}, {group_of(r['language'])}", []).append(r)
+            cells.setdefault(
+                f"{KINDS.get(r['category'], r['category'])}, {group_of(r['language'])}", []
+            ).append(r)
         ordered = sorted(cells, key=lambda cell: (cell.split(", ")[0], GROUPS.index(cell.split(", ")[1])))
         found[row.id] = {cell: trends.interval(list(by_seed(cells[cell]).values())) for cell in ordered}
     return {row: cells for row, cells in found.items() if cells}

@@ -54,7 +54,12 @@ class Read(MtebEncoder):
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
         vectors = super().encode(
-            inputs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset, prompt_type=prompt_type, **kwargs
+            inputs,
+            task_metadata=task_metadata,
+            hf_split=hf_split,
+            hf_subset=hf_subset,
+            prompt_type=prompt_type,
+            **kwargs,
         )
         normalize = task_metadata.type != "Classification" or self.protocol.normalize_classification
         return stored(vectors, self.reading, prompt_type == PromptType.query, normalize)
@@ -72,7 +77,9 @@ class Read(MtebEncoder):
 def stored(vectors: np.ndarray, reading: Reading, query: bool, normalize: bool) -> np.ndarray:
     """What is left of ``vectors`` (n, dim) when they are stored as ``reading`` says, as float32 again."""
     if reading.dims and reading.dims > vectors.shape[1]:
-        raise ValueError(f"reading {reading.id!r}: dims = {reading.dims}, but vectors have {vectors.shape[1]}")
+        raise ValueError(
+            f"reading {reading.id!r}: dims = {reading.dims}, but vectors have {vectors.shape[1]}"
+        )
     vectors = vectors[:, : reading.dims] if reading.dims else vectors
     if reading.dims and normalize:
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)

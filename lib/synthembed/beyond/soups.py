@@ -29,7 +29,9 @@ def average(several: Sequence[Weights]) -> dict[str, torch.Tensor]:
     names = several[0].keys()
     if any(weights.keys() != names for weights in several):
         raise ValueError("weights of different models cannot be averaged")
-    return {name: torch.stack([w[name].float() for w in several]).mean(0).to(several[0][name]) for name in names}
+    return {
+        name: torch.stack([w[name].float() for w in several]).mean(0).to(several[0][name]) for name in names
+    }
 
 
 @torch.no_grad()

@@ -52,7 +52,12 @@ class Training:
     def wanted(self) -> dict:
         """What its record must say."""
         read = {name: reading.model_dump() for name, reading in sorted(self.readings.items())}
-        return {"key": self.key, "readings": read, "steps": sorted(self.steps), "curve": list(self.curve_tasks)}
+        return {
+            "key": self.key,
+            "readings": read,
+            "steps": sorted(self.steps),
+            "curve": list(self.curve_tasks),
+        }
 
     def results(self, of: str = "") -> list[Path]:
         """Where mteb's results of a reading of it lie, or of the model as it is; of a soup one for each seed."""
@@ -77,7 +82,11 @@ class Plan:
 
 
 def plan(
-    profile: Profile, corpora: Mapping[str, list[Example]], folder: Path, code: str = "", trained: Path | None = None
+    profile: Profile,
+    corpora: Mapping[str, list[Example]],
+    folder: Path,
+    code: str = "",
+    trained: Path | None = None,
 ) -> Plan:
     """The trainings of all experiments. ``corpora`` are "synthetic" and "dropped"; ``trained`` is the model of
     stage 03, which a row may mine its negatives with; ``code`` is the hash of the code that trains and scores."""
@@ -135,14 +144,19 @@ def _with_trained(settings: Profile, trained: Path | None) -> tuple[Profile, str
     if not chosen or chosen.encoder != "trained":
         return settings, ""
     if trained is None or not (trained / "modules.json").exists():
-        return settings, f"not run: there is no trained model. synthembed run --profile {settings.name} --only 03_train"
+        return (
+            settings,
+            f"not run: there is no trained model. synthembed run --profile {settings.name} --only 03_train",
+        )
     return settings.with_overrides({key: str(trained)}), ""
 
 
 def _not_there(row: Row, corpora: Mapping[str, list[Example]]) -> str:
     if row.corpus in corpora or Path(row.corpus).exists():
         return ""
-    return f"not recorded: {shown(Path(row.corpus))}" + (f". Make it with\n{row.command}" if row.command else "")
+    return f"not recorded: {shown(Path(row.corpus))}" + (
+        f". Make it with\n{row.command}" if row.command else ""
+    )
 
 
 def _too_few(settings: Profile, examples: list[Example]) -> str:
@@ -186,7 +200,12 @@ def one(training: Training) -> list[dict]:
     rows = _soup(training) if training.soup else _scored(training, trained_model(training), folder)
     training.mixed.write(folder)
     settings = training.profile.model_dump(mode="json", include=set(SECTIONS))
-    record |= {"status": "done", "settings": settings, "wall_s": round(time.time() - started, 1), "rows": rows}
+    record |= {
+        "status": "done",
+        "settings": settings,
+        "wall_s": round(time.time() - started, 1),
+        "rows": rows,
+    }
     write_json(folder / "stage.json", record)
     for left in (folder / "checkpoints", folder / "pretraining"):
         shutil.rmtree(left, ignore_errors=True)
@@ -207,7 +226,9 @@ def trained_model(training: Training, profile: Profile | None = None, folder: Pa
 def _watcher(training: Training, folder: Path):
     """Scores the model on a part of the suite after some of the steps, and keeps the scores."""
     profile = training.profile
-    chosen = profile.evaluate.model_copy(update={"tasks": list(training.curve_tasks) or profile.evaluate.tasks})
+    chosen = profile.evaluate.model_copy(
+        update={"tasks": list(training.curve_tasks) or profile.evaluate.tasks}
+    )
 
     def watch(step: int, model: backbones.Backbone) -> None:
         if step not in training.steps:
@@ -222,7 +243,9 @@ def _watcher(training: Training, folder: Path):
     return watch
 
 
-def _scored(training: Training, model: backbones.Backbone, folder: Path, seed: int | None = None) -> list[dict]:
+def _scored(
+    training: Training, model: backbones.Backbone, folder: Path, seed: int | None = None
+) -> list[dict]:
     """Rows of the model as it is, of its readings, and of its learning curve; ``of`` says which."""
     profile, rows = training.profile, []
     seed = profile.seed if seed is None else seed

@@ -93,9 +93,7 @@ def mine(
     return negatives, counts
 
 
-def ranked(
-    asked: list[Asked], documents: Documents, settings: Negatives, k: int, folder: Path
-) -> Ranks:
+def ranked(asked: list[Asked], documents: Documents, settings: Negatives, k: int, folder: Path) -> Ranks:
     """The best ``k`` documents of each query by ``settings.encoder``, from the cache in ``folder`` or found now."""
     return _cached_ranks(asked, documents, settings, k, _survey(asked, documents), folder)
 

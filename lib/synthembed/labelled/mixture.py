@@ -57,7 +57,9 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
         sets["synthetic"] = {"examples": len(synthetic)} | ({"left_out": left_out} if left_out else {})
     leakage = profile.analyze.near_duplicate_threshold if profile.analyze.leakage else None
     for name in names_of(data):
-        found, facts = _read_set(name, data.model_dump_json(exclude={"setting", "shuffled", "select"}), leakage)
+        found, facts = _read_set(
+            name, data.model_dump_json(exclude={"setting", "shuffled", "select"}), leakage
+        )
         chosen += found
         sets[name] = facts
     counts = ", ".join(f"{name} {facts['examples']:,}" for name, facts in sets.items())

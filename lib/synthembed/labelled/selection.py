@@ -104,7 +104,9 @@ def _ranks(examples: list[Example], documents: list[str], settings: Judge, k: in
         Asked(e.id, _as_asked(e, settings), e.positive, e.positive, frozenset((e.positive,)))
         for e in examples
     ]
-    return mining.ranked(asked, texts, _negatives(settings), min(k, len(documents)), embedded.cache_folder() / "mining")
+    return mining.ranked(
+        asked, texts, _negatives(settings), min(k, len(documents)), embedded.cache_folder() / "mining"
+    )
 
 
 def _as_asked(example: Example, settings: Judge) -> str:

@@ -33,7 +33,9 @@ class Mined(Judge):
 
     count: Positive = 1
     depth: Positive = 30  # ranks that they are drawn from
-    margin: Annotated[float, Field(ge=0, lt=1)] | None = None  # share below the positive's score (NV-Retriever)
+    margin: Annotated[float, Field(ge=0, lt=1)] | None = (
+        None  # share below the positive's score (NV-Retriever)
+    )
     keep_written: bool = False  # beside the LLM's own
 
 
@@ -48,7 +50,9 @@ class Consistency(Judge):
 class Selection(Section):
     """Which of the synthetic examples are trained on, and with which negatives."""
 
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # drawn by the hash of each example's id: shares are nested
+    share: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # drawn by the hash of each example's id: shares are nested
+    )
     examples: Positive | None = None  # at most so many, likewise; what compares two kinds at one number
     families: list[Family] | None = None  # these alone
     without: list[Family] = []
