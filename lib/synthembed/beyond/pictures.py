@@ -13,8 +13,8 @@ from synthembed.beyond.outcomes import Outcome
 from synthembed.profile.experiment_settings import Experiment
 from synthembed.report.figures import OURS, PALETTE, PAPER, STYLE
 
-WIDTH = 100  # signs of a caption's line at a figure 7 inches wide
-SCORE = "score, per cent (mean over tasks)"
+WIDTH = 118  # signs of a caption's line at a figure 7 inches wide
+SCORE = "mean score of the tasks, per cent"
 
 
 def _seeds(counts) -> str:
@@ -36,7 +36,7 @@ def _finish(figure, experiment: Experiment, tasks: set[str], told: tuple[str, ..
         line for part in parts if part for line in textwrap.wrap(part, int(WIDTH * figure.get_figwidth() / 7))
     ]
     figure.suptitle(experiment.question, fontsize=10, x=0.01, ha="left")
-    height = (0.16 * len(lines) + 0.12) / figure.get_figheight()
+    height = (0.148 * len(lines) + 0.05) / figure.get_figheight()
     figure.text(0.01, 0.01, "\n".join(lines), fontsize=7.5, va="bottom", linespacing=1.35)
     figure.tight_layout(rect=(0, height, 1, 1))
     return figure
@@ -99,7 +99,7 @@ def curve(lines: list[Outcome], x_label: str):
     """Score against what is varied, with a line in its logarithm through the rows and what it predicts."""
     shown = [line for line in lines if line.score]
     xs = [line.x for line in shown]
-    figure, axis = plt.subplots(figsize=(7, 3.9))
+    figure, axis = plt.subplots(figsize=(7, 4.5))
     for line in shown:
         _bar(axis, line.x, line.score, OURS)
         axis.plot([line.x] * len(line.seeds), line.seeds, "o", color=OURS, markersize=3.5, alpha=0.6)
@@ -176,7 +176,7 @@ def by_bytes(points: dict[tuple[str, str], list[tuple]]):
     """Score against bytes a stored vector: colour is the training, mark and line the precision."""
     rows, kinds = (list(dict.fromkeys(name[n] for name in points)) for n in (0, 1))
     styles, marks = ("-", "--", ":", "-."), "osD^"
-    figure, axis = plt.subplots(figsize=(7, 4.3))
+    figure, axis = plt.subplots(figsize=(7, 4.9))
     for (row, kind), some in points.items():
         color, n = PALETTE[rows.index(row)], kinds.index(kind)
         shift = 1.03 ** (rows.index(row) - (len(rows) - 1) / 2)
@@ -189,7 +189,7 @@ def by_bytes(points: dict[tuple[str, str], list[tuple]]):
     axis.set_xticks(sizes, [f"{s:,.0f}" for s in sizes], rotation=45, fontsize=7)
     axis.minorticks_off()
     axis.set(xlabel="bytes of a stored vector", ylabel=SCORE)
-    axis.legend(fontsize=7.5)
+    axis.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
     several = any(p[2] is not None for some in points.values() for p in some)
     sure = "Bars: 95 % interval of the mean over trainings that differ in seed." if several else _seeds([[0]])
     return figure, (sure,)
