@@ -87,5 +87,7 @@ def test_other_instructions_are_others_and_a_missing_one_is_named():
         assert set(kinds) == {"paraphrased", "wrong", "german"}
         assert len({prompts[task], *kinds.values()}) == 4
     assert readings.instruction_of("any", "own words", "empty") == ""
-    with pytest.raises(KeyError, match=r"EmbeddedX has no wrong instruction: write one into beyond/instructions\.yaml"):
+    with pytest.raises(
+        KeyError, match=r"EmbeddedX has no wrong instruction: write one into beyond/instructions\.yaml"
+    ):
         readings.instruction_of("EmbeddedX", "own", "wrong")

@@ -52,7 +52,10 @@ def test_rows_of_one_setting_share_their_training_and_what_they_want_of_it(plann
 def test_what_is_not_there_waits_with_its_reason(planned):
     waiting = planned[1]().waiting
     assert waiting["filters/dropped"] == "not run: 3 examples, and two batches are 8"
-    assert waiting["filters/other"].startswith("not recorded: ") and "synthembed make it" in waiting["filters/other"]
+    assert (
+        waiting["filters/other"].startswith("not recorded: ")
+        and "synthembed make it" in waiting["filters/other"]
+    )
 
 
 def test_a_run_scores_rows_readings_and_steps_and_a_second_one_reads(planned, monkeypatch, capsys):
@@ -66,14 +69,18 @@ def test_a_run_scores_rows_readings_and_steps_and_a_second_one_reads(planned, mo
     lines = {q.id: outcomes.table(scored, q) for q in chosen.experiments.questions}
     half, whole = lines["scaling"]
     assert (half.examples, whole.examples) == (12, 24) and len(half.seeds) == 2
-    assert half.score[1] < half.score[0] < half.score[2] and whole.delta[1] <= whole.delta[0] <= whole.delta[2]
+    assert (
+        half.score[1] < half.score[0] < half.score[2] and whole.delta[1] <= whole.delta[0] <= whole.delta[2]
+    )
     assert [line.why[:7] for line in lines["filters"]] == ["", "not run", "not rec"]
     captions = {}
     for question in chosen.experiments.questions:
         figure = pictures.draw(scored, question, 32)
         captions[question.id] = " ".join(t.get_text() for t in figure.texts).replace("\n", " ")
     for caption in captions.values():
-        assert all(word in caption for word in ("Varied: a setting.", "Held: all else.", "STSDialogue", "95 %"))
+        assert all(
+            word in caption for word in ("Varied: a setting.", "Held: all else.", "STSDialogue", "95 %")
+        )
     assert "fitted in log2" in captions["scaling"]
     monkeypatch.setattr(trainings, "one", lambda training: pytest.fail("made again"))
     assert trainings.run(plan()) == rows
@@ -123,7 +130,10 @@ def test_negatives_by_the_trained_model_wait_for_it(tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        ({"id": "a", "rows": [{"id": "r", "set": {"train.focus": 1}}]}, "experiment 'a', row 'r': .*train.focus"),
+        (
+            {"id": "a", "rows": [{"id": "r", "set": {"train.focus": 1}}]},
+            "experiment 'a', row 'r': .*train.focus",
+        ),
         ({"id": "a", "rows": [{"id": "r"}, {"id": "r"}]}, "ids of rows must differ"),
         ({"id": "a", "kind": "curve", "rows": [{"id": "r"}]}, "a curve wants every row's x"),
         ({"id": "a", "against": "b", "rows": [{"id": "r"}]}, "against = 'b': name one of"),

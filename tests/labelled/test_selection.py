@@ -24,9 +24,7 @@ CORPUS = [animal(n) for n in range(8)]
 @given(st.floats(0.05, 1), st.floats(0.05, 1), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_a_smaller_draw_lies_in_a_larger_one_and_keeps_the_order(a, b, seed):
-    less, more = (
-        selection.selected(CORPUS, Selection(share=s), seed)[0] for s in sorted((a, b))
-    )
+    less, more = (selection.selected(CORPUS, Selection(share=s), seed)[0] for s in sorted((a, b)))
     assert {e.id for e in less} <= {e.id for e in more}
     assert [e for e in CORPUS if e in more] == more and len(more) == round(max(a, b) * 8)
 

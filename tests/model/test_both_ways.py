@@ -34,7 +34,9 @@ def test_the_first_token_sees_the_last_and_without_the_setting_it_does_not(base,
 def test_a_vector_does_not_depend_on_its_batch(base, pooling):
     together = Encoder(base, pooling, 80).encode(TEXTS, normalize=False)
     for n, text in enumerate(TEXTS):
-        np.testing.assert_allclose(Encoder(base, pooling, 80).encode([text], normalize=False)[0], together[n], atol=2e-5)
+        np.testing.assert_allclose(
+            Encoder(base, pooling, 80).encode([text], normalize=False)[0], together[n], atol=2e-5
+        )
 
 
 def test_attention_is_that_of_a_full_mask(base, tiny_folder):

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
+from synthembed.commands.rewrite import rewrite
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
@@ -302,6 +303,9 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
         print(f"problem: {problem}")
     print("ready" if not problems else f"{len(problems)} problem(s)")
     raise typer.Exit(bool(problems))
+
+
+app.command()(rewrite)
 
 
 if __name__ == "__main__":
