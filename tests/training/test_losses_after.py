@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed import profile
-from synthembed.training import losses_after, train
+from synthembed.training import train
 from synthembed.training.batches import Batch
 from synthembed.training.contrastive import info_nce
+from synthembed.training.recipes import losses_after
 from tiny_training import CORPUS, example, fresh, tiny
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from synthembed.beyond import trends
-from synthembed.beyond.readings import bytes_of
+from synthembed.beyond.rereading import bytes_of
 from synthembed.beyond.trainings import Plan
 from synthembed.evaluation.intervals import BENCHMARK
 from synthembed.evaluation.intervals import interval as difference

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synthembed.beyond import readings, soups
+from synthembed.beyond import rereading, soups
 from synthembed.corpus import example_files
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, protocol, systems
@@ -251,9 +251,9 @@ def _scored(
     seed = profile.seed if seed is None else seed
     plain = systems.subject(profile, model, "synthembed/row", training.key)
     tasks = mteb_runs.tasks_of(profile.evaluate)
-    memory = readings.Remembered(plain.encoder)
+    memory = rereading.Remembered(plain.encoder)
     for name, reading in {"": Reading(id=PLAIN), **training.readings}.items():
-        subject = readings.Read(plain, reading, memory) if training.readings else plain
+        subject = rereading.Read(plain, reading, memory) if training.readings else plain
         place = folder / "mteb" / (name or PLAIN)
         scored = mteb_runs.run_benchmarks(subject, tasks, place, name or "scores")
         rows += [row | {"seed": seed, "of": name} for row in scored["rows"]]

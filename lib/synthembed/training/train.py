@@ -34,10 +34,11 @@ from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import row_vectors
 from synthembed.model.instructions import query_text
 from synthembed.profile.settings import Profile, Train
-from synthembed.training import batches, checkpoints, losses_after, memory_budget, trackers, workers
+from synthembed.training import batches, checkpoints, memory_budget, trackers, workers
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
 from synthembed.training.checkpoints import run_key
 from synthembed.training.contrastive import cached_backward, info_nce
+from synthembed.training.recipes import losses_after
 
 __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "steps_of", "train"]
 
