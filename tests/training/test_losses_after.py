@@ -11,7 +11,7 @@ from synthembed import profile
 from synthembed.training import train
 from synthembed.training.batches import Batch
 from synthembed.training.contrastive import info_nce
-from synthembed.training.recipes import losses_after
+from synthembed.training.later import losses_after
 from tiny_training import CORPUS, example, fresh, tiny
 
 

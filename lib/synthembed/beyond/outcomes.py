@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from synthembed.beyond import trends
+from synthembed.beyond.experiment_runs import Plan
 from synthembed.beyond.rereading import bytes_of
-from synthembed.beyond.trainings import Plan
 from synthembed.evaluation.intervals import BENCHMARK
 from synthembed.evaluation.intervals import interval as difference
 from synthembed.evaluation.scores import mean_over_tasks

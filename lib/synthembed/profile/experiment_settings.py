@@ -69,7 +69,7 @@ class Distil(Judge):
 
 
 class Recipes(Section):
-    """Losses of later papers (training/recipes/losses_after.py)."""
+    """Losses of later papers (training/later/losses_after.py)."""
 
     focal: Annotated[float, Field(ge=0)] = 0.0  # gamma of (1 - p)^gamma; 0 = every query counts alike
     matryoshka: list[Positive] = []  # dimensions whose beginnings are trained as vectors of their own

@@ -38,7 +38,7 @@ from synthembed.training import batches, checkpoints, memory_budget, trackers, w
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
 from synthembed.training.checkpoints import run_key
 from synthembed.training.contrastive import cached_backward, info_nce
-from synthembed.training.recipes import losses_after
+from synthembed.training.later import losses_after
 
 __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "steps_of", "train"]
 

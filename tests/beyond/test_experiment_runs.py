@@ -4,7 +4,7 @@ import json
 
 import pytest
 from synthembed import profile
-from synthembed.beyond import outcomes, pictures, soups, trainings
+from synthembed.beyond import experiment_runs, outcomes, pictures, soups
 from synthembed.profile.reading import ProfileError
 from synthembed.stages import record
 from tiny_training import CORPUS, example
@@ -35,7 +35,7 @@ def planned(tiny_folder, tmp_path):
     )  # fmt: skip
 
     def plan():
-        return trainings.plan(chosen, {"synthetic": CORPUS, "dropped": DROPPED}, tmp_path, "code")
+        return experiment_runs.plan(chosen, {"synthetic": CORPUS, "dropped": DROPPED}, tmp_path, "code")
 
     return chosen, plan
 
@@ -61,7 +61,7 @@ def test_what_is_not_there_waits_with_its_reason(planned):
 def test_a_run_scores_rows_readings_and_steps_and_a_second_one_reads(planned, monkeypatch, capsys):
     chosen, plan = planned
     first = plan()
-    rows = trainings.run(first)
+    rows = experiment_runs.run(first)
     systems = {r["system"] for r in rows}
     assert {"scaling/half", "scaling/all", "scaling/all@step-1", "bytes/same", "bytes/same@dims-4"} <= systems
     assert {r["seed"] for r in rows} == {0, 1}
@@ -82,29 +82,29 @@ def test_a_run_scores_rows_readings_and_steps_and_a_second_one_reads(planned, mo
             word in caption for word in ("Varied: a setting.", "Held: all else.", "STSDialogue", "95 %")
         )
     assert "fitted in log2" in captions["scaling"]
-    monkeypatch.setattr(trainings, "one", lambda training: pytest.fail("made again"))
-    assert trainings.run(plan()) == rows
+    monkeypatch.setattr(experiment_runs, "one", lambda training: pytest.fail("made again"))
+    assert experiment_runs.run(plan()) == rows
 
 
 def test_a_further_reading_scores_a_finished_training_anew_and_other_code_trains_it_anew(planned, tmp_path):
     chosen, plan = planned
     training = plan().trainings[0]
-    trainings.one(training)
+    experiment_runs.one(training)
     (training.folder / "mteb" / "plain" / "left.txt").write_text("of the same training")
     training.readings = {"bits": chosen.experiments.questions[1].rows[0].readings[1]}
     assert training.finished() is None
-    assert {row["of"] for row in trainings.one(training)} == {"", "bits"}
+    assert {row["of"] for row in experiment_runs.one(training)} == {"", "bits"}
     assert (training.folder / "mteb" / "plain" / "left.txt").exists()
     training.key = "of other code"
-    trainings.one(training)
+    experiment_runs.one(training)
     assert not (training.folder / "mteb" / "plain" / "left.txt").exists()
 
 
 def test_a_soup_is_the_mean_of_the_others_and_scored_once_for_each_seed(tiny_folder, tmp_path):
     rows = [{"id": "one"}, {"id": "soup", "soup": True, "set": {"seeds": [0, 1, 2]}}]
     chosen = experiments(tiny_folder, {"id": "recipes", "rows": rows})
-    made = trainings.plan(chosen, {"synthetic": CORPUS}, tmp_path)
-    scored = trainings.run(made)
+    made = experiment_runs.plan(chosen, {"synthetic": CORPUS}, tmp_path)
+    scored = experiment_runs.run(made)
     assert [r["seed"] for r in scored if r["system"] == "recipes/soup"] == [0, 1, 2]
     assert "recipes/soup" in outcomes.scores(chosen, made, scored)["intervals"]
 
@@ -123,7 +123,7 @@ def test_weights_are_averaged_one_by_one():
 def test_negatives_by_the_trained_model_wait_for_it(tiny_folder, tmp_path):
     row = {"id": "own", "set": {"data.select": {"negatives": {"encoder": "trained"}}}}
     chosen = experiments(tiny_folder, {"id": "negatives", "rows": [row]})
-    waiting = trainings.plan(chosen, {"synthetic": CORPUS}, tmp_path, trained=tmp_path / "none").waiting
+    waiting = experiment_runs.plan(chosen, {"synthetic": CORPUS}, tmp_path, trained=tmp_path / "none").waiting
     assert "there is no trained model. synthembed run --profile x --only 03_train" in waiting["negatives/own"]
 
 
