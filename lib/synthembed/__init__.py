@@ -14,6 +14,7 @@ below; CI holds that (import-linter, pyproject.toml). docs/architecture.md walks
     training     examples -> a trained model: InfoNCE, gradient caching, LoRA                notebook 03
     evaluation   a model -> scores: mteb, protocol, suites, ablations, passkeys              notebooks 04-06
     report       scores -> verdicts, claims, tables, figures, a page                         notebook 07
+    beyond       what the paper leaves open: experiments, readings, curves, their figures    notebook 08
     widgets      what the notebooks show
     stages       a stage and its record, the papermill runner
     review       a finished run checked from its files alone; the board of runs

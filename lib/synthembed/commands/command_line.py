@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands.estimate import estimate
-from synthembed.commands.build_site import site
 from synthembed.commands import board, check, publish
+from synthembed.commands.build_site import site
+from synthembed.commands.estimate import estimate
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
+from synthembed.commands.rewrite import rewrite
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
@@ -68,11 +69,13 @@ def run(
     import json
     from functools import partial
 
+    from synthembed import profile as profiles
     from synthembed.stages import run_queue
-    from synthembed.stages.record import STAGES
+    from synthembed.stages.record import STAGES, stages_of
     from synthembed.stages.runner import run_stages
 
-    names = [_stage(s) for s in only] or list(STAGES)[list(STAGES).index(_stage(start)) if start else 0 :]
+    named, order = [_stage(s) for s in only], list(STAGES)
+    first = order.index(_stage(start)) if start else 0
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
     if run and len(profile) > 1:
@@ -81,6 +84,7 @@ def run(
         )
 
     def make(one: str) -> Path:
+        names = named or [s for s in stages_of(profiles.load(one, set_)) if s in order[first:]]
         return run_stages(one, set_, run, names, run_folders.own(), cold, anew)
 
     with plain_errors(), _log_on_stderr() if as_json else contextlib.nullcontext():
@@ -204,10 +208,11 @@ def clean(
 @app.command()
 def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = "laptop") -> None:
     """For maintainers: make a run of yours the committed one of its name (without weights and caches)."""
-    from synthembed.stages.record import STAGES
+    from synthembed import profile as profiles
+    from synthembed.stages.record import stages_of
 
     with plain_errors():
-        print(f"{shown(run_folders.keep(run, STAGES))}: now commit it")
+        print(f"{shown(run_folders.keep(run, stages_of(profiles.load(run))))}: now commit it")
 
 
 @app.command()
@@ -356,13 +361,8 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     raise typer.Exit(bool(problems))
 
 
-app.command()(estimate)
-
-app.command()(site)
-
-app.command()(check.check)
-app.command()(board.board)
-app.command()(publish.publish)
+for command in (estimate, site, check.check, board.board, publish.publish, rewrite):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def publish(examples: list[Example], statistics: dict, folder: Path, origin: Ori
     names a licence only if the ``origin`` of the texts is known."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(map(asdict, examples))
+    frame = pd.DataFrame(map(asdict, examples)).drop(columns="further")
     frame.to_parquet(data / "train-00000-of-00001.parquet", index=False)
     languages = sorted(set(frame["language"]) | set(frame["target_language"]) - {""})
     card = _head(languages, origin) + _about(len(examples), languages, statistics, origin)

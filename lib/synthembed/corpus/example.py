@@ -22,9 +22,10 @@ class Example:
     query: str
     positive: str
     negative: str | None = None
+    further: tuple[str, ...] = ()  # hard negatives beside the first (data.select.negatives)
 
     def documents(self) -> list[str]:
-        return [self.positive] + ([self.negative] if self.negative else [])
+        return [self.positive, *([self.negative] if self.negative else []), *self.further]
 
 
 NAMED = 10_000

@@ -35,7 +35,10 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     partial = path.with_suffix(".partial")
     with open(partial, "w", encoding="utf-8") as file:
         for example in examples:
-            file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
+            row = asdict(example)
+            if not example.further:  # few have more than one negative
+                del row["further"]
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     partial.replace(path)
     return count
@@ -47,7 +50,8 @@ def read(path: Path) -> list[Example]:
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                found.append(Example(**json.loads(line)))
+                row = json.loads(line)
+                found.append(Example(**row | {"further": tuple(row.get("further", ()))}))
             except (json.JSONDecodeError, TypeError) as error:
                 raise ValueError(f"{path.name}, line {number}: not an example ({error})") from None
     return found

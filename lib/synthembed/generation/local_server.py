@@ -13,12 +13,12 @@ MODEL = "embedded:smollm2-135m"
 
 
 @contextlib.contextmanager
-def server(context: int = 4096, parallel: int = 4) -> Iterator[str]:
-    """Serve the embedded model on this machine; yields the base URL. Needs ``xllamacpp``."""
+def server(context: int = 4096, parallel: int = 4, model: str = MODEL) -> Iterator[str]:
+    """Serve an embedded model on this machine; yields the base URL. Needs ``xllamacpp``."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = str(embedded.fetch(MODEL))
+    params.model.path = str(embedded.fetch(model))
     params.n_ctx, params.n_parallel, params.warmup = context, parallel, False
     params.cpuparams.n_threads = os.cpu_count() or 1
     running = xllamacpp.Server(params)

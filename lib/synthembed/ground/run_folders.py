@@ -235,6 +235,7 @@ NOT_COMMITTED = {
     "03_train": ("model", "adapter", "checkpoints", "seeds", "pretraining", OTHERS),
     "04_evaluate": ("mteb",),
     "05_ablations": ("rows",),
+    "08_beyond": ("rows",),
 }
 
 

@@ -72,10 +72,9 @@ def mine(
     counts: Counter = Counter()
     if not asked:
         return {}, counts
-    score = Lexical() if settings.encoder == "bm25" else Dense(settings, folder)
     digest, total, rows_of = _survey(asked, documents)
     most = max(sum(len(rows_of.get(d, ())) for d in a.known) for a in asked)
-    ranks = _cached_ranks(asked, documents, score, settings.depth + most, rows_of, digest, total, folder)
+    ranks = _cached_ranks(asked, documents, settings, settings.depth + most, (digest, total, rows_of), folder)
     drawn: dict[str, list[int]] = {}
     for number, one in enumerate(asked):
         known = {row for d in one.known for row in rows_of.get(d, ())}
@@ -92,6 +91,11 @@ def mine(
         else:
             counts["no candidate" if not drawn[one.id] else "candidates repeat the positive"] += 1
     return negatives, counts
+
+
+def ranked(asked: list[Asked], documents: Documents, settings: Negatives, k: int, folder: Path) -> Ranks:
+    """The best ``k`` documents of each query by ``settings.encoder``, from the cache in ``folder`` or found now."""
+    return _cached_ranks(asked, documents, settings, k, _survey(asked, documents), folder)
 
 
 def candidates(ranks: Ranks, number: int, known: set[int], settings: Negatives) -> list[int]:
@@ -239,7 +243,9 @@ def _survey(asked: list[Asked], documents: Documents) -> tuple[str, int, dict[st
     return digest.hexdigest(), total, rows_of
 
 
-def _cached_ranks(asked, documents, score, k, rows_of, digest, total, folder: Path) -> Ranks:
+def _cached_ranks(asked, documents, settings: Negatives, k: int, surveyed, folder: Path) -> Ranks:
+    score = Lexical() if settings.encoder == "bm25" else Dense(settings, folder)
+    digest, total, rows_of = surveyed
     path = folder / f"ranks-{_digest([digest, score.name, str(k)])}.npz"
     if not path.exists():
         found = score.rank(asked, documents, total, k, rows_of)

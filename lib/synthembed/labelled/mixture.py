@@ -19,7 +19,7 @@ from synthembed.corpus.filters import Leakage
 from synthembed.ground.files import write_json
 from synthembed.ground.seeding import seed_of
 from synthembed.ground.weights import embedded
-from synthembed.labelled import mining
+from synthembed.labelled import mining, selection
 from synthembed.labelled.drawing import Candidate, Part, Sampling, parts_of_installed, parts_of_public
 from synthembed.labelled.installed_sets import INSTALLED, InstalledSet
 from synthembed.labelled.mining import Asked
@@ -50,11 +50,16 @@ def mixture(profile: Profile, synthetic: list[Example]) -> Mixture:
     data = profile.data
     chosen, sets = [], {}
     if data.setting in ("synthetic", "synthetic+msmarco", "full"):
+        left_out = {}
+        if data.select:
+            synthetic, left_out = selection.selected(synthetic, data.select, data.seed)
         chosen += synthetic
-        sets["synthetic"] = {"examples": len(synthetic)}
+        sets["synthetic"] = {"examples": len(synthetic)} | ({"left_out": left_out} if left_out else {})
     leakage = profile.analyze.near_duplicate_threshold if profile.analyze.leakage else None
     for name in names_of(data):
-        found, facts = _read_set(name, data.model_dump_json(exclude={"setting", "shuffled"}), leakage)
+        found, facts = _read_set(
+            name, data.model_dump_json(exclude={"setting", "shuffled", "select"}), leakage
+        )
         chosen += found
         sets[name] = facts
     counts = ", ".join(f"{name} {facts['examples']:,}" for name, facts in sets.items())
@@ -76,7 +81,8 @@ def shuffled(examples: list[Example], seed: int) -> list[Example]:
         among = [e for e in examples if e.family == family]
         among.sort(key=lambda e: seed_of(seed, "shuffled", e.id))
         given |= {e.id: other for e, other in zip(among, among[1:] + among[:1], strict=True)}
-    return [replace(e, positive=given[e.id].positive, negative=given[e.id].negative) for e in examples]
+    own = ((e, given[e.id]) for e in examples)
+    return [replace(e, positive=o.positive, negative=o.negative, further=o.further) for e, o in own]
 
 
 def describe(name: str, facts: dict) -> str:

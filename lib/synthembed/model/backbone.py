@@ -103,6 +103,8 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a BERT's layer over [cls], which no vector of ours reads
     keep_layers(model, settings.layers)
+    if settings.bidirectional:
+        look_both_ways(model)
     model.config.use_cache = False
     name = settings.model
     model = model.to(on).eval()
@@ -268,6 +270,26 @@ def keep_layers(model: nn.Module, layers: int | None) -> None:
     owner, name = _layers_of(model)
     setattr(owner, name, getattr(owner, name)[:layers])
     _describe_first(model.config, layers)
+
+
+def look_both_ways(model: nn.Module) -> None:
+    """Every token of a decoder sees every other one, in place (BehnamGhader et al., "LLM2Vec", 2024).
+
+    The configuration says so, and is saved with the model: transformers makes its masks by it. A window stays
+    as wide to the left and is as wide to the right. Raises BackboneError for a model that has other masks.
+    """
+    config, rows = model.config, torch.tensor([[5, 6, 7, 8], [5, 9, 7, 8]])
+    config.is_causal = False
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False
+    with torch.inference_mode():
+        states = model(input_ids=rows.to(model.device), use_cache=False).last_hidden_state
+    if torch.allclose(states[0, 0].float(), states[1, 0].float(), atol=1e-5, rtol=1e-4):
+        raise BackboneError(
+            f"backbone.bidirectional: the first token of this {config.model_type} model still does not see the second; "
+            "leave it out for this base"
+        )
 
 
 def _describe_first(config, layers: int) -> None:

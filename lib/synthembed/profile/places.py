@@ -16,7 +16,8 @@ from synthembed.ground import places
 SYSTEMS = ("base", "trained", "static", "random", "bm25", "minilm", "me5-small-4bit")
 NAMES: dict[str, tuple[str, ...]] = {
     r"backbone\.model": (), r"data\.sets\.[\w-]+\.source": (), r"analyze\.corpus\.source": (),
-    r"data\.negatives\.encoder": ("bm25",), r"pretrain\.source": ("docstrings",), r"long_context\.data": ("own",),
+    r"data\.negatives\.encoder": ("bm25",), r"data\.select\.(?:negatives|consistency)\.encoder": ("bm25", "trained"),
+    r"train\.recipes\.distil\.encoder": (), r"pretrain\.source": ("docstrings",), r"long_context\.data": ("own",),
     r"evaluate\.systems\.\d+": SYSTEMS,
 }  # fmt: skip
 KEYS = "|".join(NAMES)
@@ -37,7 +38,7 @@ def _place(*ours: str):
 
 
 Place, Encoder, Pairs, Passkeys = _place(), _place("bm25"), _place("docstrings"), _place("own")
-System = _place(*SYSTEMS)
+System, Reader = _place(*SYSTEMS), _place("bm25", "trained")
 
 
 def _changed(value: Any, change: Callable[[str, tuple[str, ...]], str], key: str = "") -> Any:

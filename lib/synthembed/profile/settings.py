@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from synthembed.profile import reading
 from synthembed.profile.cluster import Cluster
+from synthembed.profile.experiment_settings import Experiment, Experiments, Recipes, Row, Selection
 from synthembed.profile.generate_settings import STRICT, Generate, Positive
 from synthembed.profile.places import Encoder, Overrides, Pairs, Passkeys, Place, System, local_inputs
 from synthembed.profile.reading import PROFILES, ProfileError
@@ -70,6 +71,7 @@ class Backbone(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # mixed precision, App. A
     pooling: Literal["last", "mean", "weighted-mean"] = "last"  # Sec. 3.2; the others are Table 5
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    bidirectional: bool = False  # every token sees every other (LLM2Vec); not in the paper
 
 
 class Lora(Section):
@@ -94,6 +96,7 @@ class Train(Section):
     mask_known_positives: bool = True  # not stated
     symmetric: bool = False  # also find the query by its positive; not in the paper
     same_task_batches: bool = False  # not stated
+    recipes: Recipes = Recipes()  # losses of later papers, all off
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -149,6 +152,7 @@ class Data(Section):
     sets: dict[SetName, Source] = {}
     negatives: Negatives = Negatives()
     shuffled: bool = False  # a control, not in the paper: every query with another one's documents
+    select: Selection | None = None  # of the synthetic examples; None = all, as they are
     seed: Annotated[int, Field(ge=0)] = 42  # of sampling and drawing; one mixture for all training seeds
 
 
@@ -268,6 +272,7 @@ class Profile(Section):
     evaluate: Evaluate = Evaluate()
     ablations: Ablations = Ablations()
     long_context: LongContext = LongContext()
+    experiments: Experiments = Experiments()  # beyond the paper: notebook 08
     cluster: Cluster | None = None  # None = in this process
 
     @field_validator("seeds")
@@ -293,6 +298,16 @@ class Profile(Section):
                 self.with_overrides(self.ablations.set | row.set)
             except ProfileError as error:
                 raise ValueError(f"ablation {row.id!r}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _experiments_apply(self):
+        for one in self.experiments.questions:
+            for row in one.rows:
+                try:
+                    self.of_row(one, row)
+                except ProfileError as error:
+                    raise ValueError(f"experiment {one.id!r}, row {row.id!r}: {error}") from None
         return self
 
     @model_validator(mode="after")
@@ -323,12 +338,16 @@ class Profile(Section):
         changes = {"train.instruction": "none", "pretrain": None} | self.pretrain.set
         return self.with_overrides(changes)
 
+    def of_row(self, experiment: Experiment, row: Row) -> Profile:
+        """The profile of one row of an experiment: this one, the budget, the experiment's settings, the row's."""
+        return self.with_overrides(self.experiments.set | experiment.set | row.set)
+
     def with_overrides(self, changes: dict[str, Any]) -> Profile:
-        """A copy with dotted keys replaced, validated again; its own ablations are left out.
+        """A copy with dotted keys replaced, validated again; its own ablations and experiments are left out.
 
         Who sets ``seed`` alone wants that one: the list of seeds is left out as well.
         """
-        data = self.model_dump() | {"ablations": {}}
+        data = self.model_dump() | {"ablations": {}, "experiments": {}}
         if "seed" in changes:
             data["seeds"] = []
         for key, value in changes.items():

@@ -18,6 +18,7 @@ LESS_MEMORY = {  # stage → settings that lower what it needs
     "03_train": "halve train.chunk_tokens, set train.graph_tokens=0, or lower train.max_length",
     "04_evaluate": "halve evaluate.batch_tokens",
     "05_ablations": "halve train.chunk_tokens and evaluate.batch_tokens, and set train.graph_tokens=0",
+    "08_beyond": "halve train.chunk_tokens and evaluate.batch_tokens, and set train.graph_tokens=0",
     "06_long_context": "leave out the longest of long_context.lengths",
 }
 

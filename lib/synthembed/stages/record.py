@@ -77,7 +77,20 @@ STAGES: dict[str, Spec] = {
             "05_ablations/scores.json", "06_long_context/scores.json",
         )
     ),
+    "08_beyond": Spec(
+        ("01_generate/replies.jsonl", "02_analyze/examples.jsonl", "03_train/model/*"),
+        ("seed", "seeds", "analyze", "data", "backbone", "lora", "pretrain", "train", "evaluate", "experiments"),
+        keep=("rows/**/*",), scratch=("rows/**/checkpoints/*",),
+    ),
 }  # fmt: skip
+BEYOND, ITS_INPUTS = "08_beyond", ("01_generate", "02_analyze", "03_train")
+
+
+def stages_of(profile: Profile) -> list[str]:
+    """The stages that a profile has: 08 if it lists experiments, and if it is for them alone, what they read."""
+    if profile.experiments.alone:
+        return [*ITS_INPUTS, BEYOND]
+    return [stage for stage in STAGES if stage != BEYOND or profile.experiments.questions]
 
 
 class MissingInput(RuntimeError):

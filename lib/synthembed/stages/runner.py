@@ -238,7 +238,8 @@ def _server(waiting: list[str], cold: bool) -> Iterator[Server | None]:
 def _check_names(profile: Profile) -> None:
     """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
     paper.check_fills(profile)
-    rows = (profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows)
+    rows = [profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows]
+    rows += [profile.of_row(one, row) for one in profile.experiments.questions for row in one.rows]
     for settings in {p.evaluate.model_dump_json(): p.evaluate for p in (profile, *rows)}.values():
         try:
             if not names.check(settings.benchmarks, settings.tasks):

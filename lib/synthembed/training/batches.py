@@ -196,7 +196,7 @@ class Batch:
     ):
         queries = [query_text(e, settings.instruction) for e in examples]
         positives = [e.positive for e in examples]
-        documents = positives + [e.negative for e in examples if e.negative and settings.hard_negatives]
+        documents = positives + [d for e in examples if settings.hard_negatives for d in e.documents()[1:]]
         self.masked, self.excluded = 0, None
         self.positives = torch.arange(len(examples))
         if settings.mask_known_positives:
@@ -208,6 +208,7 @@ class Batch:
             repeated = len(documents) - len(distinct)
             self.masked = self.excluded._nnz() + repeated * len(examples)
             documents = distinct
+        self.texts = [e.query for e in examples], documents  # bare, for a teacher
         asked = [(q, settings.max_length) for q in queries]
         asked += [(d, settings.document_length) for d in documents]
         texts = list(dict.fromkeys(asked))

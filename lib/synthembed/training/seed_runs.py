@@ -123,6 +123,11 @@ def trained(run: Run, mixed: Mixture, code: str = "") -> Backbone:
     profile, folder = run.profile, run.folder
     if run.finished:
         return backbones.load(backbones.export_settings(profile.backbone, folder), profile.seed)
+    if profile.backbone.bidirectional:
+        raise train.TrainingError(
+            "backbone.bidirectional: others would read the exported folder as a decoder that looks back only, without "
+            "a warning. Train it as a row of experiments or ablations, which are scored and not exported"
+        )
     base = backbones.load(profile.backbone, profile.seed)
     model = train.train(profile, base, mixed.examples, folder, code)
     if (

@@ -41,6 +41,7 @@ from synthembed.training import batches, checkpoints, memory_budget, trackers, w
 from synthembed.training.batches import Batch, TrainingError, schedule, steps_of
 from synthembed.training.checkpoints import run_key
 from synthembed.training.contrastive import cached_backward, info_nce
+from synthembed.training.later import losses_after
 
 __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "steps_of", "train"]
 
@@ -56,13 +57,15 @@ def train(
     folder: Path,
     code: str = "",
     saved: Callable[[], None] = lambda: None,
+    watch: Callable[[int, Backbone], None] | None = None,
 ) -> Backbone:
     """What the profile asks for: pre-training (Table 7), fine-tuning, in this process or in several.
 
     Returns the backbone with its adapter; logs to ``folder/log.jsonl``, and resumes from
     ``folder/checkpoints`` if the same run (settings, examples, ``code``) was interrupted. Several
     workers, of this machine or of a cluster, load ``profile.backbone`` themselves; what they leave is then
-    read here. ``saved`` is called after each checkpoint, by every worker.
+    read here. ``saved`` is called after each checkpoint, by every worker; ``watch`` after every step of the
+    fine-tuning with its number and the model, which it may read and must not change.
     """
     if not torch.distributed.is_initialized():
         if profile.cluster:
@@ -78,7 +81,7 @@ def train(
             before = [(first, adapter.tensors_of(start))]
         backbone = adapter.merge_lora(start)
         backbone = replace(backbone, source=backbone.source | {"pretrained": profile.pretrain.model_dump()})
-    return fine_tune(profile, backbone, corpus, folder, code, before, saved)
+    return fine_tune(profile, backbone, corpus, folder, code, before, saved, watch)
 
 
 def fine_tune(
@@ -89,6 +92,7 @@ def fine_tune(
     code: str = "",
     before: Sequence[tuple[Profile, dict]] = (),
     saved: Callable[[], None] = lambda: None,
+    watch: Callable[[int, Backbone], None] | None = None,
 ) -> Backbone:
     """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter;
     ``saved`` is called after each checkpoint. Raises TrainingError on a loss or gradient that is not finite,
@@ -138,6 +142,8 @@ def fine_tune(
                 track(line)
             if main:
                 progress(step + 1 - first, steps - first, note(line))
+            if watch:
+                watch(step + 1, model)
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
                 checkpoints.save(
                     folder, key, trainable, optimiser, step + 1, memory_budget.budgets_of(settings)
@@ -207,6 +213,8 @@ def backward(
     """This worker's part of the gradients of one batch, by gradient caching; ``run`` as vectors_of."""
 
     def loss_of(vectors):
+        if losses_after.wanted(settings):
+            return losses_after.loss_of(vectors, batch, settings)
         on = vectors.device
         return info_nce(
             vectors, batch.query_rows.to(on), batch.document_rows.to(on), batch.positives.to(on),

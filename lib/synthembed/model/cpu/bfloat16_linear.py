@@ -79,7 +79,11 @@ def use_in(model: nn.Module, vectors_of: Callable[[], torch.Tensor]) -> bool:
     keep the vectors of a probe, (texts, dim) by ``vectors_of``, within FAITHFUL of float32's; if that takes
     more than half of them, nothing is rounded. Says what was done; returns whether anything is rounded."""
     layers = getattr(model, "layers", None) or getattr(getattr(model, "encoder", None), "layer", None)
-    if layers is None or not any(_fits(m) for m in model.modules() if isinstance(m, nn.Linear)):
+    if (
+        layers is None
+        or len(layers) < 2
+        or not any(_fits(m) for m in model.modules() if isinstance(m, nn.Linear))
+    ):
         return False
     exact, gain = vectors_of(), product_rates()["bfloat16"] / product_rates()["float32"]
     for count in range(1, len(layers) // 2 + 1):

@@ -86,6 +86,9 @@ def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need
             found += EXPORTING * len(profile.training_seeds)
         yield Need(stage, found, why or _said(stage, profile))
     yield Need("07_report", START)
+    if of_stage := [part for part in parts if part.stage == "08_beyond"]:
+        known = not any(part.tokens is None for part in of_stage)
+        yield Need("08_beyond", START + sum(seconds(p, rate) for p in of_stage) if known else None)
 
 
 def seconds(part: workload.Work, rate: float) -> float:

@@ -76,6 +76,24 @@ def works(profile: Profile, shape: gpu_cost.Shape, workers: int = 1) -> Iterator
             "05_ablations", of_row, of_shape, "trained", len(of_row.training_seeds), f"{row.id}, "
         )
     yield _passkeys(profile, shape)
+    yield from _experiments(profile, shape, workers)
+
+
+def _experiments(profile: Profile, shape: gpu_cost.Shape, workers: int) -> Iterator[Work]:
+    """Notebook 08: rows of equal settings share their trainings; of readings, the passes that they add."""
+    seen = set()
+    for experiment in profile.experiments.questions:
+        for row in experiment.rows:
+            settings = profile.of_row(experiment, row)
+            if (key := f"{settings.hash()} {row.corpus} {row.soup}") in seen:
+                continue
+            seen.add(key)
+            of_shape, seeds = shape_of_row(profile, settings, shape), len(settings.training_seeds)
+            name = f"{experiment.id}/{row.id}, "
+            yield from _trainings("08_beyond", settings, of_shape, workers, name)
+            again = {r.instruction for r in row.readings} - {"own"}
+            passes = seeds * (1 + len(again) + 0.3 * len(row.scored_at))  # a learning curve reads a part
+            yield from evaluation("08_beyond", settings, of_shape, "trained", passes, name)
 
 
 def shape_of_row(profile: Profile, row: Profile, shape: gpu_cost.Shape) -> gpu_cost.Shape:
@@ -204,7 +222,7 @@ def _words(item) -> tuple[float, float, int]:
 
 
 def evaluation(
-    stage: str, profile: Profile, shape: gpu_cost.Shape, system: str, times: int = 1, name: str = ""
+    stage: str, profile: Profile, shape: gpu_cost.Shape, system: str, times: float = 1, name: str = ""
 ) -> Iterator[Work]:
     """One system on each benchmark of the profile, 2N; systems without products (bm25, static) have none."""
     matrices = PEERS.get(system, shape.matrices if system in OWN else 0)
