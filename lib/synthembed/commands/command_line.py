@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from synthembed.commands import adapt, export
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
@@ -241,19 +242,6 @@ def verify(
 
 
 @app.command()
-def export(
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
-) -> None:
-    """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from synthembed.report import publishing
-
-    with plain_errors():
-        publishing.publish(run_folders.find(run), out)
-    print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
-
-
-@app.command()
 def estimate(profile: ProfileOption = "paper", set_: SetOption = []) -> None:  # noqa: B006
     """Requests and tokens of a profile's generation, before anything is spent."""
     from synthembed import profile as profiles
@@ -299,6 +287,10 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     print("ready" if not problems else f"{len(problems)} problem(s)")
     raise typer.Exit(bool(problems))
 
+
+app.command()(adapt.adapt)
+app.command()(adapt.search)
+app.command()(export.export)
 
 if __name__ == "__main__":
     app()
