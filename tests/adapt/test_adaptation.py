@@ -7,14 +7,38 @@ import urllib.request
 import numpy as np
 import pytest
 from synthembed import profile
-from synthembed.adapt import adaptation, asking, documents, ladder, measuring, passages, queries, search_page, selection
+from synthembed.adapt import (
+    adaptation,
+    asking,
+    documents,
+    ladder,
+    measuring,
+    passages,
+    queries,
+    search_page,
+    selection,
+)
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
 
 QUIET = lambda text: None  # noqa: E731
-WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch", "moor"]
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heath",
+    "inlet",
+    "jetty",
+    "knoll",
+    "larch",
+    "moor",
+]
 
 
 def tiny(base, **overrides):
@@ -37,7 +61,10 @@ def written_folder(path, count=40):
 def answer(asked):
     """A reply as an LLM could write it: some words of the passage, and another passage."""
     a, b, n, *_ = asked.passage.body.split()
-    content = {"user_query": f"{b} {n} {a}?", "hard_negative_document": f"{a} stands by something of {int(n) + 50}"}
+    content = {
+        "user_query": f"{b} {n} {a}?",
+        "hard_negative_document": f"{a} stands by something of {int(n) + 50}",
+    }
     choice = {"message": {"role": "assistant", "content": json.dumps(content)}, "finish_reason": "stop"}
     return reply_line(asked.custom_id, {"model": "any", "choices": [choice]})
 
@@ -72,7 +99,9 @@ SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Fin
 @pytest.fixture
 def adapted(tmp_path, tiny_folder, recorded, one_thread):
     folder = written_folder(tmp_path / "documents")
-    return folder, adaptation.run(folder, tmp_path / "out", tiny(tiny_folder), SETTINGS, anyway=True, say=QUIET)
+    return folder, adaptation.run(
+        folder, tmp_path / "out", tiny(tiny_folder), SETTINGS, anyway=True, say=QUIET
+    )
 
 
 def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
@@ -102,7 +131,9 @@ def test_only_new_passages_are_asked_for(tmp_path, recorded):
     assert len(recorded) == 12
     (folder / "03.txt").write_text("larch fjord 70 stands by the fjord and the larch of number 70")
     (folder / "04.txt").rename(folder / "moved.txt")
-    _, _, written = adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+    _, _, written = adaptation.generated(
+        folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET
+    )
     assert len(recorded) == 13 and written.new == 1 and len(written.examples) == 12
 
 
@@ -172,7 +203,10 @@ def test_a_remote_endpoint_is_said_first_and_wants_a_budget(tmp_path, monkeypatc
     assert "nothing of the documents leaves" in adaptation.planned(folder, tmp_path / "out", local, settings)
     with pytest.raises(NotAllowed, match="budget"):
         adaptation.generated(folder, tmp_path / "out", remote, settings, QUIET)
-    assert not (tmp_path / "out" / "replies.jsonl").exists() or not (tmp_path / "out" / "replies.jsonl").read_text()
+    assert (
+        not (tmp_path / "out" / "replies.jsonl").exists()
+        or not (tmp_path / "out" / "replies.jsonl").read_text()
+    )
 
 
 def test_filters_count_what_they_drop():
@@ -209,14 +243,22 @@ def test_filters_count_what_they_drop():
 
 def test_near_copies_of_held_out_documents_are_not_trained_on():
     body = "the quick ferry crosses the wide lake at nine every morning except on the coldest days of winter when ice is thick"
-    texts = [f"{body} {n // 2}" if n < 30 else f"{' '.join(WORDS[(n + k * k) % 13] for k in range(12))} {n}" for n in range(60)]
+    texts = [
+        f"{body} {n // 2}" if n < 30 else f"{' '.join(WORDS[(n + k * k) % 13] for k in range(12))} {n}"
+        for n in range(60)
+    ]
     found = passages.split([documents.Document(str(n), f"title {n}", t) for n, t in enumerate(texts)])
     asked = {a.custom_id: a for a, _ in queries.requests(found, profile.load("adapt"))}
-    examples = [queries.Example(i, "short-long", "t", "", "", f"query {n}?", a.passage.text, "none") for n, (i, a) in enumerate(asked.items())]
+    examples = [
+        queries.Example(i, "short-long", "t", "", "", f"query {n}?", a.passage.text, "none")
+        for n, (i, a) in enumerate(asked.items())
+    ]
     picked = selection.select(examples, asked, found, 0.3, 1, None, 0)
     assert picked.drops.counts["leaks into the held-out documents"] > 5
     held_bodies = [asked[e.id].passage.body for e in picked.held_out]
-    assert any(body in b for b in held_bodies) and not any(body in asked[e.id].passage.body for e in picked.train)
+    assert any(body in b for b in held_bodies) and not any(
+        body in asked[e.id].passage.body for e in picked.train
+    )
 
 
 def test_intervals_cover_and_ties_count_against():
@@ -245,4 +287,7 @@ def test_the_ladder_answers_symptoms():
         ({"train": 50}, "are few"),
     ):  # fmt: skip
         assert said in ladder.steps(made(**changes))[0]
-    assert ladder.judge(Interval(2, -1, 5)) == ladder.UNCERTAIN and ladder.judge(Interval(2, 1, 3)) == ladder.BETTER
+    assert (
+        ladder.judge(Interval(2, -1, 5)) == ladder.UNCERTAIN
+        and ladder.judge(Interval(2, 1, 3)) == ladder.BETTER
+    )

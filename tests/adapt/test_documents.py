@@ -16,7 +16,9 @@ LONG = "The ferry leaves at nine from the northern pier. "
 
 def test_every_format_is_read(tmp_path):
     (tmp_path / "plain.txt").write_text(LONG, encoding="utf-8")
-    (tmp_path / "notes.md").write_text("---\ntitle: The harbour\n---\n# Head\n\nSee [the map](http://x/y). " + LONG)
+    (tmp_path / "notes.md").write_text(
+        "---\ntitle: The harbour\n---\n# Head\n\nSee [the map](http://x/y). " + LONG
+    )
     (tmp_path / "page.html").write_text(
         f"<html><head><title>A page</title><style>p {{}}</style></head><body><nav>Menu</nav><p>{LONG}</p><script>x()</script></body>"
     )
@@ -78,7 +80,9 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     assert why["empty.txt"] == why["blank.txt"] == "empty"
     assert why["latin.txt"] == why["binary.md"] == "not UTF-8, or binary"
     assert "no format" in why["photo.jpg"] and "hidden" in why[".secret.txt"] and "longer" in why["huge.txt"]
-    assert "scanned" in why["scan.pdf"] and why["locked.pdf"] == "encrypted" and "damaged" in why["damaged.pdf"]
+    assert (
+        "scanned" in why["scan.pdf"] and why["locked.pdf"] == "encrypted" and "damaged" in why["damaged.pdf"]
+    )
     assert "field" in why["rows.jsonl"]
     assert "photo.jpg" in str(found) and sum(found.counts().values()) == 11
 
@@ -91,7 +95,10 @@ def test_nothing_readable_is_an_error(tmp_path):
         documents.read(tmp_path)
 
 
-@given(st.lists(st.text(alphabet="ab .。\nก漢", min_size=1, max_size=300), min_size=1, max_size=4), st.integers(20, 60))
+@given(
+    st.lists(st.text(alphabet="ab .。\nก漢", min_size=1, max_size=300), min_size=1, max_size=4),
+    st.integers(20, 60),
+)
 def test_passages_lose_no_letter_and_keep_their_length(texts, words):
     found = passages.split([Document(str(n), "", t) for n, t in enumerate(texts)], words)
     letters = lambda text: {c for c in text if c.isalnum()}  # noqa: E731
@@ -112,10 +119,16 @@ def test_personal_data_are_masked(tmp_path, monkeypatch):
     masked = documents.read(tmp_path / "docs", mask=passages.mask_of("contacts")).documents[0].text
     assert not any(part in masked for part in ("anna", "123 45", "1234567", "DE89"))
     assert "1952" in masked and "12,500" in masked
-    (tmp_path / "my_hook.py").write_text("def hide(text):\n    return text.replace('Anna', 'X')\ndef bad(text):\n    return 1\n")
+    (tmp_path / "my_hook.py").write_text(
+        "def hide(text):\n    return text.replace('Anna', 'X')\ndef bad(text):\n    return 1\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert passages.mask_of("my_hook:hide")("Anna") == "X"
-    for named, said in (("my_hook:bad", "int"), ("my_hook:none", "AttributeError"), ("nowhere:x", "cannot be used")):
+    for named, said in (
+        ("my_hook:bad", "int"),
+        ("my_hook:none", "AttributeError"),
+        ("nowhere:x", "cannot be used"),
+    ):
         with pytest.raises(DocumentsError, match=said):
             passages.mask_of(named)
 

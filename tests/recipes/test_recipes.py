@@ -43,7 +43,9 @@ def names(tmp_path, tiny_folder, monkeypatch):
     backbone = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "tiny"})
     backbone.config.use_cache = False
     model = export.export(backbone, tmp_path / "trained", "last", "natural", "a card")
-    rows = [{"query": f"what is {n}", "positive": f"it is number {n}", "negative": f"no {n}"} for n in range(40)]
+    rows = [
+        {"query": f"what is {n}", "positive": f"it is number {n}", "negative": f"no {n}"} for n in range(40)
+    ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     example_files.write(tmp_path / "examples.jsonl", [CORPUS[0], *CORPUS[2:5]])
     text = (tmp_path / "examples.jsonl").read_text().replace("query 3", "SHOUTED QUERY")
@@ -52,7 +54,9 @@ def names(tmp_path, tiny_folder, monkeypatch):
     other = tmp_path / "runs" / "other"
     for name in ("stage.json", "scores.json"):
         (other / "04_evaluate").mkdir(parents=True, exist_ok=True)
-        (other / "04_evaluate" / name).write_bytes((ROOT / "results" / "laptop" / "04_evaluate" / name).read_bytes())
+        (other / "04_evaluate" / name).write_bytes(
+            (ROOT / "results" / "laptop" / "04_evaluate" / name).read_bytes()
+        )
     return {
         "MODEL": str(model), "BASE": str(tiny_folder), "PAIRS": "pairs.jsonl", "EXAMPLES": "examples.jsonl",
         "FIRST": "results/laptop", "SECOND": str(other), "__name__": "recipe",

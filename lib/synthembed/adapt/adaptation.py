@@ -83,7 +83,9 @@ def start_of(profile: Profile, start: str) -> Profile:
     return profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
 
 
-def generated(documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print) -> tuple[Reading, list[Passage], asking.Written]:
+def generated(
+    documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print
+) -> tuple[Reading, list[Passage], asking.Written]:
     """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's."""
     reading = read(documents, s.text_field, passages.mask_of(s.mask))
     found = passages.split(reading.documents, s.words)
@@ -123,7 +125,11 @@ def chosen(
         "Trained on": [(e, "") for e in picked.train], "Held out": [(e, "") for e in picked.held_out],
         "Dropped": picked.dropped,
     }  # fmt: skip
-    counts = {"asked for": len(written.asked), "trained on": len(picked.train), "held out": len(picked.held_out)}
+    counts = {
+        "asked for": len(written.asked),
+        "trained on": len(picked.train),
+        "held out": len(picked.held_out),
+    }
     page = templates().get_template("generated.html.jinja")
     told = page.render(name=out.name, counts=counts | dict(picked.drops.counts), parts=parts, most=SHOWN)
     (out / "generated.html").write_text(told, encoding="utf-8")
@@ -132,7 +138,9 @@ def chosen(
     return picked
 
 
-def run(documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print) -> Adapted:
+def run(
+    documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print
+) -> Adapted:
     """All of it: read, ask, filter, train, measure before and after, and export to ``out``/model.
 
     Raises ladder.Worse if the model got worse on held-out queries, with scores.json written and nothing exported,
@@ -145,8 +153,12 @@ def run(documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool 
     owners = [picked.document_of[e.id] for e in picked.held_out]
     first = measuring.measure(measuring.by_encoder(before, found), picked.held_out, found)
     say(f"before: nDCG@10 {measuring.interval(measuring.ndcg(first), owners)}")
-    data = mixture.shuffled(picked.train, profile.seed) if profile.data.shuffled else picked.train  # the control
-    wanted = profile.model_copy(update={"backbone": profile.backbone.model_copy(update={"pooling": before.pooling})})
+    data = (
+        mixture.shuffled(picked.train, profile.seed) if profile.data.shuffled else picked.train
+    )  # the control
+    wanted = profile.model_copy(
+        update={"backbone": profile.backbone.model_copy(update={"pooling": before.pooling})}
+    )
     model = adapter.merge_lora(train.train(wanted, base, data, out / "training"))
     after = Encoder(model, before.pooling, before.max_length)
     index = search_index.build(found, after, s.task, out / "index.npz")
@@ -161,10 +173,17 @@ def run(documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool 
     say(f"{table(rows)}\nafter − before: {change} points of nDCG@10: {verdict}")
     done = Adapted(out, rows, change, verdict, model, found)
     if verdict == ladder.WORSE and not anyway:
-        shutil.rmtree(out / "model", ignore_errors=True)  # one that an earlier run left is none of these documents
+        shutil.rmtree(
+            out / "model", ignore_errors=True
+        )  # one that an earlier run left is none of these documents
         raise ladder.refusal(_symptoms(rows, change, picked, written, profile, out))
     if verdict != ladder.BETTER:
-        say("What to try:\n" + "\n".join(f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))))
+        say(
+            "What to try:\n"
+            + "\n".join(
+                f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))
+            )
+        )
     done.exported = _export(done, picked, written, profile, before, s)
     return done
 
@@ -200,7 +219,9 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
     return index
 
 
-def _export(done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings) -> Path:
+def _export(
+    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings
+) -> Path:
     folder = done.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     style = profile.train.instruction
@@ -257,8 +278,15 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     """What a run would read, ask for, send away and pay at most; nothing is asked or written but requests."""
     reading = read(documents, s.text_field, passages.mask_of(s.mask))
     found = passages.split(reading.documents, s.words)
-    changes = {"recorded": {"generate.backend": "recorded"}, "embedded": {"generate.backend": "live", "generate.base_url": "http://127.0.0.1:1/v1"}}
-    asks = profile.with_overrides(changes.get(s.generator, {"generate.backend": "live"} if profile.generate.backend == "recorded" else {}))
+    changes = {
+        "recorded": {"generate.backend": "recorded"},
+        "embedded": {"generate.backend": "live", "generate.base_url": "http://127.0.0.1:1/v1"},
+    }
+    asks = profile.with_overrides(
+        changes.get(
+            s.generator, {"generate.backend": "live"} if profile.generate.backend == "recorded" else {}
+        )
+    )
     stored = set()
     if (out / "replies.jsonl").exists():
         stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}

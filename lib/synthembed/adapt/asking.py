@@ -74,7 +74,9 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
     if g.backend == "recorded" or not missing:
         return f"queries: {len(missing):,} to be {'replayed' if g.backend == 'recorded' else 'asked for'}, {there}"
     places = {model: endpoint.on_this_machine(g.of(model)) for model, share in g.models.items() if share}
-    remote = [f"{m} at {endpoint.url_of(g.of(m)) or 'the OpenAI API'}" for m, local in places.items() if not local]
+    remote = [
+        f"{m} at {endpoint.url_of(g.of(m)) or 'the OpenAI API'}" for m, local in places.items() if not local
+    ]
     meter = Meter(None, g.models, g.backend == "batch", own_prices(g))
     most = sum(meter.worst(line) for line in missing)
     size = sum(len(line["body"]["messages"][0]["content"]) for line in missing)
@@ -88,7 +90,12 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
 
 
 def ask(
-    passages: list[Passage], profile: Profile, folder: Path, each: int = 1, task: str = queries.TASK, say=print
+    passages: list[Passage],
+    profile: Profile,
+    folder: Path,
+    each: int = 1,
+    task: str = queries.TASK,
+    say=print,
 ) -> Written:
     """The queries of ``passages``, in ``folder``: requests.jsonl, replies.jsonl, ledger/, usage.json.
 

@@ -57,7 +57,9 @@ def interval(values: np.ndarray, documents: Sequence[str], seed: int = 0) -> Int
     """The mean of ``values`` (queries,) with the interval over documents resampled (a ratio of sums)."""
     _, group = np.unique(np.asarray(documents), return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
-    drawn = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES
+    )
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))

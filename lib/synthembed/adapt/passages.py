@@ -58,7 +58,9 @@ def _bodies(text: str, words: int) -> list[str]:
         if word_count(paragraph) <= words:
             pieces.append(("\n", paragraph))
             continue
-        sentences = [part for s in _SENTENCE.split(paragraph) if s and s.strip() for part in _cut(s.strip(), words)]
+        sentences = [
+            part for s in _SENTENCE.split(paragraph) if s and s.strip() for part in _cut(s.strip(), words)
+        ]
         pieces += [("\n" if n == 0 else " ", sentence) for n, sentence in enumerate(sentences)]
     bodies: list[tuple[str, float]] = []
     for before, piece in pieces:

@@ -59,7 +59,9 @@ def drawn(passage: Passage, number: int, profile: Profile) -> dict[str, str]:
 @cache
 def _template():
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=loader, undefined=StrictUndefined, autoescape=False).get_template("grounded.jinja")
+    return Environment(loader=loader, undefined=StrictUndefined, autoescape=False).get_template(
+        "grounded.jinja"
+    )
 
 
 def prompt(passage: Passage, number: int, profile: Profile, task: str = TASK) -> str:

@@ -41,7 +41,9 @@ def build(passages: list[Passage], encoder: Encoder, instruction: str, path: Pat
     if missing:
         made = encoder.encode([p.text for p in missing], normalize=True)
         kept |= {p.key: vector for p, vector in zip(missing, made, strict=True)}
-    vectors = np.stack([kept[p.key] for p in passages]) if passages else np.empty((0, encoder.dim), np.float32)
+    vectors = (
+        np.stack([kept[p.key] for p in passages]) if passages else np.empty((0, encoder.dim), np.float32)
+    )
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, identity=identity, keys=np.array([p.key for p in passages]), vectors=vectors)
     partial.replace(path)

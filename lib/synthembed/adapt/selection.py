@@ -72,7 +72,11 @@ def select(
         reason = _fault(one)
         if not reason and queries.setdefault(normalised(one.query), one.id) != one.id:
             reason = "query written twice"
-        elif not reason and not held and (normalised(one.query) in held_queries or near.find(asked[one.id].passage.body)):
+        elif (
+            not reason
+            and not held
+            and (normalised(one.query) in held_queries or near.find(asked[one.id].passage.body))
+        ):
             reason = "leaks into the held-out documents"
         if reason:
             _drop(found, one, reason)

@@ -22,7 +22,8 @@ def export(
     form: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = "sentence-transformers",
     precision: Annotated[str, typer.Option(help="Weights of a GGUF file: f32 or f16.")] = "f32",
     check: Annotated[
-        bool, typer.Option(help="Load it with its own runtime and compare vectors; worse than 0.999 is refused.")
+        bool,
+        typer.Option(help="Load it with its own runtime and compare vectors; worse than 0.999 is refused."),
     ] = True,
 ) -> None:
     """A trained model for sentence-transformers (with a card that has its scores), as a PEFT adapter, or for
@@ -32,5 +33,7 @@ def export(
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: {', '.join(FORMATS)}", param_hint="--format")
     with plain_errors():
-        told = publishing.export(run_folders.find(run) if not model else None, out, form, model, precision, check)
+        told = publishing.export(
+            run_folders.find(run) if not model else None, out, form, model, precision, check
+        )
     print(told)

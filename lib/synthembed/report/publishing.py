@@ -41,7 +41,9 @@ def publish(run: Path, folder: Path) -> Path:
     return folder
 
 
-def export(run: Path | None, folder: Path, form: str, model: str = "", precision: str = "f32", check: bool = True) -> str:
+def export(
+    run: Path | None, folder: Path, form: str, model: str = "", precision: str = "f32", check: bool = True
+) -> str:
     """The model of a run, or of the folder ``model``, in the format ``form``; returns what to say of it.
 
     ``check`` loads a gguf or onnx export with its own runtime and compares vectors; ExportError where a cosine is
@@ -53,7 +55,9 @@ def export(run: Path | None, folder: Path, form: str, model: str = "", precision
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
     if not (source / wanted).exists():
-        raise FileNotFoundError(f"{source / wanted} is missing: weights are not committed, so run the training first")
+        raise FileNotFoundError(
+            f"{source / wanted} is missing: weights are not committed, so run the training first"
+        )
     _new(folder)
     try:
         told = _written(source, folder, form, precision, check)
@@ -82,7 +86,10 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
         onnx_graph.write(source, folder)
         if check:
             least = parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(folder, texts))
-        about, losses = _ONNX, ["the prompts: prompts.json has them, and run_onnx.py puts before a text what it is given"]
+        about, losses = (
+            _ONNX,
+            ["the prompts: prompts.json has them, and run_onnx.py puts before a text what it is given"],
+        )
     measured = f"The least cosine to our vectors is {least:.5f}" if check else "No vector was compared"
     (folder / "README.md").write_text(_card(source, form, about, measured, losses), encoding="utf-8")
     return f"{folder}: {measured.lower()}{f', over {len(parity.TEXTS)} texts of {_SCRIPTS} scripts' if check else ''}; not in the format: {'; '.join(losses)}"

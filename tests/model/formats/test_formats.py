@@ -24,7 +24,9 @@ def exported(folder, style="llama", pooling="last", model=None, window=None):
         else:
             torch.nn.init.normal_(weight, mean=0.0 if "gemma" in model.config.model_type else 1.0, std=0.1)
     model.config.use_cache = False
-    backbone = Backbone(model, TokenContract.of(byte_tokenizer("llama" if style == "gemma" else style)), {"model": "tiny"})
+    backbone = Backbone(
+        model, TokenContract.of(byte_tokenizer("llama" if style == "gemma" else style)), {"model": "tiny"}
+    )
     return export.export(backbone, folder / "model", pooling, "natural", "a card", max_length=2048)
 
 
@@ -48,7 +50,9 @@ def test_texts_have_vectors_that_differ(tmp_path):
 def test_llama_cpp_has_our_vectors(tmp_path, style, pooling):
     source = exported(tmp_path, style, pooling, tiny_gemma() if style == "gemma" else None)
     written = gguf_file.write(source, tmp_path / "model.gguf")
-    assert parity.check(source, "llama.cpp", lambda texts: gguf_file.encode(written.path, texts)) >= parity.LEAST
+    assert (
+        parity.check(source, "llama.cpp", lambda texts: gguf_file.encode(written.path, texts)) >= parity.LEAST
+    )
     assert any("prompts" in loss for loss in written.losses)
 
 
@@ -58,7 +62,10 @@ def test_onnxruntime_has_our_vectors(tmp_path, style, pooling):
     pytest.importorskip("onnxruntime")
     source = exported(tmp_path, style, pooling, tiny_gemma() if style == "gemma" else None, window=8)
     onnx_graph.write(source, tmp_path / "onnx")
-    assert parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(tmp_path / "onnx", texts)) > 0.99999
+    assert (
+        parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(tmp_path / "onnx", texts))
+        > 0.99999
+    )
 
 
 def test_sentence_transformers_has_our_vectors(tmp_path):
@@ -89,7 +96,9 @@ def test_what_gguf_cannot_carry_is_refused_or_said(tmp_path):
         gguf_file.write(exported(tmp_path / "b", pooling="weighted-mean"), tmp_path / "b.gguf")
     source = exported(tmp_path / "c")
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}))
+    (source / "config.json").write_text(
+        json.dumps(config | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}})
+    )
     with pytest.raises(ExportError, match="scaled"):
         gguf_file.write(source, tmp_path / "c.gguf")
     (source / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))

@@ -52,7 +52,9 @@ def write(source: Path, path: Path, precision: str = "f32") -> Written:
     config, tokenizer = read_json(source / "config.json"), read_json(source / "tokenizer.json")
     kind = config["model_type"]
     if kind not in ARCHITECTURES:
-        raise ExportError(f"{kind} models are not written as GGUF here: {', '.join(ARCHITECTURES)} are; ONNX takes any decoder")
+        raise ExportError(
+            f"{kind} models are not written as GGUF here: {', '.join(ARCHITECTURES)} are; ONNX takes any decoder"
+        )
     architecture, neighbours = ARCHITECTURES[kind]
     losses: list[str] = []
     writer = gguf.GGUFWriter(path, architecture)
@@ -92,7 +94,9 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
     pooling = read_json(source / "1_Pooling" / "config.json")
     used = [kind for mode, kind in POOLING.items() if pooling.get(mode)]
     if len(used) != 1:
-        raise ExportError("llama.cpp pools by last or mean token alone: this model's pooling it does not know")
+        raise ExportError(
+            "llama.cpp pools by last or mean token alone: this model's pooling it does not know"
+        )
     writer.add_name(source.resolve().name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -124,16 +128,24 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
     for name, prompt in sorted(said.get("prompts", {}).items()):
         if prompt:
             writer.add_string(f"synthembed.prompt.{name}", prompt)
-    losses.append("the prompts: they are in the file as synthembed.prompt.*, and llama.cpp puts none before a text")
+    losses.append(
+        "the prompts: they are in the file as synthembed.prompt.*, and llama.cpp puts none before a text"
+    )
 
 
 def _rope(config: dict) -> tuple[float, float | None]:
     """RoPE's base, and that of layers with a window where it is another; raises ExportError if it is scaled."""
     found = config.get("rope_parameters") or {}
     full = found.get("full_attention", found)
-    kinds = {part.get("rope_type", "default") for part in (found.get("full_attention"), found.get("sliding_attention"), full) if part}
+    kinds = {
+        part.get("rope_type", "default")
+        for part in (found.get("full_attention"), found.get("sliding_attention"), full)
+        if part
+    }
     if kinds - {"default"}:
-        raise ExportError(f"RoPE is scaled ({', '.join(sorted(kinds - {'default'}))}), which is not written as GGUF here")
+        raise ExportError(
+            f"RoPE is scaled ({', '.join(sorted(kinds - {'default'}))}), which is not written as GGUF here"
+        )
     base = full.get("rope_theta") or config.get("rope_theta") or 10_000.0
     local = (found.get("sliding_attention") or {}).get("rope_theta") or config.get("rope_local_base_freq")
     return float(base), local
@@ -144,9 +156,13 @@ def _check_gemma(config: dict, size: int, local: float | None) -> None:
     kinds = config.get("layer_types") or []
     wanted = ["full_attention" if n % 6 == 5 else "sliding_attention" for n in range(len(kinds))]
     if kinds != wanted or local not in (None, 10_000, 10_000.0):
-        raise ExportError("llama.cpp takes every sixth layer of a Gemma 3 to see everything, with RoPE's base 10,000 in the others: this model differs")
+        raise ExportError(
+            "llama.cpp takes every sixth layer of a Gemma 3 to see everything, with RoPE's base 10,000 in the others: this model differs"
+        )
     if config.get("query_pre_attn_scalar", size) != size:
-        raise ExportError("llama.cpp scales Gemma 3's attention by the size of a head, and this model does otherwise")
+        raise ExportError(
+            "llama.cpp scales Gemma 3's attention by the size of a head, and this model does otherwise"
+        )
 
 
 # --- the tokenizer -----------------------------------------------------------------------------------
@@ -155,7 +171,9 @@ def _check_gemma(config: dict, size: int, local: float | None) -> None:
 def _tokens(writer, gguf, tokenizer: dict, size: int, losses: list[str]) -> None:
     model = tokenizer["model"]
     if model["type"] != "BPE":
-        raise ExportError(f"a {model['type']} tokenizer is not written as GGUF here: BPE is, byte-level or with byte fallback")
+        raise ExportError(
+            f"a {model['type']} tokenizer is not written as GGUF here: BPE is, byte-level or with byte fallback"
+        )
     vocabulary = model["vocab"] | {t["content"]: t["id"] for t in tokenizer["added_tokens"]}
     tokens, types = [f"[PAD{n}]" for n in range(size)], [gguf.TokenType.UNUSED] * size
     for token, number in vocabulary.items():
@@ -201,7 +219,9 @@ def _scores(merges: Sequence[tuple[str, str]], tokens: list[str]) -> list[float]
 
 def _prepends(tokenizer: dict) -> bool:
     parts = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
-    return '"Prepend"' in parts or '"prepend_scheme": "first"' in parts or '"prepend_scheme": "always"' in parts
+    return (
+        '"Prepend"' in parts or '"prepend_scheme": "first"' in parts or '"prepend_scheme": "always"' in parts
+    )
 
 
 def _cut(tokenizer: dict) -> str:
@@ -211,11 +231,17 @@ def _cut(tokenizer: dict) -> str:
     kinds = [part.get("type") for part in parts]
     if kinds == ["ByteLevel"] and parts[0].get("use_regex", True):
         return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"] and parts[0].get("individual_digits") and parts[1].get("use_regex", True):
+    if (
+        kinds == ["Digits", "ByteLevel"]
+        and parts[0].get("individual_digits")
+        and parts[1].get("use_regex", True)
+    ):
         return "smollm"
     if kinds == ["Split", "ByteLevel"] and (named := CUTS.get(parts[0].get("pattern", {}).get("Regex", ""))):
         return named
-    raise ExportError(f"how this tokenizer cuts text ({', '.join(map(str, kinds))}) has no name in llama.cpp: ONNX carries it")
+    raise ExportError(
+        f"how this tokenizer cuts text ({', '.join(map(str, kinds))}) has no name in llama.cpp: ONNX carries it"
+    )
 
 
 def _normalisers(tokenizer: dict) -> list[str]:
@@ -227,7 +253,10 @@ def _normalisers(tokenizer: dict) -> list[str]:
 def _ends(tokenizer: dict) -> tuple[int | None, int]:
     """The ids of bos (None if there is none) and eos, as the template of the exported tokenizer has them."""
     template = (tokenizer.get("post_processor") or {}).get("single") or []
-    ids = {key: value["ids"][0] for key, value in (tokenizer["post_processor"] or {}).get("special_tokens", {}).items()}
+    ids = {
+        key: value["ids"][0]
+        for key, value in (tokenizer["post_processor"] or {}).get("special_tokens", {}).items()
+    }
     named = [part["SpecialToken"]["id"] if "SpecialToken" in part else None for part in template]
     if None not in named or named[-1] is None:
         raise ExportError("the tokenizer puts no eos after a text: export the model with synthembed first")

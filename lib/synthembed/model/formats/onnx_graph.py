@@ -20,7 +20,11 @@ from synthembed.model.encoder import pool
 from synthembed.model.formats.parity import ExportError
 
 OPSET = 17
-POOLING = {"pooling_mode_lasttoken": "last", "pooling_mode_mean_tokens": "mean", "pooling_mode_weightedmean_tokens": "weighted-mean"}
+POOLING = {
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_weightedmean_tokens": "weighted-mean",
+}
 
 RUN = '''"""Texts to vectors by onnxruntime alone: pip install onnxruntime tokenizers numpy"""
 
@@ -61,7 +65,9 @@ class _Vectors(torch.nn.Module):
         super().__init__()
         self.model, self.pooling = model, pooling
         config = model.config
-        self.window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        self.window = (
+            getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        )
         self.kinds = sorted(set(getattr(config, "layer_types", None) or []))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -77,7 +83,10 @@ class _Vectors(torch.nn.Module):
         else:
             given = masks["sliding_attention" if self.window and not self.kinds else "full_attention"]
         hidden = self.model(
-            input_ids=input_ids, attention_mask=given, position_ids=places[None].expand_as(input_ids), use_cache=False
+            input_ids=input_ids,
+            attention_mask=given,
+            position_ids=places[None].expand_as(input_ids),
+            use_cache=False,
         ).last_hidden_state
         if self.pooling == "last":
             last = attention_mask.sum(1) - 1

@@ -48,7 +48,9 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.nan_to_num(found, nan=0.0)
 
 
-def check(folder: Path, runtime: str, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str] = TEXTS) -> float:
+def check(
+    folder: Path, runtime: str, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str] = TEXTS
+) -> float:
     """The least cosine between the vectors of ``folder`` and a runtime's, whose vectors are to have length 1.
 
     Raises ExportError, naming the text, where it is below LEAST.
@@ -63,5 +65,7 @@ def check(folder: Path, runtime: str, encode: Callable[[Sequence[str]], np.ndarr
         )
     lengths = np.linalg.norm(theirs, axis=1)
     if abs(lengths - 1).max() > 1e-3:
-        raise ExportError(f"{runtime} gives vectors of length {lengths.min():.3f} to {lengths.max():.3f}, and 1 is wanted")
+        raise ExportError(
+            f"{runtime} gives vectors of length {lengths.min():.3f} to {lengths.max():.3f}, and 1 is wanted"
+        )
     return float(found[worst])
