@@ -130,7 +130,8 @@ def test_only_new_passages_are_asked_for(tmp_path, recorded):
     adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
     assert len(recorded) == 12
     (folder / "03.txt").write_text("larch fjord 70 stands by the fjord and the larch of number 70")
-    (folder / "04.txt").rename(folder / "moved.txt")
+    (folder / "deep").mkdir()
+    (folder / "04.txt").rename(folder / "deep" / "04.txt")  # moved, and the same text
     _, _, written = adaptation.generated(
         folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET
     )

@@ -22,8 +22,8 @@ PAGES = ROOT / "docs" / "recipes"
 SAYS = {
     "own-corpus": r"\d+ to train on, \d+ held out; .*BM25: \d", "own-family": r"2 examples; \{\}",
     "another-base": r"llama eos at the end: True vectors: \(2, 32\)", "another-language": r"in Swahili",
-    "own-task": r"cosine_spearman", "own-loss": r"^$", "own-filter": r"'query in capitals': 1", "ten-million-texts": r"^\[ *\d+.*\]",
-    "serve": r"tensor.*least cosine: (0\.999|1\.0)", "labelled-pairs": r"steps in", "evaluate-any-model": r"EmbeddedSTSDialogue.*main_score",
+    "own-task": r"^-?\d\.\d", "own-loss": r"^$", "own-filter": r"'query in capitals': 1", "ten-million-texts": r"^\[ *\d+.*\]",
+    "serve": r"tensor.*least cosine: (0\.999|1\.0)", "labelled-pairs": r"steps in", "evaluate-any-model": r"EmbeddedSTSDialogue -?\d",
     "generator-alone": r"60 examples|5\d examples", "compare-runs": r"-?\d+\.\d \[.*over \d+ tasks\n(significant|within noise)",
 }  # fmt: skip
 
