@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,7 +95,7 @@ def generated(
     _jsonl(out / "passages.jsonl", map(asdict, found))
     write_json(out / "documents.json", {
         "documents": len(reading.documents), "passages": len(found), "left_out": dict(reading.counts()),
-        "names": reading.left_out, "folder": str(documents), "settings": asdict(s),
+        "names": reading.left_out, "folder": str(documents.resolve()), "settings": asdict(s),
     })  # fmt: skip
     with asking.generator(profile, s.generator) as asks:
         return reading, found, asking.ask(found, asks, out, s.queries, s.task, say)
@@ -225,8 +226,9 @@ def _export(
     folder = done.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     style = profile.train.instruction
-    models = sorted({str((line.get("response") or {}).get("body", {}).get("model", "an LLM"))
-                     for line in read_lines(done.folder / "replies.jsonl") if line["custom_id"] in written.asked})  # fmt: skip
+    said = [(line.get("response") or {}).get("body", {}).get("model", "an LLM")
+            for line in read_lines(done.folder / "replies.jsonl") if line["custom_id"] in written.asked]  # fmt: skip
+    models = sorted({Path(name).name if os.path.isabs(name) else name for name in map(str, said)})
     prompt = export.TEMPLATE.format(instruction=s.task, text="") if style == "natural" else ""
     card = templates().get_template("card.md.jinja").render(
         name=done.folder.name, base=places.as_written(embedded.original(profile.backbone.model)), train=len(picked.train),
@@ -236,8 +238,8 @@ def _export(
     )  # fmt: skip
     export.export(done.model, folder, read_as.pooling, style, card, read_as.max_length)
     path = folder / "config_sentence_transformers.json"
-    said = read_json(path)
-    write_json(path, said | {"prompts": said["prompts"] | {"query": prompt}})
+    config = read_json(path)
+    write_json(path, config | {"prompts": config["prompts"] | {"query": prompt}})
     for notice in _notices(profile.backbone.model):
         shutil.copy(notice, folder)
     return folder

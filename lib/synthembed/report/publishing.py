@@ -95,7 +95,7 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
     return f"{folder}: {measured.lower()}{f', over {len(parity.TEXTS)} texts of {_SCRIPTS} scripts' if check else ''}; not in the format: {'; '.join(losses)}"
 
 
-_SCRIPTS = 20
+_SCRIPTS = 19
 _GGUF = """    llama-server -m {name} --embedding --ubatch-size 2048
 
 It serves /v1/embeddings. Pooling, bos and eos are in the file; vectors have length 1 (--embd-normalize 2, the default)."""
