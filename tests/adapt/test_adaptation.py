@@ -285,7 +285,7 @@ def test_the_ladder_answers_symptoms():
     for changes, said in (
         ({"losses": [1, 1, 1]}, "did not fall"), ({"held_out": 9}, "held-out queries"), ({"accuracies": [1, 1, 1]}, "by heart"),
         ({"inconsistent": 300, "dropped": 310}, "do not find"), ({"before": 95}, "leaves little"), ({"bm25": 70}, "BM25"),
-        ({"train": 50}, "are few"),
+        ({"train": 50}, "are few"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
     ):  # fmt: skip
         assert said in ladder.steps(made(**changes))[0]
     assert (

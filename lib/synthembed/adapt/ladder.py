@@ -57,6 +57,11 @@ def steps(s: Symptoms) -> list[str]:
             f"the loss did not fall ({early:.2f} at first, {late:.2f} at last) → look into generated.html whether queries fit "
             "their passages; then --set train.learning_rate at a third, or three times as high"
         )
+    if s.losses and _mean(s.accuracies[-third:]) < 0.2:
+        found.append(
+            f"at its end only {_mean(s.accuracies[-third:]):.0%} of a batch's queries find their passage: its vectors are "
+            "nearly one → --set train.learning_rate at a third, and a longer --set train.warmup_steps"
+        )
     if s.losses and _mean(s.accuracies[-third:]) > 0.98:
         found.append(
             "the training's queries are all told right long before its end: it learned by heart → fewer "
