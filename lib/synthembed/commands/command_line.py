@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands import board, check, publish
+from synthembed.commands import adapt, board, check, export, publish
 from synthembed.commands.build_site import site
 from synthembed.commands.estimate import estimate
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
@@ -314,19 +314,6 @@ def verify(
 
 
 @app.command()
-def export(
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
-) -> None:
-    """The trained model of a run with its adapter and a card that has its scores, to publish."""
-    from synthembed.report import publishing
-
-    with plain_errors():
-        publishing.publish(run_folders.find(run), out)
-    print(f"{out}: loads with SentenceTransformer; its README.md is the model card")
-
-
-@app.command()
 def reask(
     profile: ProfileOption = "laptop",
     reason: Annotated[
@@ -361,7 +348,9 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     raise typer.Exit(bool(problems))
 
 
-for command in (estimate, site, check.check, board.board, publish.publish, rewrite):
+for command in (
+    estimate, site, check.check, board.board, publish.publish, rewrite, adapt.adapt, adapt.search, export.export,
+):  # fmt: skip
     app.command()(command)
 
 

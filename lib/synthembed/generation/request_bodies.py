@@ -50,11 +50,21 @@ def body_of(item: Item, settings: Generate, seed: int, attempt: int = 0) -> dict
     requests whose replies were of no use (``paid.again``). What is null in the settings is left out."""
     models = settings.models
     model = random.Random(_seed_of(item, seed)).choices(list(models), weights=list(models.values()))[0]
-    settings = settings.of(model)
     item_seed = _sent_seed(_seed_of(item, seed, attempt))
+    name = "brainstorm" if item.step == "brainstorm" else item.family.replace("-", "_")
+    prompt = items.render(item, settings.tasks_per_list)
+    return chat_body(prompt, model, item_seed, settings, name, items.schema_of(item))
+
+
+def chat_body(
+    prompt: str, model: str, item_seed: int, settings: Generate, name: str, schema: type[items.Reply]
+) -> dict:
+    """A chat completion request for ``prompt`` as ``settings`` have it, its reply an object of ``schema``,
+    which the endpoint is told under ``name``."""
+    settings = settings.of(model)
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": items.render(item, settings.tasks_per_list)}],
+        "messages": [{"role": "user", "content": prompt}],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         settings.token_limit: settings.max_tokens,
@@ -63,17 +73,16 @@ def body_of(item: Item, settings: Generate, seed: int, attempt: int = 0) -> dict
     }
     body = {key: value for key, value in body.items() if value is not None}
     if settings.response_format != "text":
-        body["response_format"] = _response_format(item, settings.response_format)
+        body["response_format"] = _response_format(settings.response_format, name, schema)
     return body | settings.extra_body
 
 
-def _response_format(item: Item, kind: str) -> dict:
+def _response_format(kind: str, name: str, schema: type[items.Reply]) -> dict:
     if kind == "json_object":
         return {"type": "json_object"}
-    name = "brainstorm" if item.step == "brainstorm" else item.family.replace("-", "_")
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "strict": True, "schema": _schema(name, items.schema_of(item))},
+        "json_schema": {"name": name, "strict": True, "schema": _schema(name, schema)},
     }
 
 

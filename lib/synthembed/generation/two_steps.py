@@ -142,8 +142,12 @@ def _write(folder: Path, mode: str, pairs: Iterable[tuple[Item | None, dict | No
     return skipped
 
 
-def ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter) -> Counter:
-    """Get replies for the requests in ``path`` that have none; returns failures by reason."""
+def ask(
+    path: Path, profile: Profile, store: ReplyStore, meter: Meter, look: Callable[[dict], None] | None = None
+) -> Counter:
+    """Get replies for the requests in ``path`` that have none; returns failures by reason. ``look`` is shown
+    each reply as it is stored, and may stop the run."""
+    look = look or _Look(path.parent)
     settings = profile.generate
     missing = sum(1 for _ in store.missing(path))
     if not missing:
@@ -153,10 +157,10 @@ def ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter) -> Counte
     if settings.backend == "live":
         from synthembed.generation import live
 
-        return live.ask(store.missing(path), missing, settings, store, meter, _Look(path.parent))
+        return live.ask(store.missing(path), missing, settings, store, meter, look)
     from synthembed.generation import openai_batch
 
-    return openai_batch.ask(path, settings, store, meter, _Look(path.parent))
+    return openai_batch.ask(path, settings, store, meter, look)
 
 
 class _Look:

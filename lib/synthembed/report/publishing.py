@@ -1,4 +1,4 @@
-"""The trained model of a run as a folder to publish, with a card that has its scores."""
+"""The trained model of a run as a folder to publish, with a card that has its scores, or for another runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from synthembed.evaluation.scores import averages
 from synthembed.ground.files import read_json
 from synthembed.model.export import model_card
+from synthembed.model.formats import gguf_file, onnx_graph, parity
+from synthembed.model.formats.parity import ExportError
 from synthembed.profile.settings import Profile
 
 
@@ -25,8 +27,7 @@ def publish(run: Path, folder: Path) -> Path:
     for name in needed:
         if not (run / name).exists():
             raise FileNotFoundError(f"{run.name}/{name} is missing: run that stage first")
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
+    _new(folder)
     shutil.copytree(run / "03_train" / "model", folder, dirs_exist_ok=True)
     if (run / "03_train" / "adapter").exists():
         shutil.copytree(run / "03_train" / "adapter", folder / "adapter")
@@ -38,3 +39,87 @@ def publish(run: Path, folder: Path) -> Path:
     card = model_card(profile, record["data"], record["steps"], statistics, rows, averages(rows))
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def export(
+    run: Path | None, folder: Path, form: str, model: str = "", precision: str = "f32", check: bool = True
+) -> str:
+    """The model of a run, or of the folder ``model``, in the format ``form``; returns what to say of it.
+
+    ``check`` loads a gguf or onnx export with its own runtime and compares vectors; ExportError where a cosine is
+    below parity.LEAST, with the folder removed.
+    """
+    if form == "sentence-transformers" and run:
+        publish(run, folder)
+        return f"{folder}: loads with SentenceTransformer; its README.md is the model card"
+    source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
+    wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
+    if not (source / wanted).exists():
+        raise FileNotFoundError(
+            f"{source / wanted} is missing: weights are not committed, so run the training first"
+        )
+    _new(folder)
+    try:
+        told = _written(source, folder, form, precision, check)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for notice in sorted(source.glob("*")):
+        if notice.suffix in (".md", ".html") and notice.name != "README.md":
+            shutil.copy(notice, folder)
+    return told
+
+
+def _written(source: Path, folder: Path, form: str, precision: str, check: bool) -> str:
+    if form in ("sentence-transformers", "peft"):
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        loads = "PeftModel.from_pretrained(base, ...)" if form == "peft" else "SentenceTransformer"
+        return f"{folder}: loads with {loads}; how vectors are read says its README.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    least = None
+    if form == "gguf":
+        written = gguf_file.write(source, folder / f"model-{precision}.gguf", precision)
+        if check:
+            least = parity.check(source, "llama.cpp", lambda texts: gguf_file.encode(written.path, texts))
+        about, losses = _GGUF.format(name=written.path.name), written.losses
+    else:
+        onnx_graph.write(source, folder)
+        if check:
+            least = parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(folder, texts))
+        about, losses = (
+            _ONNX,
+            ["the prompts: prompts.json has them, and run_onnx.py puts before a text what it is given"],
+        )
+    measured = f"The least cosine to our vectors is {least:.5f}" if check else "No vector was compared"
+    (folder / "README.md").write_text(_card(source, form, about, measured, losses), encoding="utf-8")
+    return f"{folder}: {measured.lower()}{f', over {len(parity.TEXTS)} texts of {_SCRIPTS} scripts' if check else ''}; not in the format: {'; '.join(losses)}"
+
+
+_SCRIPTS = 19
+_GGUF = """    llama-server -m {name} --embedding --ubatch-size 2048
+
+It serves /v1/embeddings. Pooling, bos and eos are in the file; vectors have length 1 (--embd-normalize 2, the default)."""
+_ONNX = """    python run_onnx.py
+
+`run_onnx.py` needs onnxruntime, tokenizers and numpy alone; copy its `encode`. The graph takes ids and mask, padded on
+the right, and gives vectors of length 1; tokenizer.json puts bos and eos around a text."""
+
+
+def _card(source: Path, form: str, about: str, measured: str, losses: list[str]) -> str:
+    prompts = read_json(source / "config_sentence_transformers.json", {}).get("prompts", {})
+    query = prompts.get("query", "")
+    parts = [
+        f"# {source.resolve().name} as {form.upper()}", about,
+        f"Before a query stands `{query!r}`, before a document nothing." if query else "Texts take no prompt.",
+        f"{measured} ({len(parity.TEXTS)} texts in {_SCRIPTS} scripts, code and signs included).",
+        "What the format does not carry:\n\n" + "\n".join(f"- {loss}" for loss in losses),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _new(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
+
+
+__all__ = ["ExportError", "export", "publish"]

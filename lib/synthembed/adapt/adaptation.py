@@ -1,0 +1,296 @@
+"""From a folder of documents to a model that finds things in them, measured before and after, or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synthembed.adapt import asking, ladder, measuring, passages, queries, search_index, selection
+from synthembed.adapt.documents import Reading, read
+from synthembed.adapt.ladder import Symptoms
+from synthembed.adapt.passages import Passage
+from synthembed.adapt.queries import TASK
+from synthembed.adapt.search_page import templates
+from synthembed.adapt.selection import Selection
+from synthembed.corpus import example_files
+from synthembed.ground import places, run_folders
+from synthembed.ground.files import PACKAGE, read_json, read_lines, write_json
+from synthembed.ground.weights import embedded
+from synthembed.labelled import mixture
+from synthembed.model import adapter, export
+from synthembed.model import backbone as backbones
+from synthembed.model.backbone import Backbone
+from synthembed.model.encoder import Encoder
+from synthembed.profile.settings import Profile
+from synthembed.training import train
+
+EXAMPLE = "example"  # the name of the documents that come along
+EXAMPLE_FOLDER = PACKAGE / "adapt" / "example"
+PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the code's fingerprint
+SHOWN = 500  # examples of each kind in generated.html
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an adaptation has beside a profile."""
+
+    generator: asking.Generator = "recorded"
+    queries: int = 1  # written for each passage
+    words: int = 120  # of a passage, at most about
+    held_out: float = 0.25  # share of the documents
+    keep_rank: int = 20  # a query's passage must rank so high for it; 0 = no consistency filter
+    task: str = TASK
+    text_field: str = "text"
+    mask: str = ""
+    peers: bool = True  # BM25 and MiniLM beside the model
+
+
+@dataclass
+class Adapted:
+    """What a run left: its folder, what it was measured at, the verdict, and the model while it is in memory."""
+
+    folder: Path
+    rows: list[dict]
+    difference: measuring.Interval
+    verdict: str
+    model: Backbone
+    passages: list[Passage]
+    exported: Path | None = None
+
+
+def documents_of(named: str) -> Path:
+    """The folder that is meant: a path, or the example that comes along."""
+    return EXAMPLE_FOLDER if named == EXAMPLE and not Path(named).exists() else Path(named)
+
+
+def start_of(profile: Profile, start: str) -> Profile:
+    """The profile with another start model: the trained one of a run of yours, a folder, or hub:owner/name."""
+    if not start:
+        return profile
+    if "/" not in start and ":" not in start:
+        model = run_folders.find(start) / "03_train" / "model"
+        if not model.exists():
+            raise FileNotFoundError(
+                f"the run {start!r} has no model here (weights are not committed): make reproduce PROFILE={start}"
+            )
+        start = str(model)
+    changes = {"model": places.resolve(start), "layers": None, "revision": None}
+    return profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
+
+
+def generated(
+    documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print
+) -> tuple[Reading, list[Passage], asking.Written]:
+    """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's."""
+    reading = read(documents, s.text_field, passages.mask_of(s.mask))
+    found = passages.split(reading.documents, s.words)
+    say(f"{reading}\n{len(found):,} passages of about {s.words} words at most")
+    out.mkdir(parents=True, exist_ok=True)
+    _jsonl(out / "passages.jsonl", map(asdict, found))
+    write_json(out / "documents.json", {
+        "documents": len(reading.documents), "passages": len(found), "left_out": dict(reading.counts()),
+        "names": reading.left_out, "folder": str(documents.resolve()), "settings": asdict(s),
+    })  # fmt: skip
+    with asking.generator(profile, s.generator) as asks:
+        return reading, found, asking.ask(found, asks, out, s.queries, s.task, say)
+
+
+def chosen(
+    written: asking.Written, found: list[Passage], encoder: Encoder, out: Path, profile: Profile, s: Settings,
+    say: Callable = print,
+) -> Selection:  # fmt: skip
+    """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
+
+    The consistency filter ranks by the start model if that is an embedding model. A bare language model's own ranks
+    are no better than chance: then the better rank of BM25 and MiniLM counts.
+    """
+    trained = encoder.backbone.recipe.pooling is not None
+    judges = [measuring.by_encoder(encoder, found)] if trained and s.keep_rank else []
+    if s.keep_rank and not trained:
+        judges = [measuring.by_bm25(found), *([measuring.by_minilm(found)] if s.peers else [])]
+    picked = selection.select(
+        written.examples, written.asked, found, s.held_out, profile.seed,
+        (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
+        s.keep_rank, written.drops,
+    )  # fmt: skip
+    example_files.write(out / "examples.jsonl", picked.train)
+    example_files.write(out / "held_out.jsonl", picked.held_out)
+    write_json(out / "drops.json", picked.drops.as_dict())
+    parts = {
+        "Trained on": [(e, "") for e in picked.train], "Held out": [(e, "") for e in picked.held_out],
+        "Dropped": picked.dropped,
+    }  # fmt: skip
+    counts = {
+        "asked for": len(written.asked),
+        "trained on": len(picked.train),
+        "held out": len(picked.held_out),
+    }
+    page = templates().get_template("generated.html.jinja")
+    told = page.render(name=out.name, counts=counts | dict(picked.drops.counts), parts=parts, most=SHOWN)
+    (out / "generated.html").write_text(told, encoding="utf-8")
+    dropped = ", ".join(f"{why}: {n}" for why, n in picked.drops.counts.most_common()) or "none"
+    say(f"examples: {len(picked.train)} to train on, {len(picked.held_out)} held out; dropped: {dropped}")
+    return picked
+
+
+def run(
+    documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print
+) -> Adapted:
+    """All of it: read, ask, filter, train, measure before and after, and export to ``out``/model.
+
+    Raises ladder.Worse if the model got worse on held-out queries, with scores.json written and nothing exported,
+    unless ``anyway``. Run again, it asks for new passages alone, and goes on with a training that was broken off.
+    """
+    _, found, written = generated(documents, out, profile, s, say)
+    base = backbones.load(profile.backbone, profile.seed)
+    before = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
+    picked = chosen(written, found, before, out, profile, s, say)
+    owners = [picked.document_of[e.id] for e in picked.held_out]
+    first = measuring.measure(measuring.by_encoder(before, found), picked.held_out, found)
+    say(f"before: nDCG@10 {measuring.interval(measuring.ndcg(first), owners)}")
+    data = (
+        mixture.shuffled(picked.train, profile.seed) if profile.data.shuffled else picked.train
+    )  # the control
+    wanted = profile.model_copy(
+        update={"backbone": profile.backbone.model_copy(update={"pooling": before.pooling})}
+    )
+    model = adapter.merge_lora(train.train(wanted, base, data, out / "training"))
+    after = Encoder(model, before.pooling, before.max_length)
+    index = search_index.build(found, after, s.task, out / "index.npz")
+    last = measuring.measure(measuring.by_encoder(after, found, index.vectors), picked.held_out, found)
+    rows = [measuring.row("before", first, owners), measuring.row("after", last, owners)]
+    if s.peers:
+        for name, make in ((("bm25"), measuring.by_bm25), (measuring.MINILM, measuring.by_minilm)):
+            rows.append(measuring.row(name, measuring.measure(make(found), picked.held_out, found), owners))
+    change = measuring.difference(last, first, owners)
+    verdict = ladder.judge(change)
+    write_json(out / "scores.json", {"rows": rows, "difference": asdict(change), "verdict": verdict})
+    say(f"{table(rows)}\nafter − before: {change} points of nDCG@10: {verdict}")
+    done = Adapted(out, rows, change, verdict, model, found)
+    if verdict == ladder.WORSE and not anyway:
+        shutil.rmtree(
+            out / "model", ignore_errors=True
+        )  # one that an earlier run left is none of these documents
+        raise ladder.refusal(_symptoms(rows, change, picked, written, profile, out))
+    if verdict != ladder.BETTER:
+        say(
+            "What to try:\n"
+            + "\n".join(
+                f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))
+            )
+        )
+    done.exported = _export(done, picked, written, profile, before, s)
+    return done
+
+
+def table(rows: list[dict]) -> str:
+    """Scores as text, in per cent with 95 % intervals over documents."""
+    head = f"{'system':<10} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
+    lines = [
+        f"{r['system']:<10} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
+        for r in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def opened(out: Path, say: Callable = print) -> search_index.Index:
+    """The index of a finished adaptation for its documents as they are now: only new passages are encoded.
+
+    Raises FileNotFoundError if there is no exported model in ``out``.
+    """
+    about = read_json(out / "documents.json")
+    if about is None or not (out / "model" / "modules.json").exists():
+        raise FileNotFoundError(f"{out} has no adapted model: synthembed adapt DOCUMENTS --out {out}")
+    s = Settings(**about["settings"])
+    folder = Path(about["folder"])
+    if folder.exists():
+        found = passages.split(read(folder, s.text_field, passages.mask_of(s.mask)).documents, s.words)
+    else:
+        say(f"{folder} is no longer there: what was read of it is searched")
+        found = [Passage(**row) for row in read_lines(out / "passages.jsonl")]
+    loaded = backbones.load(Profile(name="search").backbone.model_copy(update={"model": str(out / "model")}))
+    index = search_index.build(found, Encoder(loaded), s.task, out / "index.npz")
+    say(f"{len(found):,} passages, {index.new:,} of them encoded now")
+    return index
+
+
+def _export(
+    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings
+) -> Path:
+    folder = done.folder / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    style = profile.train.instruction
+    said = [(line.get("response") or {}).get("body", {}).get("model", "an LLM")
+            for line in read_lines(done.folder / "replies.jsonl") if line["custom_id"] in written.asked]  # fmt: skip
+    models = sorted({Path(name).name if os.path.isabs(name) else name for name in map(str, said)})
+    prompt = export.TEMPLATE.format(instruction=s.task, text="") if style == "natural" else ""
+    card = templates().get_template("card.md.jinja").render(
+        name=done.folder.name, base=places.as_written(embedded.original(profile.backbone.model)), train=len(picked.train),
+        generators=" and ".join(models), documents=len({p.document for p in done.passages}), passages=len(done.passages),
+        held_out=len(picked.held_out), held_documents=len({picked.document_of[e.id] for e in picked.held_out}),
+        rows=done.rows, difference=str(done.difference), verdict=done.verdict, prompt=prompt.replace("\n", "\\n"),
+    )  # fmt: skip
+    export.export(done.model, folder, read_as.pooling, style, card, read_as.max_length)
+    path = folder / "config_sentence_transformers.json"
+    config = read_json(path)
+    write_json(path, config | {"prompts": config["prompts"] | {"query": prompt}})
+    for notice in _notices(profile.backbone.model):
+        shutil.copy(notice, folder)
+    return folder
+
+
+def _notices(model: str) -> list[Path]:
+    """Terms that travel with the start model's weights: of an embedded one, or in the folder of one made of it."""
+    own = [p for p in sorted(Path(model).glob("*")) if p.suffix in (".md", ".html") and p.name != "README.md"]
+    return own if Path(model).is_dir() else embedded.notices(model)
+
+
+def _symptoms(rows, change, picked: Selection, written, profile: Profile, out: Path) -> Symptoms:
+    log = list(read_lines(out / "training" / "log.jsonl"))
+    of = {row["system"]: row["ndcg@10"] for row in rows}
+    inconsistent = sum(n for why, n in picked.drops.counts.items() if why.startswith("inconsistent"))
+    return Symptoms(
+        change, of["before"], of.get("bm25", 0.0), len(picked.train), len(picked.held_out), len(written.asked),
+        sum(picked.drops.counts.values()), inconsistent, profile.train.epochs,
+        [line["loss"] for line in log], [line["accuracy"] for line in log],
+    )  # fmt: skip
+
+
+def _jsonl(path: Path, rows) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def looked(documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print) -> Selection:
+    """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
+    _, found, written = generated(documents, out, profile, s, say)
+    base = backbones.load(profile.backbone, profile.seed)
+    encoder = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
+    return chosen(written, found, encoder, out, profile, s, say)
+
+
+def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
+    """What a run would read, ask for, send away and pay at most; nothing is asked or written but requests."""
+    reading = read(documents, s.text_field, passages.mask_of(s.mask))
+    found = passages.split(reading.documents, s.words)
+    changes = {
+        "recorded": {"generate.backend": "recorded"},
+        "embedded": {"generate.backend": "live", "generate.base_url": "http://127.0.0.1:1/v1"},
+    }
+    asks = profile.with_overrides(
+        changes.get(
+            s.generator, {"generate.backend": "live"} if profile.generate.backend == "recorded" else {}
+        )
+    )
+    stored = set()
+    if (out / "replies.jsonl").exists():
+        stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
+    lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
+    return f"{reading}\n{len(found):,} passages\n{asking.announce(asks, lines, stored)}"

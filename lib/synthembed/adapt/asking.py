@@ -1,0 +1,177 @@
+"""Queries asked of an LLM: recorded, of the small model that comes along, or of any endpoint, for money or not.
+
+What leaves this machine is said before it leaves. Replies are kept as in stage 01: what is stored is never asked
+for again, a budget is never exceeded, and what failed is counted and asked for by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from synthembed.adapt import queries
+from synthembed.adapt.passages import Passage
+from synthembed.adapt.queries import Asked
+from synthembed.corpus.example import Drops, Example
+from synthembed.generation import two_steps
+from synthembed.generation.cost import Meter, own_prices
+from synthembed.generation.paid import endpoint, plan
+from synthembed.generation.paid.ledger import FOLDER, Ledger
+from synthembed.generation.parsing import Rejected
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.ground.files import read_lines, write_json
+from synthembed.profile.settings import Profile
+
+Generator = Literal["recorded", "embedded", "endpoint"]
+REMEDY = (
+    "say who writes the queries: --generator embedded (the small model that comes along, on this machine; poor "
+    "queries, for a first look), or --generator endpoint with --set generate.models={NAME: 1} --set generate.base_url=URL "
+    "--set generate.budget_usd=1"
+)
+
+
+@dataclass
+class Written:
+    """What came back: examples in the order of the requests, what became none, what failed, USD spent."""
+
+    examples: list[Example]
+    asked: dict[str, Asked]
+    drops: Drops
+    failures: dict[str, int] = field(default_factory=dict)
+    new: int = 0
+    usd: float = 0.0
+
+
+@contextlib.contextmanager
+def generator(profile: Profile, which: Generator) -> Iterator[Profile]:
+    """The profile as its ``generate`` section is for a generator; the embedded model runs while it is used."""
+    if which == "recorded":
+        yield profile.with_overrides({"generate.backend": "recorded"})
+    elif which == "endpoint":
+        backend = "live" if profile.generate.backend == "recorded" else profile.generate.backend
+        yield profile.with_overrides({"generate.backend": backend})
+    else:
+        from synthembed.generation import local_server
+
+        with local_server.server(context=8192) as url:
+            yield profile.with_overrides({
+                "generate.backend": "live", "generate.models": {local_server.MODEL: 1.0}, "generate.base_url": url,
+                "generate.concurrency": 4, "generate.max_tokens": 400, "generate.budget_usd": None,
+                "generate.key_variable": "SYNTHEMBED_NO_KEY", "generate.response_format": "json_schema",
+                "generate.failures_at_most": 0.5,
+            })  # fmt: skip
+
+
+def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -> str:
+    """What will be sent, where to, and what it may cost, in words: before anything leaves this machine."""
+    g = profile.generate
+    missing = [line for line in lines if line["custom_id"] not in stored]
+    there = f"{len(stored):,} replies are stored"
+    if g.backend == "recorded" or not missing:
+        return f"queries: {len(missing):,} to be {'replayed' if g.backend == 'recorded' else 'asked for'}, {there}"
+    places = {model: endpoint.on_this_machine(g.of(model)) for model, share in g.models.items() if share}
+    remote = [
+        f"{m} at {endpoint.url_of(g.of(m)) or 'the OpenAI API'}" for m, local in places.items() if not local
+    ]
+    meter = Meter(None, g.models, g.backend == "batch", own_prices(g))
+    most = sum(meter.worst(line) for line in missing)
+    size = sum(len(line["body"]["messages"][0]["content"]) for line in missing)
+    if not remote:
+        return f"queries: {len(missing):,} to be asked for, {there}; nothing of the documents leaves this machine"
+    cost = f"at most {most:,.2f} USD (budget {g.budget_usd})" if most else "the price is not known"
+    return (
+        f"queries: {len(missing):,} to be asked for, {there}. THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE: "
+        f"{size:,} characters go to {', '.join(remote)}; {cost}"
+    )
+
+
+def ask(
+    passages: list[Passage],
+    profile: Profile,
+    folder: Path,
+    each: int = 1,
+    task: str = queries.TASK,
+    say=print,
+) -> Written:
+    """The queries of ``passages``, in ``folder``: requests.jsonl, replies.jsonl, ledger/, usage.json.
+
+    Raises GenerationStopped, with what came stored, if the endpoint or the budget ends it, if none of the first
+    replies can be used, or if more fail than generate.failures_at_most; plan.NotAllowed, with nothing sent, if money
+    would be spent without a budget.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paid = profile.generate.backend != "recorded"
+    plan.allow(profile)
+    asked = queries.write(folder / "requests.jsonl", queries.requests(passages, profile, each, task))
+    store, ledger = ReplyStore(folder / "replies.jsonl"), None
+    try:
+        before = len(store.ids)
+        say(announce(profile, read_lines(folder / "requests.jsonl"), store.ids))
+        ledger = Ledger(folder / FOLDER, sync=profile.generate.budget_usd is not None) if paid else None
+        meter = Meter(
+            profile.generate.budget_usd if paid else None, profile.generate.models,
+            profile.generate.backend == "batch", own_prices(profile.generate), ledger,
+        )  # fmt: skip
+        for line in store.lines():
+            meter.add(line)
+        failures = _ask(folder / "requests.jsonl", profile, store, meter, asked, task)
+    finally:
+        store.close()
+        if ledger:
+            ledger.close()
+    written = _read(folder / "replies.jsonl", asked, task)
+    written.failures, written.new, written.usd = dict(+failures), len(store.ids) - before, meter.spent
+    write_json(folder / "usage.json", {
+        "asked": len(asked), "new": written.new, "failures": written.failures, "spent_usd": round(meter.spent, 4),
+        "unusable": dict(written.drops.counts),
+    })  # fmt: skip
+    failed = sum(n for reason, n in failures.items() if reason not in two_steps.STRAY)
+    if failed > profile.generate.failures_at_most * len(asked):
+        raise GenerationStopped(
+            f"{failed:,} of {len(asked):,} requests have no reply ({written.failures}). What came is stored: run again "
+            f"to ask for the rest{'; or ' + REMEDY if not paid else ''}"
+        )
+    return written
+
+
+def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: dict, task: str) -> Counter:
+    first: list[str] = []
+
+    def look(reply: dict) -> None:
+        """Stop if none of the first replies can be used, before all are paid for."""
+        if len(first) >= two_steps.FIRST:
+            return
+        try:
+            queries.example(reply, asked[reply["custom_id"]], task)
+            first.append("")
+        except Rejected as reason:
+            first.append(str(reason))
+        if len(first) == two_steps.FIRST and all(first):
+            raise GenerationStopped(
+                f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(first))}), so that nothing "
+                "more is asked: try another generate.models, max_tokens or response_format"
+            )
+
+    if profile.generate.backend == "recorded":
+        try:
+            return two_steps.ask(path, profile, store, meter, look)
+        except GenerationStopped:
+            raise GenerationStopped(f"no reply is recorded for these documents; {REMEDY}") from None
+    return two_steps.ask(path, profile, store, meter, look)
+
+
+def _read(replies: Path, asked: dict[str, Asked], task: str) -> Written:
+    """The examples among stored replies, in the order of the requests; those of former passages are passed by."""
+    drops, found = Drops(), {}
+    for line in read_lines(replies):
+        if (one := asked.get(line["custom_id"])) is None:
+            continue
+        try:
+            found[one.custom_id] = queries.example(line, one, task)
+        except Rejected as reason:
+            drops.add(str(reason), str(line.get("response"))[:300])
+    return Written([found[key] for key in asked if key in found], asked, drops)

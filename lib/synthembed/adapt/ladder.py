@@ -1,0 +1,102 @@
+"""Whether a training helped, and if not, what to try: from symptom to action, the likeliest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synthembed.adapt.measuring import Interval
+
+BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
+
+
+class Worse(RuntimeError):
+    """The model got worse on the reader's own held-out queries, and is not exported."""
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What is known of a run when it is judged; shares are between 0 and 1."""
+
+    difference: Interval
+    before: float  # nDCG@10 in per cent
+    bm25: float
+    train: int
+    held_out: int
+    asked: int
+    dropped: int
+    inconsistent: int
+    epochs: float
+    losses: Sequence[float]  # of the steps
+    accuracies: Sequence[float]
+
+
+def judge(difference: Interval) -> str:
+    """ "better" if the interval is above 0, "worse" if the mean is below 0, else "not told apart"."""
+    if difference.mean < 0:
+        return WORSE
+    return BETTER if difference.low > 0 else UNCERTAIN
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def steps(s: Symptoms) -> list[str]:
+    """The ladder: "symptom → action" for each symptom that this run shows, and last what always helps."""
+    third = max(1, len(s.losses) // 3)
+    early, late = _mean(s.losses[:third]), _mean(s.losses[-third:])
+    found = []
+    if s.held_out < 30:
+        found.append(
+            f"only {s.held_out} held-out queries, which cannot tell models apart → more documents, --queries 3, or "
+            "--held-out 0.4"
+        )
+    if s.losses and late > 0.95 * early:
+        found.append(
+            f"the loss did not fall ({early:.2f} at first, {late:.2f} at last) → look into generated.html whether queries fit "
+            "their passages; then --set train.learning_rate at a third, or three times as high"
+        )
+    if s.losses and _mean(s.accuracies[-third:]) < 0.2:
+        found.append(
+            f"at its end only {_mean(s.accuracies[-third:]):.0%} of a batch's queries find their passage: its vectors are "
+            "nearly one → --set train.learning_rate at a third, and a longer --set train.warmup_steps"
+        )
+    if s.losses and _mean(s.accuracies[-third:]) > 0.98:
+        found.append(
+            "the training's queries are all told right long before its end: it learned by heart → fewer "
+            f"--set train.epochs (now {s.epochs:g}), or harder negatives from a better generator"
+        )
+    if s.inconsistent > 0.2 * max(1, s.asked):
+        found.append(
+            f"{s.inconsistent} of {s.asked} queries do not find their passage → the generator writes beside the text: "
+            "another generate.models, or shorter passages (--words 80)"
+        )
+    if s.dropped - s.inconsistent > 0.2 * max(1, s.asked):
+        found.append(
+            f"{s.dropped - s.inconsistent} of {s.asked} examples were dropped by other filters → reasons and texts are in generated.html"
+        )
+    if s.before > 90:
+        found.append(
+            f"the model had {s.before:.0f} before, which leaves little to learn → keep it as it is, and export it alone "
+            "(synthembed export)"
+        )
+    if s.bm25 > s.before + 10:
+        found.append(
+            f"BM25 has {s.bm25:.0f}, more than the model before training ({s.before:.0f}) → start from a trained model (--start laptop), "
+            "or search with both"
+        )
+    if s.train < 200:
+        found.append(f"{s.train} examples are few → --queries 3, or more documents")
+    found.append("none of these → --start another model, then half the learning rate and twice the batch")
+    return found
+
+
+def refusal(s: Symptoms) -> Worse:
+    """What is raised in place of an export."""
+    rungs = "\n".join(f"  {n}. {rung}" for n, rung in enumerate(steps(s), 1))
+    noise = "" if s.difference.high < 0 else ", though that is within noise"
+    return Worse(
+        f"the model got worse on your held-out queries, by {s.difference} points of nDCG@10{noise}: it is not exported. "
+        f"What to try, in this order:\n{rungs}\nThe model before training is untouched; --anyway exports what there is"
+    )

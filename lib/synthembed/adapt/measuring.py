@@ -1,0 +1,121 @@
+"""How well a reader's own held-out queries find their passages: before, after, and beside systems that are not ours.
+
+Every query is searched among all passages, trained ones included, as it will be in use. Intervals resample
+documents, not queries, as the queries of one document rise and fall together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthembed.adapt.passages import Passage
+from synthembed.corpus.example import Example
+from synthembed.corpus.texts import words
+from synthembed.model.encoder import Encoder
+
+RESAMPLES, LEVEL, DEPTH = 10_000, 0.95, 10
+MINILM = "minilm"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean in per cent, or a difference in points, with the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def ranks(scores: np.ndarray, sources: Sequence[int]) -> np.ndarray:
+    """The rank of each query's source, (queries,), of ``scores`` (queries, passages). Ties count against it."""
+    own = scores[np.arange(len(sources)), list(sources)]
+    return (scores >= own[:, None]).sum(1)
+
+
+def ndcg(found: np.ndarray) -> np.ndarray:
+    """nDCG@10 in per cent for each rank of the one relevant passage."""
+    return np.where(found <= DEPTH, 100 / np.log2(1 + found), 0.0)
+
+
+def metrics(found: np.ndarray) -> dict[str, float]:
+    """Means over queries, in per cent."""
+    return {
+        "ndcg@10": float(ndcg(found).mean()),
+        "hit@1": float(100 * (found == 1).mean()),
+        "recall@10": float(100 * (found <= DEPTH).mean()),
+        "mrr@10": float(100 * np.where(found <= DEPTH, 1 / found, 0).mean()),
+    }
+
+
+def interval(values: np.ndarray, documents: Sequence[str], seed: int = 0) -> Interval:
+    """The mean of ``values`` (queries,) with the interval over documents resampled (a ratio of sums)."""
+    _, group = np.unique(np.asarray(documents), return_inverse=True)
+    sums, counts = np.bincount(group, values), np.bincount(group)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES
+    )
+    means = (drawn @ sums) / (drawn @ counts)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+Searcher = Callable[[Sequence[str], str], np.ndarray]  # (queries, instruction) → scores (queries, passages)
+
+
+def by_encoder(encoder: Encoder, passages: Sequence[Passage], vectors: np.ndarray | None = None) -> Searcher:
+    """Cosines of our model's vectors, the instruction before each query."""
+    documents = encoder.encode([p.text for p in passages], normalize=True) if vectors is None else vectors
+    return lambda texts, instruction: encoder.encode(list(texts), instruction, normalize=True) @ documents.T
+
+
+def by_bm25(passages: Sequence[Passage]) -> Searcher:
+    """BM25 over words; over single characters of scripts that do not separate words."""
+    import bm25s
+
+    index = bm25s.BM25()
+    tokens = [words(p.text) or [""] for p in passages]
+    index.index(tokens, show_progress=False)
+
+    def scores(texts, instruction):
+        known = [[w for w in words(t) if w in index.vocab_dict] for t in texts]
+        nothing = np.zeros(len(tokens), np.float32)
+        return np.stack([index.get_scores(k) if k else nothing for k in known])
+
+    return scores
+
+
+def by_minilm(passages: Sequence[Passage]) -> Searcher:
+    """all-MiniLM-L6-v2, which takes no instruction."""
+    from synthembed.evaluation import peers
+
+    model, _ = peers.peer(MINILM)
+    encode = lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)  # noqa: E731
+    documents = encode([p.text for p in passages])
+    return lambda texts, instruction: encode(texts) @ documents.T
+
+
+def measure(search: Searcher, examples: Sequence[Example], passages: Sequence[Passage]) -> np.ndarray:
+    """The rank of each example's passage for its query, (examples,)."""
+    place = {p.text: n for n, p in enumerate(passages)}
+    scores = search([e.query for e in examples], examples[0].instruction)
+    return ranks(scores, [place[e.positive] for e in examples])
+
+
+def row(system: str, found: np.ndarray, documents: Sequence[str]) -> dict:
+    """One row of scores.json."""
+    about = interval(ndcg(found), documents)
+    return {
+        "system": system, "benchmark": "own documents", **metrics(found), "low": about.low, "high": about.high,
+        "queries": len(found), "documents": len(set(documents)),
+    }  # fmt: skip
+
+
+def difference(after: np.ndarray, before: np.ndarray, documents: Sequence[str]) -> Interval:
+    """after − before in points of nDCG@10, on the same queries."""
+    return interval(ndcg(after) - ndcg(before), documents)

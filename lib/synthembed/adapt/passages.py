@@ -1,0 +1,131 @@
+"""Documents → passages of a length that a model embeds well, cut at paragraphs and sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from synthembed.adapt.documents import Document, DocumentsError
+from synthembed.corpus.texts import word_count
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """``text`` is what a model reads, the document's title before it; ``document`` is the document's id."""
+
+    document: str
+    title: str
+    body: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.title}\n{self.body}" if self.title else self.body
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over the text alone, so that moving a file asks for nothing again."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+# A sentence ends at a full stop of any script, with the quotes after it; in scripts that space words a blank
+# must follow.
+_SENTENCE = re.compile(r"(?<=[.!?…؟۔।॥։።])[\"'”’»)\]]*\s+|(?<=[。！？｡])(?![”’」』）])")
+
+
+def split(documents: Iterable[Document], words: int = 120) -> list[Passage]:
+    """Passages of at most about ``words`` words, in order; each distinct text once.
+
+    Paragraphs are kept together while they fit, one that is too long is cut between sentences, and a
+    sentence that is too long between words. A rest of less than a quarter joins the passage before it.
+    """
+    found: dict[str, Passage] = {}
+    for document in documents:
+        for body in _bodies(document.text, words):
+            passage = Passage(document.id, document.title, body)
+            found.setdefault(passage.key, passage)
+    return list(found.values())
+
+
+def _bodies(text: str, words: int) -> list[str]:
+    pieces: list[tuple[str, str]] = []  # (what goes before it, text)
+    for paragraph in re.split(r"\n\s*\n", text):
+        paragraph = re.sub(r"[ \t\u00a0]+", " ", re.sub(r"\s*\n\s*", "\n", paragraph)).strip()
+        if not paragraph:
+            continue
+        if word_count(paragraph) <= words:
+            pieces.append(("\n", paragraph))
+            continue
+        sentences = [
+            part for s in _SENTENCE.split(paragraph) if s and s.strip() for part in _cut(s.strip(), words)
+        ]
+        pieces += [("\n" if n == 0 else " ", sentence) for n, sentence in enumerate(sentences)]
+    bodies: list[tuple[str, float]] = []
+    for before, piece in pieces:
+        count = word_count(piece)
+        if bodies and (bodies[-1][1] + count <= words or bodies[-1][1] < words / 4):
+            bodies[-1] = (bodies[-1][0] + before + piece, bodies[-1][1] + count)
+        else:
+            bodies.append((piece, count))
+    if len(bodies) > 1 and bodies[-1][1] < words / 4:
+        (last, _), bodies = bodies[-1], bodies[:-1]
+        bodies[-1] = (f"{bodies[-1][0]}\n{last}", 0)
+    return [body for body, _ in bodies]
+
+
+def _cut(sentence: str, words: int) -> list[str]:
+    """A sentence in parts of about ``words`` words, at blanks where there are any."""
+    count = word_count(sentence)
+    if count <= 1.25 * words:
+        return [sentence]
+    size = max(1, int(len(sentence) * words / count))
+    parts, start = [], 0
+    while start < len(sentence):
+        end = min(len(sentence), start + size)
+        if end < len(sentence) and (blank := sentence.rfind(" ", start + size // 2, end)) > 0:
+            end = blank
+        parts.append(sentence[start:end].strip())
+        start = end
+    return [part for part in parts if part]
+
+
+# --- personal data -----------------------------------------------------------------------------------
+
+_CONTACTS = (
+    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "[e-mail]"),
+    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b"), "[account]"),
+    (re.compile(r"(?<![\w.,])(?:\+|\(?0)\d(?:[ ()/.-]{0,2}\d){6,14}(?![\w])"), "[telephone]"),
+)
+
+
+def mask_contacts(text: str) -> str:
+    """Text without e-mail addresses, telephone numbers (with + or 0 in front) and bank accounts (IBAN).
+    It knows no names: for those give a hook of your own."""
+    for pattern, sign in _CONTACTS:
+        text = pattern.sub(sign, text)
+    return text
+
+
+def mask_of(named: str) -> Callable[[str], str] | None:
+    """The function that masks personal data: "contacts", "module:function" of your own, or "" for none.
+
+    Raises DocumentsError if it cannot be imported, or does not make text of text.
+    """
+    if not named:
+        return None
+    if named == "contacts":
+        return mask_contacts
+    module, _, function = named.partition(":")
+    try:
+        hook = getattr(importlib.import_module(module), function)
+        made = hook("A text of Anna Berg, anna@example.org.")
+    except Exception as error:
+        raise DocumentsError(
+            f"--mask {named!r} cannot be used ({type(error).__name__}: {error}): write contacts, or module:function "
+            "of a function that takes a text and returns it masked"
+        ) from None
+    if not isinstance(made, str):
+        raise DocumentsError(f"--mask {named!r} returns {type(made).__name__}, and a text is wanted")
+    return hook

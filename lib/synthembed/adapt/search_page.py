@@ -1,0 +1,81 @@
+"""A page that searches the documents, served to this machine alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import perf_counter
+from urllib.parse import parse_qs, urlsplit
+
+from jinja2 import Environment, FileSystemLoader
+
+from synthembed.adapt.search_index import Index
+
+PACKAGE_DATA = ("templates/*",)  # read here, and so part of the code's fingerprint
+MOST_SIGNS = 2_000  # of a query
+LOOPBACK = "127.0.0.1"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+}  # fmt: skip
+
+
+@cache
+def templates() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def results(index: Index, query: str, count: int = 10) -> list[dict]:
+    """What is found for a query: score, document, title and text of each passage, best first."""
+    return [
+        {"score": round(score, 4), "document": p.document, "title": p.title, "text": p.body}
+        for score, p in index.search(query, count)
+    ]
+
+
+def server(index: Index, name: str, about: dict, port: int = 0) -> ThreadingHTTPServer:
+    """A server on 127.0.0.1 (``port`` 0: any that is free), not yet started: "/" is the page, "/search?q=" the
+    same as JSON. ``about`` are scores that the page tells (label → text). A request under another host's name is refused,
+    as a page of another site could make one."""
+    lock = threading.Lock()  # one encoding at a time: a CPU has nothing to give to a second
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            host = self.headers.get("Host", "").rpartition(":")[0]
+            if host not in (LOOPBACK, "localhost"):
+                return self._send(403, "text/plain", "this page is served to this machine alone")
+            at = urlsplit(self.path)
+            query = parse_qs(at.query).get("q", [""])[0][:MOST_SIGNS].strip()
+            if at.path not in ("/", "/search"):
+                return self._send(404, "text/plain", "there is / and /search?q=")
+            start = perf_counter()
+            with lock:
+                found = results(index, query) if query else []
+            spent = 1000 * (perf_counter() - start)
+            if at.path == "/search":
+                told = {"query": query, "ms": round(spent, 1), "results": found}
+                return self._send(200, "application/json", json.dumps(told, ensure_ascii=False))
+            page = templates().get_template("search.html.jinja")
+            self._send(200, "text/html", page.render(
+                name=name, about=about, query=query, found=found, ms=spent, count=len(index.passages),
+                documents=len({p.document for p in index.passages}),
+            ))  # fmt: skip
+
+        def _send(self, status: int, kind: str, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            for header, value in HEADERS.items():
+                self.send_header(header, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass  # what a reader searches for is nobody's business
+
+    return ThreadingHTTPServer((LOOPBACK, port), Handler)

@@ -1,0 +1,124 @@
+"""`synthembed adapt DOCUMENTS` and `synthembed search FOLDER`: the method on a reader's own texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthembed.commands.options import ProfileOption, SetOption, plain_errors
+
+GENERATORS = ("recorded", "embedded", "endpoint")
+ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
+PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
+
+
+def adapt(
+    documents: Annotated[
+        str, typer.Argument(help="A folder (txt, md, html, pdf, jsonl, parquet, csv), or `example`.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where all of it goes; runs/adapt/NAME by default.")
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="The start model: a run (laptop), a folder or hub:owner/name; the profile's by default."
+        ),
+    ] = "",
+    generator: Annotated[
+        str, typer.Option(help="Who writes the queries: recorded (of the example), embedded, or endpoint.")
+    ] = "recorded",
+    queries: Annotated[int, typer.Option(min=1, help="Queries written for each passage.")] = 1,
+    words: Annotated[int, typer.Option(min=20, help="Words of a passage, at most about.")] = 120,
+    held_out: Annotated[
+        float, typer.Option("--held-out", min=0.05, max=0.9, help="Share of the documents to measure by.")
+    ] = 0.25,
+    keep_rank: Annotated[
+        int,
+        typer.Option(min=0, help="A query's passage is to rank so high for it, or it is dropped; 0: never."),
+    ] = 20,
+    task: Annotated[str, typer.Option(help="The instruction before every query.")] = "",
+    field: Annotated[str, typer.Option(help="A table's field that holds the text.")] = "text",
+    mask: Annotated[
+        str, typer.Option(help="Hide personal data first: contacts, or module:function of your own.")
+    ] = "",
+    look: Annotated[
+        bool, typer.Option("--look", help="Stop before training, to look at generated.html.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be asked for, and of whom; ask nothing.")
+    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Export even a model that got worse.")] = False,
+    peers: Annotated[bool, typer.Option(help="Measure BM25 and MiniLM beside it.")] = True,
+    serve: ServeOption = False,
+    port: PortOption = 0,
+    profile: ProfileOption = "adapt",
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train an embedding model on your own documents: queries are written for them, and it is measured before
+    and after on documents that were held out. A model that got worse is not exported."""
+    from synthembed import profile as profiles
+    from synthembed.adapt import adaptation
+    from synthembed.adapt import queries as asked
+    from synthembed.ground import run_folders
+    from synthembed.ground.files import shown
+
+    if generator not in GENERATORS:
+        raise typer.BadParameter(f"{generator!r}: {', '.join(GENERATORS)}", param_hint="--generator")
+    with plain_errors():
+        folder = adaptation.documents_of(documents)
+        out = out or run_folders.own() / "adapt" / folder.resolve().stem
+        loaded = adaptation.start_of(profiles.load(profile, set_), start)
+        settings = adaptation.Settings(
+            generator, queries, words, held_out, keep_rank, task or asked.TASK, field, mask, peers
+        )
+        if plan:
+            return print(adaptation.planned(folder, out, loaded, settings))
+        if look:
+            adaptation.looked(folder, out, loaded, settings)
+            return print(f"what was written: {shown(out / 'generated.html')}")
+        done = adaptation.run(folder, out, loaded, settings, anyway)
+    print(
+        f"the model: {shown(done.exported)} (other formats: synthembed export NEW --model {shown(done.exported)} --format gguf)"
+    )
+    if serve:
+        search(out, port)
+    else:
+        print(f"search your documents: synthembed search {shown(out)}")
+
+
+def search(
+    folder: Annotated[Path, typer.Argument(help="What `synthembed adapt` wrote, such as runs/adapt/NAME.")],
+    port: PortOption = 0,
+    query: Annotated[str, typer.Option("--query", "-q", help="Print what is found, and serve no page.")] = "",
+) -> None:
+    """Search adapted documents, on a page served to this machine alone; changed documents are encoded anew."""
+    from synthembed.adapt import adaptation, search_page
+    from synthembed.ground.files import read_json
+
+    with plain_errors():
+        index = adaptation.opened(folder)
+        if query:
+            for one in search_page.results(index, query, 5):
+                print(
+                    f"{one['score']:.3f}  {one['document']}  {one['title']}\n       {' '.join(one['text'].split())[:200]}"
+                )
+            return
+        rows = (read_json(folder / "scores.json") or {"rows": []})["rows"]
+        about = {
+            row["system"]: f"nDCG@10 {row['ndcg@10']:.1f} on {row['queries']} held-out queries"
+            for row in rows
+        }
+        server = search_page.server(index, folder.resolve().name, about, port)
+    print(
+        f"http://{search_page.LOOPBACK}:{server.server_port}/ (served to this machine alone; Ctrl-C ends it)",
+        flush=True,
+    )
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.server_close()

@@ -1,0 +1,294 @@
+"""The road from documents to a searched model, on a tiny one; what makes it worse is refused."""
+
+import json
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+from synthembed import profile
+from synthembed.adapt import (
+    adaptation,
+    asking,
+    documents,
+    ladder,
+    measuring,
+    passages,
+    queries,
+    search_page,
+    selection,
+)
+from synthembed.adapt.ladder import Worse
+from synthembed.adapt.measuring import Interval
+from synthembed.generation.paid.plan import NotAllowed
+from synthembed.generation.reply_store import GenerationStopped, reply_line
+
+QUIET = lambda text: None  # noqa: E731
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heath",
+    "inlet",
+    "jetty",
+    "knoll",
+    "larch",
+    "moor",
+]
+
+
+def tiny(base, **overrides):
+    changes = {
+        "backbone.model": str(base), "train.batch_size": 16, "train.max_length": 64, "train.chunk_tokens": 512, "train.epochs": 12,
+        "train.learning_rate": 1e-2, "train.gradient_checkpointing": False, "train.try_longest_first": False, "lora.dropout": 0.0,
+        "generate.models": {"any": 1.0}, "generate.backend": "recorded", "train.temperature": 0.05, "train.warmup_steps": 2,
+    }  # fmt: skip
+    return profile.Profile(name="tiny").with_overrides(changes | overrides)
+
+
+def written_folder(path, count=40):
+    path.mkdir()
+    for n in range(count):
+        a, b = WORDS[n % 13], WORDS[(n // 13 + 3 * n + 1) % 13]
+        (path / f"{n:02}.txt").write_text(f"{a} {b} {n} stands by the {b} and the {a} of number {n}")
+    return path
+
+
+def answer(asked):
+    """A reply as an LLM could write it: some words of the passage, and another passage."""
+    a, b, n, *_ = asked.passage.body.split()
+    content = {
+        "user_query": f"{b} {n} {a}?",
+        "hard_negative_document": f"{a} stands by something of {int(n) + 50}",
+    }
+    choice = {"message": {"role": "assistant", "content": json.dumps(content)}, "finish_reason": "stop"}
+    return reply_line(asked.custom_id, {"model": "any", "choices": [choice]})
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Replies as the recordings have them; what was asked for is noted."""
+    asked_for = []
+
+    def ask(path, prof, store, meter, look=None):
+        for line in list(store.missing(path)):
+            asked_for.append(line["custom_id"])
+            store.append(answer(recorded_requests[line["custom_id"]]))
+        return asking.Counter()
+
+    recorded_requests = {}
+    write = queries.write
+
+    def noted(path, pairs):
+        found = write(path, pairs)
+        recorded_requests.update(found)
+        return found
+
+    monkeypatch.setattr(asking.two_steps, "ask", ask)
+    monkeypatch.setattr(asking.queries, "write", noted)
+    return asked_for
+
+
+SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it")
+
+
+@pytest.fixture
+def adapted(tmp_path, tiny_folder, recorded, one_thread):
+    folder = written_folder(tmp_path / "documents")
+    return folder, adaptation.run(
+        folder, tmp_path / "out", tiny(tiny_folder), SETTINGS, anyway=True, say=QUIET
+    )
+
+
+def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
+    folder, done = adapted
+    before, after = (row["ndcg@10"] for row in done.rows)
+    assert after > before + 10 and done.verdict == ladder.BETTER and done.difference.low > 0
+    out = done.folder
+    held = {json.loads(line)["id"] for line in (out / "held_out.jsonl").read_text().splitlines()}
+    trained = {json.loads(line)["id"] for line in (out / "examples.jsonl").read_text().splitlines()}
+    assert held and trained and not held & trained
+    assert "hard negative" in (out / "generated.html").read_text().lower()
+    assert f"{after:.1f}" in (out / "model" / "README.md").read_text()
+    index = adaptation.opened(out, QUIET)
+    assert index.new == 0
+    assert np.allclose(np.linalg.norm(index.vectors, axis=1), 1, atol=1e-4)
+    first = len(recorded)
+    assert first == 40
+    (folder / "new.txt").write_text("amber zephyr 99 stands by the zephyr and the amber of number 99")
+    (folder / "00.txt").unlink()
+    index = adaptation.opened(out, QUIET)
+    assert index.new == 1 and len(index.passages) == 40  # one added, one gone; the rest was kept
+
+
+def test_only_new_passages_are_asked_for(tmp_path, recorded):
+    folder = written_folder(tmp_path / "documents", 12)
+    adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+    assert len(recorded) == 12
+    (folder / "03.txt").write_text("larch fjord 70 stands by the fjord and the larch of number 70")
+    (folder / "deep").mkdir()
+    (folder / "04.txt").rename(folder / "deep" / "04.txt")  # moved, and the same text
+    _, _, written = adaptation.generated(
+        folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET
+    )
+    assert len(recorded) == 13 and written.new == 1 and len(written.examples) == 12
+
+
+def test_shuffled_pairs_are_refused(adapted, tmp_path):
+    """A good model that is trained on pairs that do not belong together gets worse, and is not exported."""
+    folder, done = adapted
+    worse = tiny(done.exported).with_overrides({"data.shuffled": True, "train.learning_rate": 3e-2})
+    with pytest.raises(Worse, match="not exported") as told:
+        adaptation.run(folder, tmp_path / "shuffled", worse, SETTINGS, say=QUIET)
+    assert "1. " in str(told.value) and "→" in str(told.value)
+    assert not (tmp_path / "shuffled" / "model").exists()
+    scores = json.loads((tmp_path / "shuffled" / "scores.json").read_text())
+    assert scores["verdict"] == "worse" and scores["difference"]["mean"] < 0
+
+
+def test_the_page_searches_and_serves_this_machine_alone(adapted):
+    _, done = adapted
+    server = search_page.server(adaptation.opened(done.folder, QUIET), "<b>mine</b>", {"after": "9 < 10"})
+    assert server.server_address[0] == "127.0.0.1"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        start = urllib.request.urlopen(url).read().decode()
+        assert "&lt;b&gt;mine" in start and "9 &lt; 10" in start and "40 documents" in start
+        page = urllib.request.urlopen(url + "/?q=%3Cscript%3Eamber").read().decode()
+        assert "<script>" not in page and "&lt;script&gt;amber" in page
+        found = json.load(urllib.request.urlopen(url + "/search?q=amber"))["results"]
+        assert len(found) == 10 and found == sorted(found, key=lambda r: -r["score"])
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Host": "evil.example"}))
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url + "/etc/passwd")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_recorded_example_is_complete(tmp_path):
+    """Its 200 replies answer the very requests of profiles/adapt.yaml."""
+    _, found, written = adaptation.generated(
+        adaptation.EXAMPLE_FOLDER, tmp_path, profile.load("adapt"), adaptation.Settings(), QUIET
+    )
+    assert len(found) == len(written.examples) == 200 and not written.failures and not written.drops.counts
+    held = selection.held_out_documents([p.document for p in found], 0.25, 42)
+    assert 30 < len(held) < 70
+    picked = selection.select(written.examples, written.asked, found, 0.25, 42, None, 0)
+    assert not picked.drops.counts
+    ranks = measuring.measure(measuring.by_bm25(found), written.examples, found)
+    assert 40 < measuring.metrics(ranks)["recall@10"] < 95  # neither copied from the passages nor beside them
+
+
+def test_other_documents_need_a_generator_and_are_told_which(tmp_path):
+    folder = written_folder(tmp_path / "documents", 9)
+    with pytest.raises(GenerationStopped, match="--generator embedded"):
+        adaptation.generated(folder, tmp_path / "out", profile.load("adapt"), SETTINGS, QUIET)
+
+
+def test_a_remote_endpoint_is_said_first_and_wants_a_budget(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
+    folder = written_folder(tmp_path / "documents", 9)
+    remote = profile.load("adapt", ["generate.base_url=https://llm.example/v1", "generate.models={gpt-4: 1}"])
+    settings = adaptation.Settings(generator="endpoint")
+    said = adaptation.planned(folder, tmp_path / "out", remote, settings)
+    assert "LEAVES THIS MACHINE" in said and "llm.example" in said and "USD" in said
+    local = remote.with_overrides({"generate.base_url": "http://127.0.0.1:9/v1"})
+    assert "nothing of the documents leaves" in adaptation.planned(folder, tmp_path / "out", local, settings)
+    with pytest.raises(NotAllowed, match="budget"):
+        adaptation.generated(folder, tmp_path / "out", remote, settings, QUIET)
+    assert (
+        not (tmp_path / "out" / "replies.jsonl").exists()
+        or not (tmp_path / "out" / "replies.jsonl").read_text()
+    )
+
+
+def test_filters_count_what_they_drop():
+    found = passages.split([
+        documents.Document(str(n), "", f"{' '.join(WORDS[(n * k + k * k) % 13] for k in range(3, 9))} is number {n}")
+        for n in range(40)
+    ])  # fmt: skip
+    asked = {a.custom_id: a for a, _ in queries.requests(found, profile.load("adapt"))}
+    held = selection.held_out_documents([p.document for p in found], 0.2, 1)
+    ids = [i for i, a in asked.items() if a.passage.document not in held]
+    bad = {
+        ids[0]: ("where is it", "I'm sorry, but I cannot do that"), ids[1]: ("?!", "other"),
+        ids[2]: ("what is two", asked[ids[2]].passage.body), ids[3]: (asked[ids[3]].passage.body, "other"),
+        ids[4]: ("which is last?", "other"), ids[5]: ("Which is LAST", "other"), ids[6]: ("same", "Same!"),
+    }  # fmt: skip
+    examples = [
+        queries.Example(i, "short-long", "t", "", "", *(bad.get(i) or (f"what is {n}", "other"))[:1], a.passage.text,
+                        (bad.get(i) or ("", "quite another thing"))[1])
+        for n, (i, a) in enumerate(asked.items())
+    ]  # fmt: skip
+    low = ids[7]
+    ranks = lambda some: np.array([99 if e.id == low else 1 for e in some])  # noqa: E731
+    picked = selection.select(examples, asked, found, 0.2, 1, ranks, 10)
+    assert dict(picked.drops.counts) == {
+        "refusal phrase": 1, "query has no words": 1, "hard negative is part of the passage": 1,
+        "query copied from the passage": 1, "query written twice": 1, "hard negative is the query": 1,
+        "inconsistent: its passage ranks too low": 1,
+    }  # fmt: skip
+    assert len(picked.train) + len(picked.held_out) + 7 == 40 == picked.drops.kept + 7
+    assert {e.id for e, _ in picked.dropped} == {*ids[:4], ids[5], ids[6], low}
+    with pytest.raises(selection.SelectionError, match="are left"):
+        selection.select(examples, asked, found, 0.2, 1, lambda some: np.full(len(some), 99), 10)
+
+
+def test_near_copies_of_held_out_documents_are_not_trained_on():
+    body = "the quick ferry crosses the wide lake at nine every morning except on the coldest days of winter when ice is thick"
+    texts = [
+        f"{body} {n // 2}" if n < 30 else f"{' '.join(WORDS[(n + k * k) % 13] for k in range(12))} {n}"
+        for n in range(60)
+    ]
+    found = passages.split([documents.Document(str(n), f"title {n}", t) for n, t in enumerate(texts)])
+    asked = {a.custom_id: a for a, _ in queries.requests(found, profile.load("adapt"))}
+    examples = [
+        queries.Example(i, "short-long", "t", "", "", f"query {n}?", a.passage.text, "none")
+        for n, (i, a) in enumerate(asked.items())
+    ]
+    picked = selection.select(examples, asked, found, 0.3, 1, None, 0)
+    assert picked.drops.counts["leaks into the held-out documents"] > 5
+    held_bodies = [asked[e.id].passage.body for e in picked.held_out]
+    assert any(body in b for b in held_bodies) and not any(
+        body in asked[e.id].passage.body for e in picked.train
+    )
+
+
+def test_intervals_cover_and_ties_count_against():
+    scores = np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
+    assert measuring.ranks(scores, [0, 1]).tolist() == [2, 1]
+    assert measuring.ndcg(np.array([1, 11])).tolist() == [100.0, 0.0]
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        effects = rng.normal(0, 1, 40)
+        values = np.repeat(effects, 3) + rng.normal(0, 0.1, 120)
+        found = measuring.interval(values, np.repeat(np.arange(40), 3))
+        covered += found.low <= 0 <= found.high
+    assert 85 <= covered <= 100
+
+
+def test_the_ladder_answers_symptoms():
+    made = lambda **changes: ladder.Symptoms(**{  # noqa: E731
+        "difference": Interval(-3, -5, -1), "before": 50, "bm25": 40, "train": 500, "held_out": 100, "asked": 700,
+        "dropped": 10, "inconsistent": 5, "epochs": 4, "losses": [3, 2, 1], "accuracies": [0.2, 0.5, 0.8], **changes,
+    })  # fmt: skip
+    assert len(ladder.steps(made())) == 1
+    for changes, said in (
+        ({"losses": [1, 1, 1]}, "did not fall"), ({"held_out": 9}, "held-out queries"), ({"accuracies": [1, 1, 1]}, "by heart"),
+        ({"inconsistent": 300, "dropped": 310}, "do not find"), ({"before": 95}, "leaves little"), ({"bm25": 70}, "BM25"),
+        ({"train": 50}, "are few"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
+    ):  # fmt: skip
+        assert said in ladder.steps(made(**changes))[0]
+    assert (
+        ladder.judge(Interval(2, -1, 5)) == ladder.UNCERTAIN
+        and ladder.judge(Interval(2, 1, 3)) == ladder.BETTER
+    )

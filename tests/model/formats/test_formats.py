@@ -1,0 +1,133 @@
+"""Each format is loaded by its own runtime, and its vectors are ours."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from synthembed.model import export
+from synthembed.model.backbone import Backbone
+from synthembed.model.formats import gguf_file, onnx_graph, parity
+from synthembed.model.formats.parity import ExportError
+from synthembed.model.tokens import TokenContract
+from synthembed.report import publishing
+from tiny_models import byte_tokenizer, tiny_model
+from transformers import AutoModel, Gemma3TextConfig
+
+
+def exported(folder, style="llama", pooling="last", model=None, window=None):
+    model = tiny_model(style, window=window) if model is None else model
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():  # vectors of texts that differ are to differ
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=0.3 if "embed" in name else 0.2)
+        else:
+            torch.nn.init.normal_(weight, mean=0.0 if "gemma" in model.config.model_type else 1.0, std=0.1)
+    model.config.use_cache = False
+    backbone = Backbone(
+        model, TokenContract.of(byte_tokenizer("llama" if style == "gemma" else style)), {"model": "tiny"}
+    )
+    return export.export(backbone, folder / "model", pooling, "natural", "a card", max_length=2048)
+
+
+def tiny_gemma(layers=7):
+    config = Gemma3TextConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, sliding_window=8, max_position_embeddings=4096,
+    )  # fmt: skip
+    return AutoModel.from_config(config).eval()
+
+
+def test_texts_have_vectors_that_differ(tmp_path):
+    """Else parity would say nothing."""
+    ours = parity.reference(exported(tmp_path))
+    alike = ours @ ours.T - 2 * np.eye(len(ours))
+    assert alike.max() < parity.LEAST - 0.01
+
+
+@pytest.mark.parametrize("style", ["llama", "mistral", "qwen", "gemma"])
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_llama_cpp_has_our_vectors(tmp_path, style, pooling):
+    source = exported(tmp_path, style, pooling, tiny_gemma() if style == "gemma" else None)
+    written = gguf_file.write(source, tmp_path / "model.gguf")
+    assert (
+        parity.check(source, "llama.cpp", lambda texts: gguf_file.encode(written.path, texts)) >= parity.LEAST
+    )
+    assert any("prompts" in loss for loss in written.losses)
+
+
+@pytest.mark.parametrize("style", ["llama", "mistral", "qwen", "gemma"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
+def test_onnxruntime_has_our_vectors(tmp_path, style, pooling):
+    pytest.importorskip("onnxruntime")
+    source = exported(tmp_path, style, pooling, tiny_gemma() if style == "gemma" else None, window=8)
+    onnx_graph.write(source, tmp_path / "onnx")
+    assert (
+        parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(tmp_path / "onnx", texts))
+        > 0.99999
+    )
+
+
+def test_sentence_transformers_has_our_vectors(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    source = exported(tmp_path)
+    model = SentenceTransformer(str(source), device="cpu")
+    assert parity.check(source, "sentence-transformers", lambda texts: model.encode(list(texts))) > 0.99999
+
+
+def test_a_missing_eos_is_noticed(tmp_path):
+    """The fault that last-token pooling suffers most from: the check is to see it."""
+    source = exported(tmp_path)
+    written = gguf_file.write(source, tmp_path / "model.gguf")
+    without = lambda texts: gguf_file.encode(written.path, [t + " and on" for t in texts])  # noqa: E731
+    with pytest.raises(ExportError, match=r"another vector for .* texts"):
+        parity.check(source, "llama.cpp", without)
+    with pytest.raises(ExportError, match="length"):
+        parity.check(source, "any", lambda texts: 2 * parity.reference(source, texts))
+    with pytest.raises(ExportError, match="another vector"):
+        parity.check(source, "any", lambda texts: np.full((len(texts), 32), np.nan))
+
+
+def test_what_gguf_cannot_carry_is_refused_or_said(tmp_path):
+    windowed = gguf_file.write(exported(tmp_path / "a", "mistral", window=8), tmp_path / "a.gguf")
+    assert any("window of 8" in loss for loss in windowed.losses)
+    with pytest.raises(ExportError, match="pooling"):
+        gguf_file.write(exported(tmp_path / "b", pooling="weighted-mean"), tmp_path / "b.gguf")
+    source = exported(tmp_path / "c")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(
+        json.dumps(config | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}})
+    )
+    with pytest.raises(ExportError, match="scaled"):
+        gguf_file.write(source, tmp_path / "c.gguf")
+    (source / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+    with pytest.raises(ExportError, match="bert"):
+        gguf_file.write(source, tmp_path / "d.gguf")
+    broken = exported(tmp_path / "e")
+    tokenizer = json.loads((broken / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
+    (broken / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ExportError, match="cuts text"):
+        gguf_file.write(broken, tmp_path / "e.gguf")
+
+
+def test_the_command_writes_a_card_and_leaves_nothing_of_a_refusal(tmp_path, monkeypatch):
+    source = exported(tmp_path)
+    said = publishing.export(None, tmp_path / "out", "gguf", str(source), "f16")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "cosine" in said and "does not carry" in card and "Instruct:" in card
+    with pytest.raises(FileExistsError):
+        publishing.export(None, tmp_path / "out", "gguf", str(source))
+    monkeypatch.setattr(gguf_file, "encode", lambda path, texts: np.ones((len(texts), 32)) / 32**0.5)
+    with pytest.raises(ExportError):
+        publishing.export(None, tmp_path / "other", "gguf", str(source))
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        publishing.export(None, tmp_path / "third", "onnx", str(tmp_path))
+
+
+def test_peft_and_sentence_transformers_are_copied(tmp_path):
+    source = exported(tmp_path)
+    publishing.export(None, tmp_path / "st", "sentence-transformers", str(source))
+    assert np.array_equal(parity.reference(tmp_path / "st"), parity.reference(source))
