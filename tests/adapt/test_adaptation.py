@@ -15,11 +15,11 @@ from synthembed.adapt import (
     measuring,
     passages,
     queries,
-    search_page,
     selection,
 )
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
+from synthembed.adapt.searching import search_page
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
 

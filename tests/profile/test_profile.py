@@ -50,7 +50,7 @@ def test_invalid_yaml_and_unknown_profile(tmp_path):
     path.write_text("train: [")
     with pytest.raises(ProfileError, match=r"torn\.yaml: not valid YAML"):
         profile.load(path)
-    with pytest.raises(ProfileError, match="use one of beyond, gpu, laptop, overnight, paper, smoke"):
+    with pytest.raises(ProfileError, match="use one of adapt, beyond, gpu, laptop, overnight, paper, smoke"):
         profile.load("labtop")
 
 

@@ -9,7 +9,7 @@ from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json
 from synthembed.review import board
 from synthembed.review.checking import Review
-from synthembed.review.inspection.findings import wrong
+from synthembed.review.inspection.found import wrong
 
 LAPTOP = ROOT / "results" / "laptop"
 

@@ -9,7 +9,7 @@ import pytest
 from synthembed.ground.files import ROOT, write_json
 from synthembed.review import checking
 from synthembed.review.inspection import executed_notebooks, provenance, rendered, stage_facts, stored_scores
-from synthembed.review.inspection.findings import CONTRADICTION, DOUBT, Run
+from synthembed.review.inspection.found import CONTRADICTION, DOUBT, Run
 
 COMMITTED = ROOT / "results" / "laptop"
 MODULES = {

@@ -12,7 +12,7 @@ import pytest
 from made_runs import row, write_run
 from synthembed.ground.files import read_json, write_json
 from synthembed.review import checking, publication
-from synthembed.review.inspection.findings import doubt, wrong
+from synthembed.review.inspection.found import doubt, wrong
 
 
 @pytest.fixture

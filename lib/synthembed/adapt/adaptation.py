@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, measuring, passages, queries, search_index, selection
+from synthembed.adapt import asking, ladder, measuring, passages, queries, selection
 from synthembed.adapt.documents import Reading, read
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import TASK
-from synthembed.adapt.search_page import templates
+from synthembed.adapt.searching import search_index
+from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
 from synthembed.ground import places, run_folders

@@ -95,7 +95,8 @@ def search(
     query: Annotated[str, typer.Option("--query", "-q", help="Print what is found, and serve no page.")] = "",
 ) -> None:
     """Search adapted documents, on a page served to this machine alone; changed documents are encoded anew."""
-    from synthembed.adapt import adaptation, search_page
+    from synthembed.adapt import adaptation
+    from synthembed.adapt.searching import search_page
     from synthembed.ground.files import read_json
 
     with plain_errors():

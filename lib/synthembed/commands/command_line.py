@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands import adapt, board, check, export, publish
+from synthembed.commands import adapt, export
 from synthembed.commands.build_site import site
 from synthembed.commands.estimate import estimate
 from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
+from synthembed.commands.reviewing import board, check, publish
 from synthembed.commands.rewrite import rewrite
 from synthembed.ground import places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown

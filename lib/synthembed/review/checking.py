@@ -18,7 +18,7 @@ from synthembed.review.inspection import (
     stage_facts,
     stored_scores,
 )
-from synthembed.review.inspection.findings import (
+from synthembed.review.inspection.found import (
     CONTRADICTION,
     DOUBT,
     HELD,

@@ -69,7 +69,7 @@ def results(run: Path, folder: Path) -> None:
     files = [
         p
         for p in kept.glob(f"{name}*/*/*.json")
-        if p.parents[1].name.removeprefix(name).startswith(("", "-seed-"))
+        if p.parents[1].name == name or p.parents[1].name.startswith(f"{name}-seed-")
     ]
     if not files:
         raise FileNotFoundError(
@@ -84,7 +84,7 @@ def results(run: Path, folder: Path) -> None:
 def site(run: Path, folder: Path) -> None:
     """The site of a run; without the packages of the extra ``site``, the report alone."""
     try:
-        from synthembed.report.pages import book
+        from synthembed.report.web import book
 
         book.build(run, folder)
     except ImportError:

@@ -11,7 +11,7 @@ from synthembed.ground.files import shipped
 from synthembed.paper import recipe, registry
 from synthembed.report.results import ABLATIONS, EVALUATION
 from synthembed.report.verdicts import made
-from synthembed.review.inspection.findings import Finding, Findings, Run, doubt
+from synthembed.review.inspection.found import Finding, Findings, Run, doubt
 
 # The gravest first; what is not named here comes last.
 ORDER = (

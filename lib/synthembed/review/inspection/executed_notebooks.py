@@ -15,7 +15,7 @@ from statistics import fmean
 
 from synthembed.evaluation.scores import by_system
 from synthembed.ground.files import sha256
-from synthembed.review.inspection.findings import Findings, Run, doubt, held, wrong
+from synthembed.review.inspection.found import Findings, Run, doubt, held, wrong
 from synthembed.review.inspection.provenance import tree_for
 
 PARAMETERS = "# Parameters"  # papermill's own cell begins so

@@ -22,7 +22,7 @@ from pathlib import Path
 from synthembed.ground.files import CHECKOUT, ROOT, sha256
 from synthembed.ground.run_folders import NOT_COMMITTED, OTHERS
 from synthembed.profile.places import KEYS
-from synthembed.review.inspection.findings import LEFT_OUT, Finding, Findings, Run, doubt, held, wrong
+from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, doubt, held, wrong
 from synthembed.stages.fingerprints import code_hash, hash_of_notebook
 from synthembed.stages.record import NOTEBOOK, STAGES
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from synthembed.review.inspection.findings import Findings, Run, doubt, held, wrong
+from synthembed.review.inspection.found import Findings, Run, doubt, held, wrong
 from synthembed.review.inspection.provenance import made_after, tree_for
 
 REPORT = "07_report"

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from synthembed.ground.files import sha256
 from synthembed.profile.settings import Train
-from synthembed.review.inspection.findings import Findings, Run, doubt, held, near, wrong
+from synthembed.review.inspection.found import Findings, Run, doubt, held, near, wrong
 
 
 def corpus(run: Run) -> Findings:

@@ -11,7 +11,7 @@ from synthembed.evaluation.intervals import BENCHMARK
 from synthembed.evaluation.scores import TABLE1, by_system
 from synthembed.evaluation.suites import units
 from synthembed.report.results import ABLATIONS, EVALUATION
-from synthembed.review.inspection.findings import LEFT_OUT, Finding, Findings, Run, held, near, wrong
+from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, held, near, wrong
 
 SCORED = {EVALUATION: "mteb/results", ABLATIONS: "rows"}
 

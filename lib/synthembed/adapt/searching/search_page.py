@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 
-from synthembed.adapt.search_index import Index
+from synthembed.adapt.searching.search_index import Index
 
 PACKAGE_DATA = ("templates/*",)  # read here, and so part of the code's fingerprint
 MOST_SIGNS = 2_000  # of a query
@@ -25,7 +25,7 @@ HEADERS = {
 
 @cache
 def templates() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
     return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 

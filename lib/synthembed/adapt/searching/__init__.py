@@ -1,0 +1,1 @@
+"""Search over adapted documents: the index on disk, and its page on loopback."""

@@ -1,0 +1,1 @@
+"""Commands on finished runs: verify, set on the board, publish."""
