@@ -77,7 +77,7 @@ class Pool:
                 raise ClusterError("no worker is left")
             (ref,) = self.ray.wait(list(running), num_returns=1, timeout=PATIENCE_S)[0] or (None,)
             if ref is None:
-                print(f"waiting for {len({id(w) for w, _ in running.values()})} workers", flush=True)
+                self._say_what_is_awaited(running.values())
                 continue
             worker, work = running.pop(ref)
             try:
@@ -94,17 +94,22 @@ class Pool:
                 if all(w is not worker or other for w, other in running.values()):
                     running[self._ping(worker)] = worker, None
                 continue
-            except (
-                self.ray.exceptions.RayTaskError
-            ) as error:  # what was raised there, not Ray's wrapping of it
+            except self.ray.exceptions.RayTaskError as error:  # what was raised there, not Ray's wrapping
                 raise error.cause from error
             free.extend([worker] * (1 if work else AHEAD))
             if work:
                 yield work.arguments, result
 
     def _ping(self, worker):
-        """Answered when the worker has what it holds, be it after it was started again."""
-        return worker.ready.options(max_task_retries=-1).remote(self.make)
+        """Answered when the worker has what it holds, be it after it was started again; fails if it dies over that
+        more often than it may."""
+        return worker.ready.options(max_task_retries=self.retries).remote(self.make)
+
+    def _say_what_is_awaited(self, running) -> None:
+        begun = len({id(worker) for worker, work in running if work})
+        free = self.ray.available_resources().get("CPU", 0.0)
+        absent = len({id(worker) for worker, work in running if not work})
+        print(f"waiting: {begun} workers are at work, {absent} are not ready ({free:g} CPUs are free)", flush=True)
 
     def _lost(self) -> tuple[type[Exception], ...]:
         kinds = self.ray.exceptions
