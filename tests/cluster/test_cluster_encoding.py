@@ -51,6 +51,9 @@ class Slow:
     def die(self, number):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def sleep(self, number):
+        time.sleep(1)
+
     def refuse(self, number):
         raise ValueError(f"no {number}")
 
@@ -59,12 +62,16 @@ def refuses():
     raise OSError("no such weights")
 
 
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
 def ray():
     """One Ray for the file; its workers find the test's modules where this process does."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with session.joined(TWO) as connected:
+    with session.joined(TWO.model_copy(update={"workers": 4})) as connected:  # two beside those of ``slow``
         connected.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield connected
     os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
@@ -120,6 +127,18 @@ def test_an_error_is_the_runs_error_and_not_tried_again(slow):
 def test_workers_that_cannot_begin_say_why(ray):
     with actor_pool.actors(ray, refuses, TWO) as pool, pytest.raises(OSError, match="no such weights"):
         list(pool.map("where", [(1,)]))
+
+
+def test_workers_that_die_at_the_start_are_not_started_for_ever(ray):
+    once = TWO.model_copy(update={"retries": 1})
+    with actor_pool.actors(ray, dies, once) as pool, pytest.raises(ClusterError, match=r"2 workers died over the same piece of work \(beginning\)"):
+        list(pool.map("where", [(1,)]))
+
+
+def test_what_is_waited_for_is_said(slow, monkeypatch, capsys):
+    monkeypatch.setattr(actor_pool, "PATIENCE_S", 0.1)
+    assert len(list(slow.map("sleep", [(1,)]))) == 1
+    assert "waiting: of 2 workers 0 are not placed yet" in capsys.readouterr().out
 
 
 # --- encoding --------------------------------------------------------------------------------------
