@@ -71,7 +71,7 @@ def ray():
     """One Ray for the file; its workers find the test's modules where this process does."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with session.joined(TWO.model_copy(update={"workers": 4})) as connected:  # two beside those of ``slow``
+    with session.joined(TWO.model_copy(update={"workers": 6})) as connected:  # some are held by the file
         connected.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield connected
     os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
@@ -83,9 +83,30 @@ def slow(ray):
         yield pool
 
 
+class Faulty(BlockWorker):
+    """What goes wrong is in the name of the store."""
+
+    def encode(self, digest, texts, reading, store):
+        if store.root.endswith("elsewhere"):  # where the process that asks does not look
+            store = blocks.Store(store.root + "-of-another-machine")
+        mark = f"{store.root}-died-{digest}"
+        if store.root.endswith("deadly") and int(digest, 16) % 3 == 0 and not os.path.exists(mark):
+            open(mark, "w").close()
+            if int(digest, 16) % 2:  # after the block is written, or before
+                super().encode(digest, texts, reading, store)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(digest, texts, reading, store)
+
+
+@pytest.fixture(scope="module")
+def encoding(ray):
+    with actor_pool.actors(ray, partial(Faulty, encoder()), TWO) as pool:
+        yield pool
+
+
 def encoder() -> Encoder:
     return Encoder(
-        Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {}), max_length=64
+        Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {}), max_length=128
     )
 
 
@@ -144,65 +165,33 @@ def test_what_is_waited_for_is_said(slow, monkeypatch, capsys):
 # --- encoding --------------------------------------------------------------------------------------
 
 
-def test_one_corpus_over_two_workers_has_the_vectors_of_one_process(ray, tmp_path, monkeypatch):
+def test_one_corpus_over_two_workers_has_the_vectors_of_one_process(encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 8)
     reading, alone = blocks.Reading("m", "the task"), encoder()
     here, there = blocks.Store(str(tmp_path / "here")), blocks.Store(str(tmp_path / "there"))
     expected = blocks.keep(alone, TEXTS, reading, here)
-    alone.prefixes.clear()
-    with actor_pool.actors(ray, partial(BlockWorker, alone), TWO) as pool:
-        found = blocks.keep(alone, TEXTS, reading, there, run=block_spread.over(pool))
-        assert found == expected
-        assert np.allclose(blocks.vectors_of(there, found), blocks.vectors_of(here, expected), atol=2e-6)
-        near = block_spread.nearest_over(pool, alone.encode(TEXTS[:3]), there, found, 5)
-        monkeypatch.setattr(block_spread, "PART", 2)
-        parts = block_spread.nearest_over(pool, alone.encode(TEXTS[:3]), there, found, 5)
+    found = blocks.keep(alone, TEXTS, reading, there, run=block_spread.over(encoding))
+    assert found == expected
+    assert np.allclose(blocks.vectors_of(there, found), blocks.vectors_of(here, expected), atol=2e-6)
+    near = block_spread.nearest_over(encoding, alone.encode(TEXTS[:3]), there, found, 5)
+    monkeypatch.setattr(block_spread, "PART", 2)
+    parts = block_spread.nearest_over(encoding, alone.encode(TEXTS[:3]), there, found, 5)
     assert near[1].tolist() == parts[1].tolist() and near[1].shape == (3, 5)
 
 
-class Elsewhere(BlockWorker):
-    """Writes where the process that asks does not look, as a worker on another machine would."""
-
-    def encode(self, digest, texts, reading, store):
-        return super().encode(digest, texts, reading, blocks.Store(store.root + "-of-another-machine"))
-
-
-def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(ray, tmp_path):
-    with (
-        actor_pool.actors(ray, partial(Elsewhere, encoder()), TWO) as pool,
-        pytest.raises(
-            ClusterError, match=r"not in .*there.*: set cluster\.storage to a folder that all nodes"
-        ),
-    ):
-        blocks.keep(
-            encoder(),
-            TEXTS,
-            blocks.Reading("m"),
-            blocks.Store(str(tmp_path / "there")),
-            run=block_spread.over(pool),
-        )
+def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(encoding, tmp_path):
+    store, run = blocks.Store(str(tmp_path / "elsewhere")), block_spread.over(encoding)
+    said = r"not in .*elsewhere.*: set cluster\.storage to a folder that all nodes"
+    with pytest.raises(ClusterError, match=said):
+        blocks.keep(encoder(), TEXTS, blocks.Reading("m"), store, run=run)
 
 
-class Killed(BlockWorker):
-    """Dies at every third block, after it is written or before."""
-
-    def encode(self, digest, texts, reading, store):
-        mark = f"{store.root}-died-{digest}"
-        if int(digest, 16) % 3 == 0 and not os.path.exists(mark):
-            open(mark, "w").close()
-            if int(digest, 16) % 2:
-                super().encode(digest, texts, reading, store)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode(digest, texts, reading, store)
-
-
-def test_workers_killed_in_the_middle_leave_the_same_vectors(ray, tmp_path, monkeypatch):
+def test_workers_killed_in_the_middle_leave_the_same_vectors(encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 16)
-    reading, alone, store = blocks.Reading("m"), encoder(), blocks.Store(str(tmp_path / "there"))
-    with actor_pool.actors(ray, partial(Killed, alone), TWO) as pool:
-        found = blocks.keep(alone, TEXTS, reading, store, run=block_spread.over(pool))
+    store, run = blocks.Store(str(tmp_path / "deadly")), block_spread.over(encoding)
+    found = blocks.keep(encoder(), TEXTS, blocks.Reading("m"), store, run=run)
     assert np.allclose(blocks.vectors_of(store, found), encoder().encode(TEXTS), atol=2e-6)
-    assert list(tmp_path.glob("there-died-*"))  # some did die
+    assert list(tmp_path.glob("deadly-died-*"))  # some did die
 
 
 def test_a_file_of_vectors_made_by_workers_is_the_one_that_this_process_makes(
