@@ -152,7 +152,10 @@ def test_workers_that_cannot_begin_say_why(ray):
 
 def test_workers_that_die_at_the_start_are_not_started_for_ever(ray):
     once = TWO.model_copy(update={"retries": 1})
-    with actor_pool.actors(ray, dies, once) as pool, pytest.raises(ClusterError, match=r"2 workers died over the same piece of work \(beginning\)"):
+    with (
+        actor_pool.actors(ray, dies, once) as pool,
+        pytest.raises(ClusterError, match=r"2 workers died over the same piece of work \(beginning\)"),
+    ):
         list(pool.map("where", [(1,)]))
 
 
