@@ -1,6 +1,7 @@
 """One Ray for a file's tests, small and quiet; without Ray there is nothing to test here."""
 
 import os
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -17,8 +18,10 @@ collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 @pytest.fixture(scope="module")
 def cluster():
     """One Ray for the file, with four processes at most; it listens on loopback alone."""
-    with session.joined(Cluster(**SMALL)) as connected:
-        yield connected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers find the tests' modules
+        with session.joined(Cluster(**SMALL)) as connected:
+            yield connected
 
 
 @pytest.fixture(scope="module")

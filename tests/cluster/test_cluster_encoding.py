@@ -51,6 +51,9 @@ class Slow:
     def die(self, number):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def sleep(self, number):
+        time.sleep(1)
+
     def refuse(self, number):
         raise ValueError(f"no {number}")
 
@@ -59,12 +62,16 @@ def refuses():
     raise OSError("no such weights")
 
 
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
 def ray():
     """One Ray for the file; its workers find the test's modules where this process does."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with session.joined(TWO) as connected:
+    with session.joined(TWO.model_copy(update={"workers": 6})) as connected:  # some are held by the file
         connected.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield connected
     os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
@@ -76,9 +83,30 @@ def slow(ray):
         yield pool
 
 
+class Faulty(BlockWorker):
+    """What goes wrong is in the name of the store."""
+
+    def encode(self, digest, texts, reading, store):
+        if store.root.endswith("elsewhere"):  # where the process that asks does not look
+            store = blocks.Store(store.root + "-of-another-machine")
+        mark = f"{store.root}-died-{digest}"
+        if store.root.endswith("deadly") and int(digest, 16) % 3 == 0 and not os.path.exists(mark):
+            open(mark, "w").close()
+            if int(digest, 16) % 2:  # after the block is written, or before
+                super().encode(digest, texts, reading, store)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(digest, texts, reading, store)
+
+
+@pytest.fixture(scope="module")
+def encoding(ray):
+    with actor_pool.actors(ray, partial(Faulty, encoder()), TWO) as pool:
+        yield pool
+
+
 def encoder() -> Encoder:
     return Encoder(
-        Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {}), max_length=64
+        Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {}), max_length=128
     )
 
 
@@ -122,68 +150,51 @@ def test_workers_that_cannot_begin_say_why(ray):
         list(pool.map("where", [(1,)]))
 
 
+def test_workers_that_die_at_the_start_are_not_started_for_ever(ray):
+    once = TWO.model_copy(update={"retries": 1})
+    with (
+        actor_pool.actors(ray, dies, once) as pool,
+        pytest.raises(ClusterError, match=r"2 workers died over the same piece of work \(beginning\)"),
+    ):
+        list(pool.map("where", [(1,)]))
+
+
+def test_what_is_waited_for_is_said(slow, monkeypatch, capsys):
+    monkeypatch.setattr(actor_pool, "PATIENCE_S", 0.1)
+    assert len(list(slow.map("sleep", [(1,)]))) == 1
+    assert "waiting: of 2 workers 0 are not placed yet" in capsys.readouterr().out
+
+
 # --- encoding --------------------------------------------------------------------------------------
 
 
-def test_one_corpus_over_two_workers_has_the_vectors_of_one_process(ray, tmp_path, monkeypatch):
+def test_one_corpus_over_two_workers_has_the_vectors_of_one_process(encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 8)
     reading, alone = blocks.Reading("m", "the task"), encoder()
     here, there = blocks.Store(str(tmp_path / "here")), blocks.Store(str(tmp_path / "there"))
     expected = blocks.keep(alone, TEXTS, reading, here)
-    alone.prefixes.clear()
-    with actor_pool.actors(ray, partial(BlockWorker, alone), TWO) as pool:
-        found = blocks.keep(alone, TEXTS, reading, there, run=block_spread.over(pool))
-        assert found == expected
-        assert np.allclose(blocks.vectors_of(there, found), blocks.vectors_of(here, expected), atol=2e-6)
-        near = block_spread.nearest_over(pool, alone.encode(TEXTS[:3]), there, found, 5)
-        monkeypatch.setattr(block_spread, "PART", 2)
-        parts = block_spread.nearest_over(pool, alone.encode(TEXTS[:3]), there, found, 5)
+    found = blocks.keep(alone, TEXTS, reading, there, run=block_spread.over(encoding))
+    assert found == expected
+    assert np.allclose(blocks.vectors_of(there, found), blocks.vectors_of(here, expected), atol=2e-6)
+    near = block_spread.nearest_over(encoding, alone.encode(TEXTS[:3]), there, found, 5)
+    monkeypatch.setattr(block_spread, "PART", 2)
+    parts = block_spread.nearest_over(encoding, alone.encode(TEXTS[:3]), there, found, 5)
     assert near[1].tolist() == parts[1].tolist() and near[1].shape == (3, 5)
 
 
-class Elsewhere(BlockWorker):
-    """Writes where the process that asks does not look, as a worker on another machine would."""
-
-    def encode(self, digest, texts, reading, store):
-        return super().encode(digest, texts, reading, blocks.Store(store.root + "-of-another-machine"))
-
-
-def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(ray, tmp_path):
-    with (
-        actor_pool.actors(ray, partial(Elsewhere, encoder()), TWO) as pool,
-        pytest.raises(
-            ClusterError, match=r"not in .*there.*: set cluster\.storage to a folder that all nodes"
-        ),
-    ):
-        blocks.keep(
-            encoder(),
-            TEXTS,
-            blocks.Reading("m"),
-            blocks.Store(str(tmp_path / "there")),
-            run=block_spread.over(pool),
-        )
+def test_blocks_that_only_another_machine_has_are_noticed_at_the_first(encoding, tmp_path):
+    store, run = blocks.Store(str(tmp_path / "elsewhere")), block_spread.over(encoding)
+    said = r"not in .*elsewhere.*: set cluster\.storage to a folder that all nodes"
+    with pytest.raises(ClusterError, match=said):
+        blocks.keep(encoder(), TEXTS, blocks.Reading("m"), store, run=run)
 
 
-class Killed(BlockWorker):
-    """Dies at every third block, after it is written or before."""
-
-    def encode(self, digest, texts, reading, store):
-        mark = f"{store.root}-died-{digest}"
-        if int(digest, 16) % 3 == 0 and not os.path.exists(mark):
-            open(mark, "w").close()
-            if int(digest, 16) % 2:
-                super().encode(digest, texts, reading, store)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode(digest, texts, reading, store)
-
-
-def test_workers_killed_in_the_middle_leave_the_same_vectors(ray, tmp_path, monkeypatch):
+def test_workers_killed_in_the_middle_leave_the_same_vectors(encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 16)
-    reading, alone, store = blocks.Reading("m"), encoder(), blocks.Store(str(tmp_path / "there"))
-    with actor_pool.actors(ray, partial(Killed, alone), TWO) as pool:
-        found = blocks.keep(alone, TEXTS, reading, store, run=block_spread.over(pool))
+    store, run = blocks.Store(str(tmp_path / "deadly")), block_spread.over(encoding)
+    found = blocks.keep(encoder(), TEXTS, blocks.Reading("m"), store, run=run)
     assert np.allclose(blocks.vectors_of(store, found), encoder().encode(TEXTS), atol=2e-6)
-    assert list(tmp_path.glob("there-died-*"))  # some did die
+    assert list(tmp_path.glob("deadly-died-*"))  # some did die
 
 
 def test_a_file_of_vectors_made_by_workers_is_the_one_that_this_process_makes(
@@ -208,28 +219,29 @@ def test_a_file_of_vectors_made_by_workers_is_the_one_that_this_process_makes(
 TASKS = ["EmbeddedSTSGeneral", "EmbeddedBitext", "EmbeddedMultilingual"]
 
 
-def scores_of(folder, cluster) -> list[dict]:
-    model = MtebEncoder(encoder(), "synthembed/tiny", "1")
+def scores_of(model, folder) -> list[dict]:
     tasks = embedded_tasks.embedded(TASKS)
     for task in tasks:
-        task.hf_subsets = list(task.hf_subsets)[:3]
-    with spread.placed(cluster, model):
-        rows = mteb_runs.run_tasks(model, tasks, folder, "tiny")
-    assert model.pool is None and not (folder / "parts" / TASKS[0]).exists()
+        task.hf_subsets = list(task.hf_subsets)[:2]
+    rows = mteb_runs.run_tasks(model, tasks, folder, "tiny")
+    assert not (folder / "parts" / TASKS[0]).exists()
     return rows
 
 
 def test_tasks_over_two_workers_have_the_scores_of_one_process(ray, tmp_path, monkeypatch):
-    alone = scores_of(tmp_path / "alone", None)
-    assert scores_of(tmp_path / "spread", TWO) == alone
-    for name in TASKS:
-        here, there = (
-            json.loads((tmp_path / f / "units" / f"{name}.units.json").read_text())
-            for f in ("alone", "spread")
-        )
-        assert here["units"].keys() == there["units"].keys()
-    monkeypatch.setattr(blocks, "BLOCK", 16)
-    monkeypatch.setattr(spread, "SHARED", 0)  # all corpora are large: by the block, over both workers
-    monkeypatch.setattr(spread, "documents", lambda *of: 1)
-    by_block = scores_of(tmp_path / "blocks", TWO)
+    model = MtebEncoder(encoder(), "synthembed/tiny", "1")
+    alone = scores_of(model, tmp_path / "alone")
+    with spread.placed(TWO, model):
+        assert scores_of(model, tmp_path / "spread") == alone
+        for name in TASKS:
+            here, there = (
+                json.loads((tmp_path / f / "units" / f"{name}.units.json").read_text())
+                for f in ("alone", "spread")
+            )
+            assert here["units"].keys() == there["units"].keys()
+        monkeypatch.setattr(blocks, "BLOCK", 16)
+        monkeypatch.setattr(spread, "SHARED", 0)  # all corpora are large: by the block, over both workers
+        monkeypatch.setattr(spread, "documents", lambda *of: 1)
+        by_block = scores_of(model, tmp_path / "blocks")
+    assert model.pool is None
     assert [r["score"] for r in by_block] == pytest.approx([r["score"] for r in alone], abs=0.01)

@@ -25,7 +25,7 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("cluster.address=ray://head:10001", "Ray Client cannot train"),
+        ("cluster.address=ray://head:10001", "ray Client cannot train"),
         ("cluster.address=head", "write local, auto or host:port"),
         ("cluster.workers=2 cluster.min_workers=3", "min_workers = 3 is more than workers = 2"),
         ("cluster.workers=2 train.workers=2", "set one of them"),

@@ -30,6 +30,9 @@ class Holder:
 
     held = None
 
+    def awake(self) -> None:
+        pass
+
     def ready(self, make: Callable[[], Any]) -> None:
         self.held = self.held or make()
 
@@ -39,7 +42,7 @@ class Holder:
         return getattr(self.held, method)(*arguments)
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
     arguments: tuple
     lost: int = 0  # workers that died over it
@@ -66,45 +69,58 @@ class Pool:
         """
         lost = self._lost()
         waiting, again, free = iter(jobs), deque(), deque()
-        running = {self._ping(worker): (worker, None) for worker in self.workers}
+        running = {self._awake(worker): (worker, None) for worker in self.workers}
+        beginning = {worker: Work((self.make,)) for worker in self.workers}
         while True:
             while free and (work := again.popleft() if again else _next(waiting)):
                 worker = free.popleft()
                 running[worker.call.remote(method, *work.arguments)] = worker, work
-            if free and not any(work for _, work in running.values()):
+            if free and not any(work and work is not beginning[w] for w, work in running.values()):
                 return
             if not running:
                 raise ClusterError("no worker is left")
             (ref,) = self.ray.wait(list(running), num_returns=1, timeout=PATIENCE_S)[0] or (None,)
             if ref is None:
-                print(f"waiting for {len({id(w) for w, _ in running.values()})} workers", flush=True)
+                self._say_what_is_awaited(running.values(), beginning)
                 continue
             worker, work = running.pop(ref)
+            begins = work is beginning[worker]
             try:
                 result = self.ray.get(ref)
             except (*lost, Empty) as error:
                 free = deque(w for w in free if w is not worker)
                 if work is None:  # it will not be started again
-                    if not running:
-                        raise ClusterError(f"no worker is left: {_last_line(error)}") from error
                     continue
                 if not isinstance(error, Empty):
-                    self._count(work, method, error)
-                again.append(work)
-                if all(w is not worker or other for w, other in running.values()):
-                    running[self._ping(worker)] = worker, None
+                    self._count(work, "beginning" if begins else method, error)
+                if not begins:
+                    again.append(work)
+                if all(w is not worker or other not in (None, beginning[w]) for w, other in running.values()):
+                    running[self._awake(worker)] = worker, None
                 continue
-            except (
-                self.ray.exceptions.RayTaskError
-            ) as error:  # what was raised there, not Ray's wrapping of it
+            except self.ray.exceptions.RayTaskError as error:  # what was raised there, not Ray's wrapping
                 raise error.cause from error
-            free.extend([worker] * (1 if work else AHEAD))
-            if work:
+            if work is None:
+                running[worker.ready.remote(self.make)] = worker, beginning[worker]
+                continue
+            free.extend([worker] * (AHEAD if begins else 1))
+            if begins:
+                work.lost = 0
+            else:
                 yield work.arguments, result
 
-    def _ping(self, worker):
-        """Answered when the worker has what it holds, be it after it was started again."""
-        return worker.ready.options(max_task_retries=-1).remote(self.make)
+    def _awake(self, worker):
+        """Answered when the worker's process is there, be it after it was started again."""
+        return worker.awake.options(max_task_retries=-1).remote()
+
+    def _say_what_is_awaited(self, running, beginning) -> None:
+        absent = {worker for worker, work in running if work is None}
+        begin = {worker for worker, work in running if work is beginning[worker]}
+        print(
+            f"waiting: of {len(self.workers)} workers {len(absent)} are not placed yet and {len(begin)} are beginning; "
+            f"{self.ray.available_resources().get('CPU', 0):g} CPUs are free",
+            flush=True,
+        )
 
     def _lost(self) -> tuple[type[Exception], ...]:
         kinds = self.ray.exceptions

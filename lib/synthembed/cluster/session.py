@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -165,6 +166,12 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker))
     memory = {"object_store_memory": cluster.object_store_mb * 2**20} if cluster.object_store_mb else {}
     for attempt in range(1, STARTS + 1):
+        # Ray Train's own actors look for "the" cluster of the machine, which may be someone else's.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+        common["runtime_env"] = SHIPPED | {"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}}
         try:
             context = ray.init(
                 address="local", num_cpus=cpus, include_dashboard=cluster.dashboard, dashboard_host="127.0.0.1",
@@ -178,6 +185,8 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
                     f"Ray did not start here, {STARTS} times: {error}; it gives its daemons 15 to 30 seconds, "
                     "which a very busy machine may exceed"
                 ) from None
+        finally:
+            del os.environ["RAY_GCS_SERVER_PORT"]
     if cluster.dashboard:
         print(f"dashboard: http://{context.dashboard_url}", flush=True)
 
