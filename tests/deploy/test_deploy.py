@@ -96,7 +96,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
         "import os, sys, time, ray\n"
         "address = next(a for a in sys.argv if a.startswith('cluster.address=')).partition('=')[2]\n"
         "ray.init(address=address, logging_level='ERROR')\n"
-        "end = time.time() + 60\n"
+        "end = time.time() + 150\n"
         "while sum(n['Alive'] for n in ray.nodes()) < 2 and time.time() < end: time.sleep(0.2)\n"
         "print('NODES', sum(n['Alive'] for n in ray.nodes()), 'ARGUMENTS', *sys.argv[1:])\n"
     )
@@ -111,7 +111,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     }  # fmt: skip
     found = subprocess.run(
         [shutil.which("bash"), DEPLOY / "slurm/run.sbatch", "run", "--profile", "smoke"],
-        env=environment, capture_output=True, text=True, timeout=180,
+        env=environment, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     line = next(x for x in found.stdout.splitlines() if x.startswith("NODES"))

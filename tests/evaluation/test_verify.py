@@ -10,7 +10,8 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskSTS
 from synthembed import paper
 from synthembed.commands.command_line import app
-from synthembed.evaluation import mteb_runs, released_weights
+from synthembed.evaluation import released_weights
+from synthembed.evaluation.large import parts
 from synthembed.evaluation.suites import benchmarks, embedded_tasks
 from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model import backbone
@@ -154,7 +155,7 @@ def test_our_vectors_of_the_release_are_transformers_own(release):
 def test_results_are_kept_and_a_set_that_cannot_be_had_is_not_run(release, published, tmp_path, monkeypatch):
     published(0.0)
     first = check(release, tmp_path)
-    monkeypatch.setattr(mteb_runs.mteb, "evaluate", None)  # nothing runs again
+    monkeypatch.setattr(parts.mteb, "evaluate", None)  # nothing runs again
     assert check(release, tmp_path) == first
     monkeypatch.setitem(benchmarks.BENCHMARKS, released_weights.BENCHMARK,
                         benchmarks.Benchmark("", lambda: benchmarks._named("STS13")))  # fmt: skip

@@ -218,7 +218,7 @@ def trained_model(training: Training, profile: Profile | None = None, folder: Pa
     base = backbones.load(profile.backbone, profile.seed)
     watch = _watcher(training, folder) if training.steps else None
     model = adapter.merge_lora(
-        train.train(profile, base, training.mixed.examples, folder, training.key, watch)
+        train.train(profile, base, training.mixed.examples, folder, training.key, watch=watch)
     )
     return protocol.in_dtype(model, profile.evaluate)
 

@@ -20,7 +20,7 @@ from synthembed.profile.strict_yaml import load as load_yaml
 from synthembed.report.rendering import Block, Table, markdown
 from synthembed.report.results import EVALUATION, Results
 from synthembed.review.checking import Review, review
-from synthembed.stages.record import STAGES
+from synthembed.stages.definitions import stages_in
 
 PACKAGE_DATA = ("published.yaml",)
 KEYS = {"run": str, "by": str, "note": str}
@@ -89,7 +89,7 @@ def add(run: Path, by: str, note: str = "") -> Path:
         if (run_folders.committed() / run.name).exists():
             there = shown(run_folders.committed() / run.name)
             raise FileExistsError(f"{there} is another run's: run yours under a name of its own (--run NAME)")
-        run = run_folders.keep(run.name, STAGES)
+        run = run_folders.keep(run.name, stages_in(run))
     path = run_folders.committed() / "board" / f"{run.name}.yaml"
     path.parent.mkdir(exist_ok=True)
     data = {"run": run.relative_to(ROOT).as_posix(), "by": by} | ({"note": note} if note else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from synthembed.profile.settings import Profile
 
@@ -66,3 +67,10 @@ def stages_of(profile: Profile) -> list[str]:
     if profile.experiments.alone:
         return [*ITS_INPUTS, BEYOND]
     return [stage for stage in STAGES if stage != BEYOND or profile.experiments.questions]
+
+
+def stages_in(run: Path) -> list[str]:
+    """The stages that a run's folder must have to be complete, by what is in it."""
+    if not (run / BEYOND).exists():
+        return [stage for stage in STAGES if stage != BEYOND]
+    return list(STAGES) if (run / "04_evaluate").exists() else [*ITS_INPUTS, BEYOND]

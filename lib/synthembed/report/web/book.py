@@ -20,6 +20,7 @@ from synthembed.report import page
 from synthembed.report.results import Results
 from synthembed.report.web import course, example_scripts, provenance, reference, sections
 
+PACKAGE_DATA = ("static/*",)  # read here, and so part of the code's fingerprint
 STATIC = Path(__file__).parent / "static"
 RECORDS = ("examples", "numbers")  # pages whose records are loaded by script
 # Pages of docs/ by where they stand in the book; what is not named here stands under the last heading.

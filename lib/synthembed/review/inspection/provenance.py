@@ -23,6 +23,7 @@ from synthembed.ground.files import CHECKOUT, ROOT, sha256
 from synthembed.ground.run_folders import NOT_COMMITTED, OTHERS
 from synthembed.profile.places import KEYS
 from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, doubt, held, wrong
+from synthembed.stages.definitions import stages_in
 from synthembed.stages.fingerprints import code_hash, hash_of_notebook
 from synthembed.stages.record import NOTEBOOK, STAGES
 
@@ -80,7 +81,7 @@ def _by_design(stage: str, name: str, there: set[str]) -> bool:
 def chain(run: Run) -> Findings:
     """Each input of a stage has the hash that the stage it comes from gave it."""
     count, again = 0, set()
-    for stage in STAGES:
+    for stage in stages_in(run.folder):
         if stage not in run.records:
             yield doubt("stage-missing", stage, "it has not run, or was left out")
     for stage, record in run.records.items():
