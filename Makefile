@@ -10,7 +10,7 @@ reproduce: setup
 	$(BIN)/synthembed run --profile $(PROFILE)
 
 test: extras
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: setup
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb \

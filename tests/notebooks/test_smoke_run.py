@@ -16,6 +16,9 @@ from synthembed.stages.record import STAGES, stale
 from synthembed.widgets import exercises
 
 
+COURSE = [stage for stage in STAGES if stage < "08"]  # those with exercises
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
     """The whole smoke run, made once for all tests of this file."""
@@ -100,7 +103,7 @@ def checked(notebook: Path) -> list[str]:
     return re.findall(r"^Exercise \d: ([a-z ]+)", "".join(printed), re.M)
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", COURSE)
 def test_an_unsolved_exercise_says_so_and_stops_nothing(smoke, name):
     said = checked(smoke / name / f"{name}.ipynb")
     assert len(said) >= 3 and set(said) == {exercises.NOT_SOLVED}
@@ -132,6 +135,8 @@ def test_a_notebook_of_a_finished_run_is_run_with_its_solutions_and_no_byte_chan
     assert everything() == before
     assert "is read and not written to" in (tmp_path / "out.ipynb").read_text()
     said = checked(tmp_path / "out.ipynb")
+    if name not in COURSE:
+        return
     assert len(said) >= 6 and set(said[::2]) == {exercises.SOLVED} and set(said[1::2]) == {exercises.WRONG}
 
 
