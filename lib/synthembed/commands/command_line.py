@@ -278,8 +278,9 @@ def encode(
             cluster = Cluster(workers=workers, address=address, storage=storage)
             count, cut = spread.encode_to(encoder, read, out, reading, cluster, total)
         else:
+            before = loaded.contract.read["cut"]  # what was cut on purpose when the model was looked at
             count = vector_files.encode_to(encoder, read, out, instruction, normalize, dtype, total, identity)
-            cut = loaded.contract.read["cut"]
+            cut = loaded.contract.read["cut"] - before
     told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
     print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
