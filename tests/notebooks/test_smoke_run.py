@@ -15,7 +15,6 @@ from synthembed.stages import runner
 from synthembed.stages.record import STAGES, stale
 from synthembed.widgets import exercises
 
-
 COURSE = [stage for stage in STAGES if stage < "08"]  # those with exercises
 
 

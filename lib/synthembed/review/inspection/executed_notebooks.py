@@ -13,6 +13,8 @@ from collections.abc import Callable
 from datetime import datetime
 from statistics import fmean
 
+from papermill.translators import PythonTranslator
+
 from synthembed.evaluation.scores import by_system
 from synthembed.ground.files import sha256
 from synthembed.review.inspection.found import Findings, Run, doubt, held, wrong
@@ -65,10 +67,35 @@ def _text(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+def _is_parameters(cell: dict) -> bool:
+    return "parameters" in cell["metadata"].get("tags", ())
+
+
+def _code(cell: dict) -> str:
+    """A cell's text; of the parameters their names and comments, since papermill's values stand in them."""
+    return (
+        re.sub(r"^(\w+) = .*?(\s+# .*)?$", r"\1\2", _text(cell), flags=re.M)
+        if _is_parameters(cell)
+        else _text(cell)
+    )
+
+
 def _cells(notebook: dict, source: dict, where: str) -> Findings:
-    """Papermill's cell aside, the cells are the source's, one by one."""
-    own = [(c["cell_type"], _text(c)) for c in notebook["cells"] if not _text(c).startswith(PARAMETERS)]
-    theirs = [(c["cell_type"], _text(c)) for c in source["cells"]]
+    """Papermill's cell and values aside, the cells are the source's, one by one; the values are those that it
+    was given."""
+    own = [(c["cell_type"], _code(c)) for c in notebook["cells"] if not _text(c).startswith(PARAMETERS)]
+    theirs = [(c["cell_type"], _code(c)) for c in source["cells"]]
+    given = notebook["metadata"].get("papermill", {}).get("parameters", {})
+    shown = "\n".join(
+        _text(c) for c in notebook["cells"] if _is_parameters(c) or _text(c).startswith(PARAMETERS)
+    )
+    for name, value in given.items():
+        if not re.search(rf"^{name} = {re.escape(PythonTranslator.translate(value))}(\s|$)", shown, re.M):
+            yield wrong(
+                "notebook-source",
+                where,
+                f"its parameters do not show {name} = {PythonTranslator.translate(value)}",
+            )
     if len(own) != len(theirs):
         yield wrong("notebook-source", where, f"it has {len(own)} cells, its code {len(theirs)}")
     for number, (mine, other) in enumerate(zip(own, theirs, strict=False)):
@@ -84,7 +111,13 @@ def _order(notebook: dict, where: str, record: dict) -> Findings:
     """Every code cell ran once, from top to bottom, without an error, within the stage's time."""
     code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
     counts = [c.get("execution_count") for c in code]
-    if counts != list(range(1, len(code) + 1)):
+    wanted = list(range(1, len(code) + 1))
+    merged = next((n for n, c in enumerate(code, 1) if _is_parameters(c)), None)
+    if notebook["metadata"].get("papermill", {}).get("parameters") and not any(
+        _text(c).startswith(PARAMETERS) for c in code
+    ):  # the cell with papermill's values ran after ours, and its values were put into ours
+        wanted = [n if n <= (merged or 0) else n + 1 for n in wanted]
+    if counts != wanted:
         yield wrong("notebook-order", where, f"its cells ran in the order {counts}")
     if any(o["output_type"] == "error" for c in code for o in c["outputs"]):
         yield wrong("notebook-failed", where, "a cell raised")

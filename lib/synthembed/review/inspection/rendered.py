@@ -114,15 +114,17 @@ def _apart(stored: Path, made: Path, but: tuple[str, ...] = ()) -> str | None:
         return _entries(stored, made, but=but)
     if stored.suffix == ".png":
         return _pixels(stored, made)
-    mine, theirs = (_without_ids(p.read_text(encoding="utf-8")).splitlines() for p in (stored, made))
+    mine, theirs = (_comparable(p.read_text(encoding="utf-8")).splitlines() for p in (stored, made))
     for number, (a, b) in enumerate(zip(mine, theirs, strict=False), 1):
         if a != b:
             return f"line {number}: {_around(a, b)}, by the scores {_around(b, a)}"
     return None if len(mine) == len(theirs) else f"{len(mine)} lines, by the scores {len(theirs)}"
 
 
-def _without_ids(text: str) -> str:
-    """matplotlib names the clips and markers of an SVG anew in each process."""
+def _comparable(text: str) -> str:
+    """matplotlib names the clips and markers of an SVG anew in each process, and the way to the run's notebooks
+    depends on where a page lies."""
+    text = re.sub(r'href="[^"]*/(\d\d_\w+/\d\d_\w+\.ipynb)', r'href="../\1', text)
     names: dict[str, str] = {}
     return re.sub(
         r"\b([mpch][0-9a-f]{10}|image[0-9a-f]{10})\b",
