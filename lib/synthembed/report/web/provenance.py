@@ -40,27 +40,26 @@ BIBTEX = {
 
 
 def rows(results: Results) -> list[dict]:
-    """One line for every stage that has a record, in the run's order. The stage that writes the page is at work
-    while it does so: its own time and outputs are in its record, and not here."""
+    """One line for every stage that has a record, in the run's order."""
     return [_row(results, stage, record) for stage, record in results.records.items() if record]
 
 
 def _row(results: Results, stage: str, record: dict) -> dict:
-    machine, writes = record.get("machine", {}), stage == "07_report"
+    machine = record.get("machine", {})
     changed = " with uncommitted changes" if record.get("uncommitted_changes") else ""
-    profile, kinds = record.get("profile"), ("inputs",) if writes else ("inputs", "outputs")
+    profile = record.get("profile")
     return {
         "run": results.name,
         "stage": stage,
-        "status": "done" if writes else record.get("status"),
+        "status": record.get("status"),
         "command": f"synthembed run --profile {profile} --only {stage}",
         "commit": (record.get("commit") or "–")[:10] + changed,
         "profile": f"{profile} ({record.get('profile_hash')})",
         "seeds": ", ".join(map(str, record.get("seeds", []))) or "–",
-        "seconds": "–" if writes else record.get("wall_s", "–"),
+        "seconds": record.get("wall_s", "–"),
         "usd": cost(results, stage),
         "machine": f"{machine.get('gpu') or machine.get('processor')}, {machine.get('cores')} cores",
-        "data": "; ".join(f"{k}: {digest(record[k])}" for k in kinds if record.get(k)) or "–",
+        "data": "; ".join(f"{k}: {digest(record[k])}" for k in ("inputs", "outputs") if record.get(k)) or "–",
     }
 
 
