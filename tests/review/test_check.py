@@ -172,7 +172,7 @@ def a_file_too_few(run):
 def a_cell(run):
     def change(notebook):
         cell = next(
-            c for c in notebook["cells"] if "temperature" in "".join(c["source"]) and c["cell_type"] == "code"
+            c for c in notebook["cells"] if "0.02" in "".join(c["source"]) and c["cell_type"] == "code"
         )
         cell["source"] = [line.replace("0.02", "0.5") for line in cell["source"]]
 
