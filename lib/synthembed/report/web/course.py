@@ -24,13 +24,26 @@ def write(run: Path, folder: Path) -> list[str]:
     """The notebooks of a run, one page each; their names in the run's order."""
     folder.mkdir(parents=True, exist_ok=True)
     results, names = Results(run), []
-    for path in sorted(run.glob("*/*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+    paths = sorted(run.glob("*/*.ipynb"))
+    for path in paths:
+        notebook = _linked(json.loads(path.read_text(encoding="utf-8")), {p.name for p in paths})
         (folder / path.name).write_text(
             json.dumps(prepared(notebook, results), ensure_ascii=False), encoding="utf-8"
         )
         names.append(path.stem)
     return names
+
+
+def _linked(notebook: dict, there: set[str]) -> dict:
+    """The notebook without links to notebooks that this run has not: their words stay."""
+    link = re.compile(r"\[([^\]]*)\]\((\d\d_\w+\.ipynb)[^)]*\)")
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = link.sub(lambda m: m[0] if m[2] in there else m[1], text).splitlines(
+                keepends=True
+            )
+    return notebook
 
 
 def prepared(notebook: dict, results: Results) -> dict:
