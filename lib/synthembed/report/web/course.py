@@ -64,7 +64,10 @@ def _output(output: dict) -> None:
     if shown:
         output["data"] = {"text/html": TO_BROWSER}
     elif "text/html" in data:
-        page = "".join(data["text/html"])
+        page = re.sub(  # from the notebook to its page; a heading has another name there
+            r'href="(?:[^"]*/)?(\d\d_\w+)\.ipynb(?:#[^"]*)?"', r'href="\1.html"', "".join(data["text/html"])
+        )
+        data["text/html"] = page
         if "<table" in page:
             data["text/html"] = f'<div class="report">{scrolled(page, "output of the cell")}</div>'
 
