@@ -25,7 +25,7 @@ def test_it_is_short_and_begins_with_a_picture_that_is_there():
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
     assert len(pictures) == 1 and text.index("![") < text.index("\n## ")
     (alt, path), *_ = pictures
-    assert (ROOT / path).is_file() and "base" in alt
+    assert (ROOT / path).is_file() and "untouched" in alt
     assert len(re.findall(r"^\d\. ", text.partition("<!-- /finding")[0], re.M)) == 3
 
 
