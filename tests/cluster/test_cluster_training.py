@@ -29,7 +29,6 @@ def test_a_worker_that_is_killed_costs_no_number(cluster, base, alone, tmp_path)
     assert_same(tmp_path, model, alone)
 
 
-@pytest.mark.skip(reason="not yet seen to pass")
 def test_a_run_of_one_process_is_gone_on_with_and_a_write_may_fail_once(
     cluster, base, alone, tmp_path, capfd
 ):
@@ -46,13 +45,11 @@ def test_a_run_of_one_process_is_gone_on_with_and_a_write_may_fail_once(
     assert "resuming after step 4" in capfd.readouterr().out
 
 
-@pytest.mark.skip(reason="not yet seen to pass")
 def test_what_would_fail_again_is_not_tried_again(cluster, base, tmp_path):
     with pytest.raises(train.TrainingError, match=r"step \d+: the loss is"):
         trained(tmp_path, base, 1, **{"train.learning_rate": 1e30})
 
 
-@pytest.mark.skip(reason="not yet seen to pass: a grid with a killed worker")
 def test_a_grid_goes_on_where_its_worker_was_killed(cluster, base, tmp_path, one_thread):
     """Three rows, one of them done before and not repeated: scores as if run one by one, to the last digit."""
     rows = [{"id": f"row{n}", "set": {"train.temperature": t}} for n, t in enumerate((0.02, 0.1, 0.5))]
