@@ -96,7 +96,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
         "import os, sys, time, ray\n"
         "address = next(a for a in sys.argv if a.startswith('cluster.address=')).partition('=')[2]\n"
         "ray.init(address=address, logging_level='ERROR')\n"
-        "end = time.time() + 150\n"
+        "end = time.time() + 240\n"
         "while sum(n['Alive'] for n in ray.nodes()) < 2 and time.time() < end: time.sleep(0.2)\n"
         "print('NODES', sum(n['Alive'] for n in ray.nodes()), 'ARGUMENTS', *sys.argv[1:])\n"
     )
