@@ -32,9 +32,10 @@ def assert_same(folder, model, alone) -> None:
         assert there[name].detach().numpy() == pytest.approx(weight.detach().numpy(), abs=1e-4), name
 
 
-def processes_of_ray(kind: str) -> list[psutil.Process]:
+def processes_of_ray(kind: str, of: psutil.Process | None = None) -> list[psutil.Process]:
+    """Below this process, or ``of`` another."""
     found = []
-    for process in psutil.Process().children(recursive=True):
+    for process in (of or psutil.Process()).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             found += [process] if kind in " ".join(process.cmdline()) else []
     return found

@@ -12,11 +12,16 @@ from synthembed.review import readme
 PAGE = ROOT / "README.md"
 
 
-def test_the_readme_is_what_the_committed_run_writes(tmp_path):
+def test_the_readme_is_what_the_committed_runs_write(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    readme.write(Results(ROOT / "results" / "laptop"), copy)
-    assert copy.read_text() == PAGE.read_text(), "synthembed report --run laptop --readme writes it anew"
+    runs = set(
+        re.findall(r"written by `synthembed report --run (\w+) --readme`", PAGE.read_text(encoding="utf-8"))
+    )
+    assert "laptop" in runs
+    for run in runs:
+        readme.write(Results(ROOT / "results" / run), copy)
+        assert copy.read_text() == PAGE.read_text(), f"synthembed report --run {run} --readme writes it anew"
 
 
 def test_it_is_short_and_begins_with_a_picture_that_is_there():
@@ -68,8 +73,41 @@ def test_a_run_without_base_or_training_has_no_finding(made):
     ]
 
 
-def test_a_page_without_a_mark_is_named(made, tmp_path):
+MARK = "<!-- {name}: written by `synthembed report --run {run} --readme` -->\n"
+
+
+def test_a_run_writes_its_own_parts_alone(made, tmp_path):
+    (made / "07_report").mkdir(exist_ok=True)
+    write_json(
+        made / "07_report" / "claims.json",
+        [
+            {"id": "first", "verdict": "holds"},
+            {"id": "second", "verdict": "cannot be judged here"},
+            {"id": "third", "verdict": "holds"},
+        ],
+    )
     page = tmp_path / "page.md"
-    page.write_text("no marks\n")
-    with pytest.raises(readme.MarkMissing, match=r"page\.md has no <!-- picture"):
+    other = MARK.format(name="claims", run="another") + "as it was\n<!-- /claims -->\n"
+    page.write_text(other + MARK.format(name="claims", run="made") + "old\n<!-- /claims -->\nthe end\n")
+    readme.write(Results(made), page)
+    text = page.read_text()
+    assert text.startswith(other) and text.endswith("<!-- /claims -->\nthe end\n")
+    assert "- **shown here**: first, third\n- **not shown here**: second\n<!--" in text
+    assert "results/made/07_report/tables/claims.md" in text and "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no marks\n", r"page\.md has no <!-- picture: written by `synthembed report --run made"),
+        (MARK.format(name="minutes", run="another"), r"has no <!-- picture"),
+        (MARK.format(name="minutes", run="made"), "no <!-- /minutes --> after"),
+        (MARK.format(name="poem", run="made") + "<!-- /poem -->", "unknown part 'poem'"),
+    ],
+)
+def test_a_page_without_a_mark_is_named(made, tmp_path, text, said):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(readme.MarkMissing, match=said):
         readme.write(Results(made), page)
+    assert page.read_text() == text

@@ -1,6 +1,7 @@
-"""The parts of README.md that a run writes: the picture, the finding, how long it took, the table.
+"""The parts of README.md that runs write: the picture, the finding, the claims, how long it took, the table.
 
-Each stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``; what stands between them is replaced.
+Each stands between two marks, of which the first names part and run, and is replaced when that run is written:
+the page may have its table from one run and its claims from a longer one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from synthembed.evaluation.scores import TABLE1
 from synthembed.ground.files import ROOT, read_json
 from synthembed.report import page
+from synthembed.report.claims import BADGES
 from synthembed.report.results import EVALUATION, Results
 from synthembed.report.tables import label
 
@@ -23,27 +25,43 @@ class MarkMissing(RuntimeError):
 
 
 def write(results: Results, readme: Path) -> None:
-    """Put every part of the run's between its marks; raises MarkMissing naming the one that is not there."""
-    text = readme.read_text(encoding="utf-8")
-    for name, part in parts(results).items():
-        text, count = re.subn(
-            rf"(<!-- {name}:[^\n]* -->\n).*?(<!-- /{name} -->)",
-            lambda m, new=part: m[1] + new + m[2],
-            text,
-            flags=re.S,
+    """Put every part that the page wants of this run between its marks, which name run and part. Raises MarkMissing
+    where none is of this run, where one is not closed, or is of no part."""
+    text, made = readme.read_text(encoding="utf-8"), parts(results)
+    mark = f"written by `synthembed report --run {results.name} --readme` -->"
+    wanted = re.findall(rf"<!-- (\w+): {re.escape(mark)}\n", text)
+    if not wanted:
+        raise MarkMissing(
+            f"{readme.name} has no <!-- picture: {mark}: put it and <!-- /picture --> on lines of their own; "
+            f"other parts are {', '.join(made)}"
         )
-        if not count:
-            raise MarkMissing(
-                f"{readme.name} has no <!-- {name}: ... --> and <!-- /{name} -->: put both on lines of their own"
-            )
+    for name in wanted:
+        begin, end = f"<!-- {name}: {mark}\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not closed or name not in made:
+            wrong = f"no {end} after {begin.strip()}" if name in made else f"an unknown part {name!r}"
+            raise MarkMissing(f"{readme.name} has {wrong}: parts are {', '.join(made)}")
+        text = before + begin + made[name] + end + after
     readme.write_text(text, encoding="utf-8")
 
 
 def parts(results: Results) -> dict[str, str]:
     return {
         "picture": picture(results), "finding": "\n".join(f"{n}. {s}" for n, s in enumerate(finding(results), 1)) + "\n",
-        "minutes": minutes(results), "results": page.readme_table(results),
+        "claims": claims(results), "minutes": minutes(results), "results": page.readme_table(results),
     }  # fmt: skip
+
+
+def claims(results: Results) -> str:
+    """What became of the paper's claims, a line a verdict, with the page that has the numbers."""
+    ledger = read_json(results.folder / "07_report" / "claims.json", [])
+    said = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in BADGES.items()}
+    seeds = len(results.stage("03_train").get("seeds", [])) or 1
+    trained = f"run `{results.name}`, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    address = f"results/{results.name}/07_report/tables/claims.md"
+    head = f"The paper's {len(ledger)} claims ({trained}; [each with its numbers]({address})):\n\n"
+    return head + "".join(f"- **{badge}**: {', '.join(ids)}\n" for badge, ids in said.items() if ids)
 
 
 def picture(results: Results) -> str:
@@ -116,18 +134,12 @@ def _beside(results: Results, found: dict, ours: float) -> str:
 
 def _claims(results: Results) -> str:
     """By claims.json as the run has it."""
-    claims = read_json(results.folder / "07_report" / "claims.json", [])
-    counted = Counter(c["verdict"] for c in claims)
-    names = {
-        "holds": "shown here",
-        "does not": "contradicted here",
-        "cannot be judged here": "not decided here",
-        "not at this scale": "not at this scale",
-    }
+    ledger = read_json(results.folder / "07_report" / "claims.json", [])
+    counted = Counter(BADGES[c["verdict"]] for c in ledger)
     told = ", ".join(
-        f"{counted[v]} {'is' if counted[v] == 1 else 'are'} {said}" for v, said in names.items() if counted[v]
+        f"{counted[b]} {'is' if counted[b] == 1 else 'are'} {b}" for b in BADGES.values() if counted[b]
     )
-    return f"Of the paper's {len(claims)} claims {told}; the suite is small and made for this project, so no number of it stands beside a published one."
+    return f"Of the paper's {len(ledger)} claims {told}; the suite is small and made for this project, so no number of it stands beside a published one."
 
 
 def minutes(results: Results) -> str:
