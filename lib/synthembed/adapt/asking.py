@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,9 +28,9 @@ from synthembed.profile.settings import Profile
 
 Generator = Literal["recorded", "embedded", "endpoint"]
 REMEDY = (
-    "say who writes the queries: --generator embedded (the small model that comes along, on this machine; poor "
-    "queries, for a first look), or --generator endpoint with --set generate.models={NAME: 1} --set generate.base_url=URL "
-    "--set generate.budget_usd=1"
+    "say who writes the queries: --endpoint URL --llm NAME for any OpenAI-compatible endpoint (http://127.0.0.1:11434/v1 is "
+    "an Ollama of this machine; one that costs money wants --budget USD as well), or --generator embedded for the small "
+    "model that comes along, whose queries are poor"
 )
 
 
@@ -66,6 +66,45 @@ def generator(profile: Profile, which: Generator) -> Iterator[Profile]:
             })  # fmt: skip
 
 
+def pointed_at(profile: Profile, url: str, model: str = "", budget: float | None = None) -> Profile:
+    """The profile asking ``model`` at ``url``, for ``budget`` USD at most; the only model of an endpoint needs no name.
+
+    Raises GenerationStopped, naming what the endpoint has, if that does not settle which is meant.
+    """
+    changes: dict = {"generate.backend": "live"}
+    if url:
+        changes |= {"generate.base_url": url}
+    if budget is not None:
+        changes |= {"generate.budget_usd": budget}
+    wanted = profile.with_overrides(changes)
+    if not model and url:
+        model = _only_model(wanted)
+    return wanted.with_overrides({"generate.models": {model: 1.0}}) if model else wanted
+
+
+def _only_model(profile: Profile) -> str:
+    import openai
+
+    url = endpoint.url_of(profile.generate)
+    try:
+        with endpoint.client(
+            profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})
+        ) as client:
+            names = [model.id for model in client.models.list()]
+    except openai.OpenAIError as error:
+        said = endpoint.masked(str(error))
+        raise GenerationStopped(
+            f"{url} does not say which models it has ({said}): name one with --llm"
+        ) from None
+    if len(names) != 1:
+        there = ", ".join(names[:20]) or "none"
+        raise GenerationStopped(f"{url} has {len(names)} models, so name one with --llm: {there}")
+    return names[0]
+
+
+LEAVES = "THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE"
+
+
 def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -> str:
     """What will be sent, where to, and what it may cost, in words: before anything leaves this machine."""
     g = profile.generate
@@ -84,7 +123,7 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
         return f"queries: {len(missing):,} to be asked for, {there}; nothing of the documents leaves this machine"
     cost = f"at most {most:,.2f} USD (budget {g.budget_usd})" if most else "the price is not known"
     return (
-        f"queries: {len(missing):,} to be asked for, {there}. THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE: "
+        f"queries: {len(missing):,} to be asked for, {there}. {LEAVES}: "
         f"{size:,} characters go to {', '.join(remote)}; {cost}"
     )
 
@@ -96,12 +135,16 @@ def ask(
     each: int = 1,
     task: str = queries.TASK,
     say=print,
+    agree: Callable[[], bool] | None = None,
 ) -> Written:
     """The queries of ``passages``, in ``folder``: requests.jsonl, replies.jsonl, ledger/, usage.json.
 
+    ``agree`` is called once it was said that texts leave this machine, before any does; False sends none. Without it
+    the budget, which a remote endpoint wants, is agreement enough.
+
     Raises GenerationStopped, with what came stored, if the endpoint or the budget ends it, if none of the first
     replies can be used, or if more fail than generate.failures_at_most; plan.NotAllowed, with nothing sent, if money
-    would be spent without a budget.
+    would be spent without a budget, or nobody agreed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paid = profile.generate.backend != "recorded"
@@ -110,7 +153,10 @@ def ask(
     store, ledger = ReplyStore(folder / "replies.jsonl"), None
     try:
         before = len(store.ids)
-        say(announce(profile, read_lines(folder / "requests.jsonl"), store.ids))
+        told = announce(profile, read_lines(folder / "requests.jsonl"), store.ids)
+        say(told)
+        if LEAVES in told and agree is not None and not agree():
+            raise plan.NotAllowed("nothing was sent")
         ledger = Ledger(folder / FOLDER, sync=profile.generate.budget_usd is not None) if paid else None
         meter = Meter(
             profile.generate.budget_usd if paid else None, profile.generate.models,
@@ -153,7 +199,7 @@ def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: d
         if len(first) == two_steps.FIRST and all(first):
             raise GenerationStopped(
                 f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(first))}), so that nothing "
-                "more is asked: try another generate.models, max_tokens or response_format"
+                "more is asked: try another --llm, or --set generate.max_tokens or generate.response_format"
             )
 
     if profile.generate.backend == "recorded":

@@ -29,6 +29,7 @@ class Symptoms:
     epochs: float
     losses: Sequence[float]  # of the steps
     accuracies: Sequence[float]
+    strays: int = 0  # queries in another language than their passages
 
 
 def judge(difference: Interval) -> str:
@@ -67,14 +68,19 @@ def steps(s: Symptoms) -> list[str]:
             "the training's queries are all told right long before its end: it learned by heart → fewer "
             f"--set train.epochs (now {s.epochs:g}), or harder negatives from a better generator"
         )
+    if s.strays > 0.1 * max(1, s.asked):
+        found.append(
+            f"{s.strays} of {s.asked} queries are in another language than their passages → a generator that knows your "
+            "language (--llm), which small models often do not"
+        )
     if s.inconsistent > 0.2 * max(1, s.asked):
         found.append(
             f"{s.inconsistent} of {s.asked} queries do not find their passage → the generator writes beside the text: "
-            "another generate.models, or shorter passages (--words 80)"
+            "another LLM (--llm), or shorter passages (--words 80)"
         )
-    if s.dropped - s.inconsistent > 0.2 * max(1, s.asked):
+    if s.dropped - s.inconsistent - s.strays > 0.2 * max(1, s.asked):
         found.append(
-            f"{s.dropped - s.inconsistent} of {s.asked} examples were dropped by other filters → reasons and texts are in generated.html"
+            f"{s.dropped - s.inconsistent - s.strays} of {s.asked} examples were dropped by other filters → reasons and texts are in generated.html"
         )
     if s.before > 90:
         found.append(
