@@ -113,7 +113,11 @@ def generated(
         "names": reading.left_out, "folder": str(documents.resolve()), "settings": asdict(s),
     })  # fmt: skip
     with asking.generator(profile, s.generator) as asks:
-        return reading, found, asking.ask(found, asks, out, s.queries, s.task, say, agree)
+        written = asking.ask(found, asks, out, s.queries, s.task, say, agree)
+    about = [f"{written.new:,} new replies", f"{len(written.examples):,} of {len(written.asked):,} requests have a usable one"]
+    about += [f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())]
+    say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
+    return reading, found, written
 
 
 def _others(found: list[Passage], neural: bool, say: Callable) -> dict[str, measuring.Searcher]:

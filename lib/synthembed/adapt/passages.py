@@ -65,17 +65,18 @@ def _bodies(text: str, words: int) -> list[str]:
             inside = "" if len(parts) > 1 and _unspaced(sentence) else " "
             pieces += [(inside if n else before, part) for n, part in enumerate(parts)]
             before = gap
-    bodies: list[tuple[str, float]] = []
+    bodies: list[tuple[str, str, float]] = []  # (what goes before it, text, words)
     for before, piece in pieces:
         count = word_count(piece)
-        if bodies and (bodies[-1][1] + count <= words or bodies[-1][1] < words / 4):
-            bodies[-1] = (bodies[-1][0] + before + piece, bodies[-1][1] + count)
+        if bodies and (bodies[-1][2] + count <= words or bodies[-1][2] < words / 4):
+            begins, text, there = bodies[-1]
+            bodies[-1] = (begins, text + before + piece, there + count)
         else:
-            bodies.append((piece, count))
-    if len(bodies) > 1 and bodies[-1][1] < words / 4:
-        (last, _), bodies = bodies[-1], bodies[:-1]
-        bodies[-1] = (f"{bodies[-1][0]}\n{last}", 0)
-    return [body for body, _ in bodies]
+            bodies.append((before, piece, count))
+    if len(bodies) > 1 and bodies[-1][2] < words / 4:
+        before, last, _ = bodies.pop()
+        bodies[-1] = (bodies[-1][0], bodies[-1][1] + before + last, 0)
+    return [body for _, body, _ in bodies]
 
 
 def _sentences(paragraph: str) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 SAMPLE = 100_000  # bytes that a guess is made by
 DAMAGED = 0.05  # of the signs beyond ASCII: so few may be broken in what is UTF-8 all the same
-WESTERN = ("cp1252", "latin_1")  # of encodings that fit alike, what old files mostly have
+COMMON = ("cp1252", "cp1250", "cp1251", "iso8859_2")  # of encodings that fit alike, what old files mostly have
 
 
 def text_of(path: Path) -> tuple[str, str]:
@@ -50,8 +50,8 @@ def text_of(path: Path) -> tuple[str, str]:
 
 
 def guessed(raw: bytes) -> str:
-    """The encoding that bytes are probably in, "" if they are text in none: charset-normalizer's answer, but the
-    Western one where that fits as well as any."""
+    """The encoding that bytes are probably in, "" if they are text in none: charset-normalizer's answer, but a
+    common one where that fits as well as any."""
     import charset_normalizer
 
     sample = raw[:SAMPLE]
@@ -62,7 +62,7 @@ def guessed(raw: bytes) -> str:
     if best is None or "\0" in str(best):
         return ""
     clean = [match for match in found if match.chaos <= best.chaos]
-    western = any(name in match.could_be_from_charset for match in clean for name in WESTERN)
-    if western and not best.multi_byte_usage:
-        return "cp1252"
+    if not best.multi_byte_usage:
+        fits = {name for match in clean for name in (match.encoding, *match.could_be_from_charset)}
+        return next((name for name in COMMON if name in fits), best.encoding)
     return best.encoding
