@@ -26,7 +26,9 @@ def test_every_format_is_read(tmp_path):
         f"<html><head><title>A page</title><style>p {{}}</style></head><body><nav>Menu</nav><p>{LONG} A page.</p><script>x()</script></body>"
     )
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "rows.jsonl").write_text(json.dumps({"id": "a", "title": "T", "text": LONG + "A row."}) + "\n")
+    (tmp_path / "deep" / "rows.jsonl").write_text(
+        json.dumps({"id": "a", "title": "T", "text": LONG + "A row."}) + "\n"
+    )
     pd.DataFrame({"text": [LONG + "Once.", LONG + "Again."]}).to_parquet(tmp_path / "rows.parquet")
     with gzip.open(tmp_path / "zipped.txt.gz", "wt", encoding="utf-8") as file:
         file.write(LONG + "Zipped.")
@@ -160,7 +162,9 @@ def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
     rows[1] = {"text": None}
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    (tmp_path / "torn.jsonl").write_text(json.dumps({"text": "One whole row of many letters"}) + '\n{"text": "br')
+    (tmp_path / "torn.jsonl").write_text(
+        json.dumps({"text": "One whole row of many letters"}) + '\n{"text": "br'
+    )
     (tmp_path / "names.csv").write_text("title,body\na,b\n")
     (tmp_path / "none.csv").write_text("title,text\n")
     found = documents.read(tmp_path)
@@ -192,7 +196,10 @@ def test_texts_without_blanks_are_cut_between_letters_and_get_none(language):
     assert "".join(found).replace(" ", "") == text.replace(" ", "")
     assert sum(body.count(" ") for body in found) <= text.count(" ")
     for body, after in itertools.pairwise(found):
-        assert unicodedata.category(after[0])[0] != "M" and body[-1] not in "\u17d2\u0e40\u0e41\u0e42\u0e43\u0e44"
+        assert (
+            unicodedata.category(after[0])[0] != "M"
+            and body[-1] not in "\u17d2\u0e40\u0e41\u0e42\u0e43\u0e44"
+        )
     if language == "japanese":
         assert all(body[-1] in "。」" for body in found)
 

@@ -114,8 +114,13 @@ def generated(
     })  # fmt: skip
     with asking.generator(profile, s.generator) as asks:
         written = asking.ask(found, asks, out, s.queries, s.task, say, agree)
-    about = [f"{written.new:,} new replies", f"{len(written.examples):,} of {len(written.asked):,} requests have a usable one"]
-    about += [f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())]
+    about = [
+        f"{written.new:,} new replies",
+        f"{len(written.examples):,} of {len(written.asked):,} requests have a usable one",
+    ]
+    about += [
+        f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())
+    ]
     say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
     return reading, found, written
 
@@ -194,6 +199,7 @@ def run(
     )
     model = adapter.merge_lora(train.train(wanted, base, data, out / "training"))
     after = Encoder(model, before.pooling, before.max_length)
+    (out / "index.npz").unlink(missing_ok=True)  # of a model that was trained before
     index = search_index.build(found, after, s.task, out / "index.npz")
     last = measuring.measure(measuring.by_encoder(after, found, index.vectors), picked.held_out, found)
     rows = [measuring.row("before", first, owners), measuring.row("after", last, owners)]
@@ -204,6 +210,11 @@ def run(
     verdict = ladder.judge(change)
     write_json(out / "scores.json", {"rows": rows, "difference": asdict(change), "verdict": verdict})
     say(f"{table(rows)}\nafter − before: {change} points of nDCG@10: {verdict}")
+    best = max(rows[2:], key=lambda row: row["ndcg@10"], default=None)
+    if best and best["ndcg@10"] > rows[1]["ndcg@10"]:
+        say(
+            f"{best['system']}, which learned nothing of these documents, has {best['ndcg@10']:.1f}, and ours {rows[1]['ndcg@10']:.1f}"
+        )
     done = Adapted(out, rows, change, verdict, model, found)
     if verdict == ladder.WORSE and not anyway:
         shutil.rmtree(
@@ -291,6 +302,7 @@ def _symptoms(rows, change, picked: Selection, written, profile: Profile, out: P
         change, of["before"], of.get("bm25", 0.0), len(picked.train), len(picked.held_out), len(written.asked),
         sum(picked.drops.counts.values()), inconsistent, profile.train.epochs,
         [line["loss"] for line in log], [line["accuracy"] for line in log], picked.drops.counts[selection.STRAYS],
+        max(((row["ndcg@10"], row["system"]) for row in rows[2:]), default=(0.0, "")), of["after"],
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from synthembed.adapt.measuring import Interval
 
 BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
 
+MODELS = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}  # as start models
+
 
 class Worse(RuntimeError):
     """The model got worse on the reader's own held-out queries, and is not exported."""
@@ -30,6 +32,8 @@ class Symptoms:
     losses: Sequence[float]  # of the steps
     accuracies: Sequence[float]
     strays: int = 0  # queries in another language than their passages
+    best: tuple[float, str] = (0.0, "")  # nDCG@10 and name of the best system that is not ours
+    after: float = 100.0
 
 
 def judge(difference: Interval) -> str:
@@ -86,6 +90,10 @@ def steps(s: Symptoms) -> list[str]:
         found.append(
             f"the model had {s.before:.0f} before, which leaves little to learn → keep it as it is, and export it alone "
             "(synthembed export)"
+        )
+    if s.best[1] in MODELS and s.best[0] > max(s.before, s.after) + 10:
+        found.append(
+            f"{s.best[1]} has {s.best[0]:.0f} without any training → train that one: --start {MODELS[s.best[1]]}"
         )
     if s.bm25 > s.before + 10:
         found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -138,7 +139,7 @@ def search(
     """Search adapted documents, on a page served to this machine alone; changed documents are encoded anew."""
     from synthembed.adapt import adaptation
     from synthembed.adapt.searching import search_page
-    from synthembed.ground.files import read_json
+    from synthembed.ground.files import read_json, read_lines
 
     _quiet()
     with plain_errors():
@@ -154,7 +155,8 @@ def search(
             row["system"]: f"nDCG@10 {row['ndcg@10']:.1f} on {row['queries']} held-out queries"
             for row in rows
         }
-        server = search_page.server(index, folder.resolve().name, about, port)
+        tries = [row["query"] for row in islice(read_lines(folder / "held_out.jsonl"), 4)]
+        server = search_page.server(index, folder.resolve().name, about, port, tries)
     print(
         f"http://{search_page.LOOPBACK}:{server.server_port}/ (served to this machine alone; Ctrl-C ends it)",
         flush=True,

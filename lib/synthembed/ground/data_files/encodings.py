@@ -16,7 +16,12 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 SAMPLE = 100_000  # bytes that a guess is made by
 DAMAGED = 0.05  # of the signs beyond ASCII: so few may be broken in what is UTF-8 all the same
-COMMON = ("cp1252", "cp1250", "cp1251", "iso8859_2")  # of encodings that fit alike, what old files mostly have
+COMMON = (
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "iso8859_2",
+)  # of encodings that fit alike, what old files mostly have
 
 
 def text_of(path: Path) -> tuple[str, str]:
