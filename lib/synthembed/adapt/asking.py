@@ -18,7 +18,7 @@ from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
-from synthembed.generation.cost import Meter, own_prices
+from synthembed.generation.cost import Meter, own_prices, price
 from synthembed.generation.paid import endpoint, plan
 from synthembed.generation.paid.ledger import FOLDER, Ledger
 from synthembed.generation.parsing import Rejected
@@ -112,10 +112,14 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
     there = f"{len(stored):,} replies are stored"
     if g.backend == "recorded" or not missing:
         return f"queries: {len(missing):,} to be {'replayed' if g.backend == 'recorded' else 'asked for'}, {there}"
-    places = {model: endpoint.on_this_machine(g.of(model)) for model, share in g.models.items() if share}
-    remote = [
-        f"{m} at {endpoint.url_of(g.of(m)) or 'the OpenAI API'}" for m, local in places.items() if not local
-    ]
+    remote = []
+    for model in (m for m, share in g.models.items() if share):
+        own = g.of(model)
+        place = f"{model} at {endpoint.url_of(own) or 'the OpenAI API'}"
+        if not endpoint.on_this_machine(own):
+            remote.append(place)
+        elif price(model, 0, 0, False, own.price) is not None:
+            remote.append(f"{place} (a server of this machine that seems to hand them on)")
     meter = Meter(None, g.models, g.backend == "batch", own_prices(g))
     most = sum(meter.worst(line) for line in missing)
     size = sum(len(line["body"]["messages"][0]["content"]) for line in missing)
@@ -148,7 +152,13 @@ def ask(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paid = profile.generate.backend != "recorded"
-    plan.allow(profile)
+    try:
+        plan.allow(profile)
+    except plan.NotAllowed:
+        raise plan.NotAllowed(
+            f"{', '.join(m for m, share in profile.generate.models.items() if share)} may cost money, and no budget is set: "
+            "--budget USD (--plan says what it may cost at most), or --set generate.no_budget=true"
+        ) from None
     asked = queries.write(folder / "requests.jsonl", queries.requests(passages, profile, each, task))
     store, ledger = ReplyStore(folder / "replies.jsonl"), None
     try:

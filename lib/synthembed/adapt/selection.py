@@ -18,11 +18,12 @@ from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
-from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count
+from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count, words
 from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split
 COPIED = 0.6  # share of a query that may stand in its passage as one run
+LEAST_LETTERS_COPIED = 12  # of such a run in a script that does not separate words
 LEAST_HELD_OUT = 5  # documents
 LEAST_DOCUMENTS = LEAST_HELD_OUT + 3
 LEAST_TRAINED = 8  # examples
@@ -147,9 +148,18 @@ def _fault(one: Example) -> str:
         return "hard negative is part of the passage"
     if normalised(one.query) == normalised(one.negative or ""):
         return "hard negative is the query"
-    if word_count(one.query) >= 4 and longest_copied_run(one.query, one.positive) > COPIED:
+    if _copied(one.query, one.positive):
         return "query copied from the passage"
     return STRAYS if languages.strays(one.query, one.positive) else ""
+
+
+def _copied(query: str, passage: str) -> bool:
+    """Whether most of a query stands in its passage as one run. In scripts without blanks a run of some letters is no
+    more than one word with its endings."""
+    count = len(words(query))
+    unspaced = word_count(query) < 0.9 * count
+    share = longest_copied_run(query, passage) if count >= 4 else 0.0
+    return share > COPIED and (not unspaced or share * count >= LEAST_LETTERS_COPIED)
 
 
 def _drop(found: Selection, one: Example, reason: str) -> None:

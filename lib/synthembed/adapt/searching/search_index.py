@@ -10,7 +10,6 @@ import numpy as np
 from synthembed.adapt.passages import Passage
 from synthembed.model.encoder import Encoder
 
-
 # What a model makes of these tells it from others.
 PROBES = [
     "when does the ferry leave?",
