@@ -3,6 +3,7 @@
 import json
 import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -142,11 +143,14 @@ def test_only_new_passages_are_asked_for(tmp_path, recorded):
 def test_shuffled_pairs_are_refused(adapted, tmp_path):
     """A good model that is trained on pairs that do not belong together gets worse, and is not exported."""
     folder, done = adapted
+    (tmp_path / "shuffled" / "model").mkdir(parents=True)
+    (tmp_path / "shuffled" / "model" / "README.md").write_text("of an earlier run")
     worse = tiny(done.exported).with_overrides({"data.shuffled": True, "train.learning_rate": 3e-2})
     with pytest.raises(Worse, match="not exported") as told:
         adaptation.run(folder, tmp_path / "shuffled", worse, SETTINGS, say=QUIET)
     assert "1. " in str(told.value) and "→" in str(told.value)
     assert not (tmp_path / "shuffled" / "model").exists()
+    assert (tmp_path / "shuffled" / "model_before" / "README.md").read_text() == "of an earlier run"
     scores = json.loads((tmp_path / "shuffled" / "scores.json").read_text())
     assert scores["verdict"] == "worse" and scores["difference"]["mean"] < 0
 
@@ -219,6 +223,59 @@ def test_nothing_is_sent_that_nobody_agreed_to(tmp_path, monkeypatch, recorded):
         {"generate.models": {"gpt-4": 1.0}}
     )  # it has a price, so that someone is paid
     assert "hand them on" in adaptation.planned(folder, out / "new", gateway, settings)
+
+
+def test_two_folders_of_one_name_do_not_share_a_place(tmp_path, monkeypatch, recorded):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = (written_folder(tmp_path / name / "v1.2 docs", 20) for name in "ab")
+    out = adaptation.own_folder(first)
+    assert out == tmp_path / "runs" / "adapt" / "v1.2 docs"
+    adaptation.generated(first, out, tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+    assert adaptation.own_folder(first) == out
+    with pytest.raises(documents.DocumentsError, match="--out"):
+        adaptation.own_folder(second)
+
+
+class Listing(BaseHTTPRequestHandler):
+    """An endpoint that has the models of its server's ``names``, and lists nothing if there are none."""
+
+    def do_GET(self):
+        body = json.dumps(
+            {"object": "list", "data": [{"id": n, "object": "model"} for n in self.server.names]}
+        ).encode()
+        self.send_response(200 if self.server.names else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_endpoint_is_named_by_its_url(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    plain, url = profile.load("adapt"), f"http://127.0.0.1:{server.server_port}"
+    try:
+        server.names = ["only-one"]
+        found = asking.pointed_at(plain, url).generate
+        assert (found.backend, found.models, found.budget_usd) == ("live", {"only-one": 1.0}, None)
+        assert asking.pointed_at(plain, url, "mine", 2.5).generate.models == {"mine": 1.0}
+        set_before = profile.load("adapt", ["generate.models={a: 1, b: 1}"])
+        assert asking.pointed_at(set_before, url).generate.models == {"a": 1.0, "b": 1.0}
+        for names, said in ((["a", "b"], "2 models.*--llm: a, b"), ([], "does not say.*--llm")):
+            server.names = names
+            with pytest.raises(GenerationStopped, match=said):
+                asking.pointed_at(plain, url)
+        with pytest.raises(GenerationStopped, match="--llm NAME"):
+            asking.pointed_at(plain, "", "", 1.0)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_remote_endpoint_is_said_first_and_wants_a_budget(tmp_path, monkeypatch):

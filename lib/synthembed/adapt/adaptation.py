@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from synthembed.adapt import asking, ladder, languages, measuring, passages, queries, selection
-from synthembed.adapt.documents import Reading, read
+from synthembed.adapt.documents import DocumentsError, Reading, read
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import TASK
@@ -21,7 +21,7 @@ from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
 from synthembed.ground import places, run_folders
-from synthembed.ground.files import PACKAGE, read_json, read_lines, write_json
+from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
 from synthembed.model import adapter, export
@@ -68,6 +68,16 @@ class Adapted:
 def documents_of(named: str) -> Path:
     """The folder that is meant: a path, or the example that comes along."""
     return EXAMPLE_FOLDER if named == EXAMPLE and not Path(named).exists() else Path(named)
+
+
+def own_folder(documents: Path) -> Path:
+    """runs/adapt/NAME for a folder of documents; raises DocumentsError if that is taken by another of the same name."""
+    documents = documents.resolve()
+    out = run_folders.own() / "adapt" / (documents.stem if documents.is_file() else documents.name)
+    before = (read_json(out / "documents.json") or {}).get("folder", str(documents))
+    if before != str(documents):
+        raise DocumentsError(f"{shown(out)} is of {before}: say where this one goes, with --out")
+    return out
 
 
 def start_of(profile: Profile, start: str) -> Profile:
@@ -217,9 +227,7 @@ def run(
         )
     done = Adapted(out, rows, change, verdict, model, found)
     if verdict == ladder.WORSE and not anyway:
-        shutil.rmtree(
-            out / "model", ignore_errors=True
-        )  # one that an earlier run left is none of these documents
+        _set_aside(out / "model", say)
         raise ladder.refusal(_symptoms(rows, change, picked, written, profile, out))
     if verdict != ladder.BETTER:
         say(
@@ -230,6 +238,15 @@ def run(
         )
     done.exported = _export(done, picked, written, profile, before, s)
     return done
+
+
+def _set_aside(model: Path, say: Callable) -> None:
+    """A model that an earlier run exported stays, but not where this run's would be."""
+    if model.exists():
+        before = model.with_name("model_before")
+        shutil.rmtree(before, ignore_errors=True)
+        model.rename(before)
+        say(f"the model of an earlier run is now in {before.name}")
 
 
 def table(rows: list[dict]) -> str:

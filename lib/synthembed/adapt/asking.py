@@ -27,6 +27,7 @@ from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Profile
 
 Generator = Literal["recorded", "embedded", "endpoint"]
+RECORDED = "claude"  # in profiles/adapt.yaml: who wrote the recorded replies of the example
 REMEDY = (
     "say who writes the queries: --endpoint URL --llm NAME for any OpenAI-compatible endpoint (http://127.0.0.1:11434/v1 is "
     "an Ollama of this machine; one that costs money wants --budget USD as well), or --generator embedded for the small "
@@ -77,7 +78,7 @@ def pointed_at(profile: Profile, url: str, model: str = "", budget: float | None
     if budget is not None:
         changes |= {"generate.budget_usd": budget}
     wanted = profile.with_overrides(changes)
-    if not model and url:
+    if not model and set(wanted.generate.models) == {RECORDED}:  # nobody has named one
         model = _only_model(wanted)
     return wanted.with_overrides({"generate.models": {model: 1.0}}) if model else wanted
 
@@ -86,6 +87,8 @@ def _only_model(profile: Profile) -> str:
     import openai
 
     url = endpoint.url_of(profile.generate)
+    if not url:
+        raise GenerationStopped("name the model that writes the queries: --llm NAME")
     try:
         with endpoint.client(
             profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})

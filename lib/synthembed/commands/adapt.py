@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands.options import ProfileOption, SetOption, plain_errors
+from synthembed.commands.options import PortOption, ProfileOption, ServeOption, SetOption, plain_errors, quiet
 
 GENERATORS = ("recorded", "embedded", "endpoint")
-ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
-PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
 
 
 def adapt(
@@ -79,7 +77,6 @@ def adapt(
     from synthembed import profile as profiles
     from synthembed.adapt import adaptation, asking
     from synthembed.adapt import queries as asked
-    from synthembed.ground import run_folders
     from synthembed.ground.files import shown
 
     pointed = bool(endpoint or llm or budget)
@@ -87,10 +84,10 @@ def adapt(
     if generator not in GENERATORS or (pointed and generator != "endpoint"):
         allowed = "endpoint, as --endpoint, --llm or --budget is given" if pointed else ", ".join(GENERATORS)
         raise typer.BadParameter(f"{generator!r}: {allowed}", param_hint="--generator")
-    _quiet()
+    quiet()
     with plain_errors():
         folder = adaptation.documents_of(documents)
-        out = out or run_folders.own() / "adapt" / folder.resolve().stem
+        out = out or adaptation.own_folder(folder)
         loaded = adaptation.start_of(profiles.load(profile, set_), start)
         if pointed:
             loaded = asking.pointed_at(loaded, endpoint, llm, budget)
@@ -121,16 +118,6 @@ def _agreed(yes: bool) -> bool:
     return typer.confirm("Send them?", default=False)
 
 
-def _quiet() -> None:
-    """No bars and warnings of other packages between what this command says."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
 def search(
     folder: Annotated[Path, typer.Argument(help="What `synthembed adapt` wrote, such as runs/adapt/NAME.")],
     port: PortOption = 0,
@@ -141,7 +128,7 @@ def search(
     from synthembed.adapt.searching import search_page
     from synthembed.ground.files import read_json, read_lines
 
-    _quiet()
+    quiet()
     with plain_errors():
         index = adaptation.opened(folder)
         if query:
