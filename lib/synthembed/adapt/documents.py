@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
-from synthembed.ground.data_files import encodings, table_rows
+from synthembed.ground.data_files import table_rows, text_files
 from synthembed.ground.data_files.opener import ReadError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -172,7 +172,7 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
             raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
         read_as = ""
         if suffix in READERS:
-            text, read_as = encodings.text_of(path)
+            text, read_as = text_files.text_of(path)
             title, text = READERS[suffix](text)
         else:
             title, text = BINARY_READERS[suffix](path)
