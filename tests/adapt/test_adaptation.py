@@ -225,6 +225,36 @@ def test_nothing_is_sent_that_nobody_agreed_to(tmp_path, monkeypatch, recorded):
     assert "hand them on" in adaptation.planned(folder, out / "new", gateway, settings)
 
 
+def test_the_command_says_what_is_wrong_with_its_options_and_asks_nobody_who_is_not_there(
+    tmp_path, monkeypatch
+):
+    from synthembed.commands.command_line import app
+    from typer.testing import CliRunner
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
+    folder = str(written_folder(tmp_path / "documents", 20))
+    elsewhere = [
+        folder,
+        "--out",
+        str(tmp_path / "out"),
+        "--endpoint",
+        "https://llm.example/v1",
+        "--llm",
+        "gpt-4o-mini",
+    ]
+    run = lambda *more: CliRunner().invoke(app, ["adapt", *elsewhere, *more])  # noqa: E731
+    wrong = run("--generator", "recorded")
+    assert wrong.exit_code == 2 and "--endpoint" in wrong.output
+    planned = run("--plan")
+    assert planned.exit_code == 0 and asking.LEAVES in planned.output and "llm.example" in planned.output
+    assert not (tmp_path / "out").exists()
+    unpaid = run("--look")
+    assert unpaid.exit_code == 1 and "--budget USD" in unpaid.output
+    alone = run("--look", "--budget", "1")
+    assert alone.exit_code == 1 and "--yes" in alone.output and "nothing was sent" in alone.output
+    assert not (tmp_path / "out" / "replies.jsonl").read_text()
+
+
 def test_two_folders_of_one_name_do_not_share_a_place(tmp_path, monkeypatch, recorded):
     monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
     (tmp_path / "a").mkdir()
