@@ -509,7 +509,8 @@ def test_the_ladder_answers_symptoms():
         ({"losses": [1, 1, 1]}, "did not fall"), ({"held_out": 9}, "held-out queries"), ({"accuracies": [1, 1, 1]}, "by heart"),
         ({"inconsistent": 300, "dropped": 310}, "do not find"), ({"before": 95}, "leaves little"), ({"bm25": 70}, "BM25"),
         ({"train": 50}, "are few"), ({"strays": 90, "dropped": 95}, "another language"),
-        ({"best": (88.0, "me5-small-4bit"), "after": 52.0}, "--start embedded:me5-small-4bit"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
+        ({"best": (88.0, "me5-small-4bit"), "after": 52.0}, "--start embedded:me5-small-4bit"),
+        ({"best": (88.0, "me5-small-4bit"), "after": 52.0, "start": "embedded:me5-small-4bit"}, "keep it as it is"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
     ):  # fmt: skip
         assert said in ladder.steps(made(**changes))[0]
     assert (

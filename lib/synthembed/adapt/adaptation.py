@@ -319,7 +319,7 @@ def _symptoms(rows, change, picked: Selection, written, profile: Profile, out: P
         change, of["before"], of.get("bm25", 0.0), len(picked.train), len(picked.held_out), len(written.asked),
         sum(picked.drops.counts.values()), inconsistent, profile.train.epochs,
         [line["loss"] for line in log], [line["accuracy"] for line in log], picked.drops.counts[selection.STRAYS],
-        max(((row["ndcg@10"], row["system"]) for row in rows[2:]), default=(0.0, "")), of["after"],
+        max(((row["ndcg@10"], row["system"]) for row in rows[2:]), default=(0.0, "")), of["after"], profile.backbone.model,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Symptoms:
     strays: int = 0  # queries in another language than their passages
     best: tuple[float, str] = (0.0, "")  # nDCG@10 and name of the best system that is not ours
     after: float = 100.0
+    start: str = ""  # the start model
 
 
 def judge(difference: Interval) -> str:
@@ -92,8 +93,14 @@ def steps(s: Symptoms) -> list[str]:
             "(synthembed export)"
         )
     if s.best[1] in MODELS and s.best[0] > max(s.before, s.after) + 10:
+        other = MODELS[s.best[1]]
+        action = (
+            "keep it as it is until there are more examples"
+            if other == s.start
+            else f"train that one: --start {other}"
+        )
         found.append(
-            f"{s.best[1]} has {s.best[0]:.0f} without any training → train that one: --start {MODELS[s.best[1]]}"
+            f"{s.best[1]}, with its own prompts, has {s.best[0]:.0f} without any training → {action}"
         )
     if s.bm25 > s.before + 10:
         found.append(
