@@ -175,6 +175,14 @@ def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
     }  # fmt: skip
 
 
+def test_a_title_is_not_read_twice(tmp_path):
+    (tmp_path / "a.html").write_text(f"<title>The\nferry</title><body><h1>The ferry</h1><p>{LONG}")
+    (tmp_path / "b.html").write_text(f"<title>The ferry</title><body><h1>Another heading</h1><p>{LONG}")
+    first, second = documents.read(tmp_path).documents
+    assert first.title == second.title == "The ferry"
+    assert first.text.strip() == LONG.strip() and second.text.startswith("Another heading")
+
+
 def test_a_page_inside_a_form_is_read(tmp_path):
     (tmp_path / "a.aspx.html").write_text(f"<form><select><option>x1</select><p>{LONG}</p></form>")
     assert "northern pier" in documents.read(tmp_path).documents[0].text

@@ -310,7 +310,9 @@ def _html(text: str) -> tuple[str, str]:
     page = _Page()
     page.feed(text)
     page.close()
-    return page.title, re.sub(r" *\n *", "\n", "".join(page.parts))
+    body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
+    first, _, rest = body.partition("\n")
+    return title, rest if title and first.strip() == title else body  # a heading that is the title
 
 
 def _pdf(path: Path) -> tuple[str, str]:
