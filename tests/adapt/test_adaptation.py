@@ -3,6 +3,7 @@
 import json
 import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from synthembed.adapt import (
     asking,
     documents,
     ladder,
+    languages,
     measuring,
     passages,
     queries,
@@ -19,7 +21,7 @@ from synthembed.adapt import (
 )
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
-from synthembed.adapt.searching import search_page
+from synthembed.adapt.searching import search_index, search_page
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
 
@@ -126,26 +128,29 @@ def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
 
 
 def test_only_new_passages_are_asked_for(tmp_path, recorded):
-    folder = written_folder(tmp_path / "documents", 12)
+    folder = written_folder(tmp_path / "documents", 24)
     adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
-    assert len(recorded) == 12
+    assert len(recorded) == 24
     (folder / "03.txt").write_text("larch fjord 70 stands by the fjord and the larch of number 70")
     (folder / "deep").mkdir()
     (folder / "04.txt").rename(folder / "deep" / "04.txt")  # moved, and the same text
     _, _, written = adaptation.generated(
         folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET
     )
-    assert len(recorded) == 13 and written.new == 1 and len(written.examples) == 12
+    assert len(recorded) == 25 and written.new == 1 and len(written.examples) == 24
 
 
 def test_shuffled_pairs_are_refused(adapted, tmp_path):
     """A good model that is trained on pairs that do not belong together gets worse, and is not exported."""
     folder, done = adapted
+    (tmp_path / "shuffled" / "model").mkdir(parents=True)
+    (tmp_path / "shuffled" / "model" / "README.md").write_text("of an earlier run")
     worse = tiny(done.exported).with_overrides({"data.shuffled": True, "train.learning_rate": 3e-2})
     with pytest.raises(Worse, match="not exported") as told:
         adaptation.run(folder, tmp_path / "shuffled", worse, SETTINGS, say=QUIET)
     assert "1. " in str(told.value) and "→" in str(told.value)
     assert not (tmp_path / "shuffled" / "model").exists()
+    assert (tmp_path / "shuffled" / "model_before" / "README.md").read_text() == "of an earlier run"
     scores = json.loads((tmp_path / "shuffled" / "scores.json").read_text())
     assert scores["verdict"] == "worse" and scores["difference"]["mean"] < 0
 
@@ -188,19 +193,131 @@ def test_the_recorded_example_is_complete(tmp_path):
 
 
 def test_other_documents_need_a_generator_and_are_told_which(tmp_path):
-    folder = written_folder(tmp_path / "documents", 9)
+    folder = written_folder(tmp_path / "documents", 20)
     with pytest.raises(GenerationStopped, match="--generator embedded"):
         adaptation.generated(folder, tmp_path / "out", profile.load("adapt"), SETTINGS, QUIET)
 
 
+def test_nothing_is_sent_that_nobody_agreed_to(tmp_path, monkeypatch, recorded):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
+    folder = written_folder(tmp_path / "documents", 20)
+    remote = profile.load(
+        "adapt",
+        ["generate.base_url=https://llm.example/v1", "generate.models={gpt-4: 1}", "generate.budget_usd=1"],
+    )
+    settings, said, out = adaptation.Settings(generator="endpoint"), [], tmp_path / "out"
+    order = lambda answer: lambda: said.append("agree?") or answer  # noqa: E731
+    with pytest.raises(NotAllowed, match="nothing was sent"):
+        adaptation.generated(folder, out, remote, settings, said.append, order(False))
+    assert not recorded and said[-1] == "agree?" and asking.LEAVES in said[-2]
+    adaptation.generated(folder, out, remote, settings, QUIET, order(True))
+    assert len(recorded) == 20
+    said.clear()
+    adaptation.generated(folder, out, remote, settings, said.append, order(False))  # nothing is left to send
+    local = remote.with_overrides({
+        "generate.base_url": "http://127.0.0.1:9/v1", "generate.budget_usd": None, "generate.models": {"any": 1.0}
+    })  # fmt: skip
+    adaptation.generated(folder, tmp_path / "local", local, settings, said.append, order(False))
+    assert "agree?" not in said and len(recorded) == 40
+    gateway = local.with_overrides(
+        {"generate.models": {"gpt-4": 1.0}}
+    )  # it has a price, so that someone is paid
+    assert "hand them on" in adaptation.planned(folder, out / "new", gateway, settings)
+
+
+def test_the_command_says_what_is_wrong_with_its_options_and_asks_nobody_who_is_not_there(
+    tmp_path, monkeypatch
+):
+    from synthembed.commands.command_line import app
+    from typer.testing import CliRunner
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
+    folder = str(written_folder(tmp_path / "documents", 20))
+    elsewhere = [
+        folder,
+        "--out",
+        str(tmp_path / "out"),
+        "--endpoint",
+        "https://llm.example/v1",
+        "--llm",
+        "gpt-4o-mini",
+    ]
+    run = lambda *more: CliRunner().invoke(app, ["adapt", *elsewhere, *more])  # noqa: E731
+    wrong = run("--generator", "recorded")
+    assert wrong.exit_code == 2 and "--endpoint" in wrong.output
+    planned = run("--plan")
+    assert planned.exit_code == 0 and asking.LEAVES in planned.output and "llm.example" in planned.output
+    assert not (tmp_path / "out").exists()
+    unpaid = run("--look")
+    assert unpaid.exit_code == 1 and "--budget USD" in unpaid.output
+    alone = run("--look", "--budget", "1")
+    assert alone.exit_code == 1 and "--yes" in alone.output and "nothing was sent" in alone.output
+    assert not (tmp_path / "out" / "replies.jsonl").read_text()
+
+
+def test_two_folders_of_one_name_do_not_share_a_place(tmp_path, monkeypatch, recorded):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = (written_folder(tmp_path / name / "v1.2 docs", 20) for name in "ab")
+    out = adaptation.own_folder(first)
+    assert out == tmp_path / "runs" / "adapt" / "v1.2 docs"
+    adaptation.generated(first, out, tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+    assert adaptation.own_folder(first) == out
+    with pytest.raises(documents.DocumentsError, match="--out"):
+        adaptation.own_folder(second)
+
+
+class Listing(BaseHTTPRequestHandler):
+    """An endpoint that has the models of its server's ``names``, and lists nothing if there are none."""
+
+    def do_GET(self):
+        body = json.dumps(
+            {"object": "list", "data": [{"id": n, "object": "model"} for n in self.server.names]}
+        ).encode()
+        self.send_response(200 if self.server.names else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_endpoint_is_named_by_its_url(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    plain, url = profile.load("adapt"), f"http://127.0.0.1:{server.server_port}"
+    try:
+        server.names = ["only-one"]
+        found = asking.pointed_at(plain, url).generate
+        assert (found.backend, found.models, found.budget_usd) == ("live", {"only-one": 1.0}, None)
+        assert asking.pointed_at(plain, url, "mine", 2.5).generate.models == {"mine": 1.0}
+        set_before = profile.load("adapt", ["generate.models={a: 1, b: 1}"])
+        assert asking.pointed_at(set_before, url).generate.models == {"a": 1.0, "b": 1.0}
+        for names, said in ((["a", "b"], "2 models.*--llm: a, b"), ([], "does not say.*--llm")):
+            server.names = names
+            with pytest.raises(GenerationStopped, match=said):
+                asking.pointed_at(plain, url)
+        with pytest.raises(GenerationStopped, match="--llm NAME"):
+            asking.pointed_at(plain, "", "", 1.0)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_remote_endpoint_is_said_first_and_wants_a_budget(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
-    folder = written_folder(tmp_path / "documents", 9)
+    folder = written_folder(tmp_path / "documents", 20)
     remote = profile.load("adapt", ["generate.base_url=https://llm.example/v1", "generate.models={gpt-4: 1}"])
     settings = adaptation.Settings(generator="endpoint")
     said = adaptation.planned(folder, tmp_path / "out", remote, settings)
     assert "LEAVES THIS MACHINE" in said and "llm.example" in said and "USD" in said
-    local = remote.with_overrides({"generate.base_url": "http://127.0.0.1:9/v1"})
+    local = remote.with_overrides(
+        {"generate.base_url": "http://127.0.0.1:9/v1", "generate.models": {"any": 1.0}}
+    )
     assert "nothing of the documents leaves" in adaptation.planned(folder, tmp_path / "out", local, settings)
     with pytest.raises(NotAllowed, match="budget"):
         adaptation.generated(folder, tmp_path / "out", remote, settings, QUIET)
@@ -262,6 +379,112 @@ def test_near_copies_of_held_out_documents_are_not_trained_on():
     )
 
 
+BODIES = {
+    "German": ("Die Stadtbücherei öffnet dienstags bis samstags um zehn Uhr. Bücher können für vier Wochen ausgeliehen und "
+               "zweimal verlängert werden.", "Wie lange darf ich einen Roman behalten?", "Sommerkarte für Kinder"),
+    "Japanese": ("図書館は午前九時から午後六時まで開いています。本は二週間借りられます。延長は一度だけできます。" * 3, "何日間借りられますか", "貸出期間"),
+    "Arabic": ("تفتح مكتبة المدينة أبوابها من التاسعة صباحا حتى السادسة مساء، ويمكن استعارة الكتب لمدة أسبوعين وتمديدها مرة واحدة فقط إذا لم يطلبها قارئ آخر.",
+               "كم يوما أحتفظ بالكتاب؟", "مدة الإعارة"),
+    None: ("បណ្ណាល័យបើកនៅម៉ោងប្រាំបួនព្រឹក។ថ្ងៃអាទិត្យបិទ។ សៀវភៅអាចខ្ចីបានពីរសប្តាហ៍។" * 2, "ខ្ចីសៀវភៅបានប៉ុន្មានថ្ងៃ", "ម៉ោងបើក"),
+    "Thai": ("ห้องสมุดเปิดเวลาเก้าโมงเช้าและปิดเวลาหกโมงเย็น ยืมหนังสือได้สองสัปดาห์ต่ออายุได้หนึ่งครั้งเท่านั้น" * 2, "ยืมได้กี่วัน", "เวลาปิด"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", BODIES)
+def test_a_query_in_another_language_is_told_and_a_right_one_is_not(language):
+    body, *right = BODIES[language]
+    assert languages.of(body) == language
+    assert languages.strays("How long may I keep a book that I have borrowed?", body)
+    for query in right:
+        assert not languages.strays(query, body) and not selection._fault(
+            queries.Example("i", "short-long", "t", "", "", query, body, "quite another thing")
+        )
+    english = "The town library opens at ten from Tuesday to Saturday. Books may be borrowed for four weeks, and twice again."
+    assert not languages.strays("How long may I keep a book that I have borrowed?", english)
+    one = passages.split([documents.Document("a", "", body)])
+    assert measuring.neural_for(one) == measuring.MULTILINGUAL
+    assert measuring.neural_for(passages.split([documents.Document("a", "", english)])) == measuring.ENGLISH
+
+
+def test_short_keywords_without_blanks_are_no_copies():
+    body = "ごみの収集日は毎週月曜日と木曜日です。粗大ごみは事前に電話で申し込んでください。"
+    faults = {
+        query: selection._fault(queries.Example("i", "short-long", "t", "", "", query, body, "別の文章です"))
+        for query in ("収集日", "粗大ごみ", "税金", "?!", "毎週月曜日と木曜日です。粗大ごみは事前に電話で")
+    }
+    assert list(faults.values()) == ["", "", "", "query has no words", "query copied from the passage"]
+
+
+def test_bm25_finds_texts_without_blanks_by_pairs_of_letters():
+    assert measuring.terms("図書館は9時に。A の") == ["図書", "書館", "館は", "9", "時に", "a", "の"]
+    assert measuring.terms("The Ferry, 2 boats") == ["the", "ferry", "2", "boats"]
+    texts = [
+        "ห้องสมุดเปิดเวลาเก้าโมงเช้า",
+        "เรือข้ามฟากออกทุกสี่สิบนาที",
+        "ตลาดนัดมีทุกวันพุธและวันเสาร์",
+        "สระว่ายน้ำเปิดเฉพาะหน้าร้อน",
+    ]
+    found = passages.split([documents.Document(str(n), "", text) for n, text in enumerate(texts)])
+    search = measuring.by_bm25(found)
+    scores = search(["เรือออกกี่โมง", "ตลาดวันไหน", "ว่ายน้ำหน้าร้อน"], "")
+    assert scores.argmax(1).tolist() == [1, 2, 3]
+
+
+def test_of_few_documents_parts_are_held_out_and_too_few_are_told_before_anything_is_asked(
+    tmp_path, recorded
+):
+    long = [
+        documents.Document(
+            f"book {n}", "", "\n\n".join(f"{WORDS[k % 13]} {k} of {n} " * 9 for k in range(30))
+        )
+        for n in (1, 2)
+    ]
+    found = passages.split(long, 40)
+    out = selection.foresee(found, 0.25, 1, 1)
+    of = selection.units(found)
+    assert len(out) >= selection.LEAST_HELD_OUT and all(", part " in name for name in out)
+    assert {name.partition(",")[0] for name in of.values()} == {"book 1", "book 2"}
+    asked = {a.custom_id: a for a, _ in queries.requests(found, profile.load("adapt"))}
+    examples = [
+        queries.Example(i, "short-long", "t", "", "", f"query {n}?", a.passage.text, "none")
+        for n, (i, a) in enumerate(asked.items())
+    ]
+    picked = selection.select(examples, asked, found, 0.25, 1, None, 0)
+    assert {picked.document_of[e.id] for e in picked.held_out} == out
+    assert not {picked.document_of[e.id] for e in picked.train} & out
+    for count, said in ((1, "at least 8"), (3, "at least 8"), (10, "--queries 2")):
+        folder = written_folder(tmp_path / f"{count}", count)
+        with pytest.raises(selection.SelectionError, match=said):
+            adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+    assert not recorded and not (tmp_path / "out").exists()
+    two = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, queries=2)
+    _, _, written = adaptation.generated(
+        tmp_path / "10", tmp_path / "out", tiny("embedded:smollm2-135m"), two, QUIET
+    )
+    assert len(written.examples) == 20
+
+
+def test_an_index_outlives_other_rounding_and_no_other_model(tmp_path):
+    class Model:
+        pooling, max_length, dim, factor, asked = "last", 512, 8, 0.0, 0
+
+        def encode(self, texts, instruction="", normalize=True):
+            self.asked += len(texts)
+            drawn = [np.random.default_rng(len(t)).normal(size=8) + self.factor * np.arange(8) for t in texts]
+            return np.stack([v / np.linalg.norm(v) for v in drawn])
+
+    found = passages.split([documents.Document(str(n), "", "letters and " * (n + 2)) for n in range(9)])
+    model = Model()
+    build = lambda: search_index.build(found, model, "", tmp_path / "index.npz").new  # noqa: E731
+    assert (build(), build()) == (9, 0)
+    model.factor = 1e-4
+    assert build() == 0
+    model.factor = 1.0
+    assert build() == 9
+    model.max_length = 128
+    assert build() == 9
+
+
 def test_intervals_cover_and_ties_count_against():
     scores = np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
     assert measuring.ranks(scores, [0, 1]).tolist() == [2, 1]
@@ -285,7 +508,9 @@ def test_the_ladder_answers_symptoms():
     for changes, said in (
         ({"losses": [1, 1, 1]}, "did not fall"), ({"held_out": 9}, "held-out queries"), ({"accuracies": [1, 1, 1]}, "by heart"),
         ({"inconsistent": 300, "dropped": 310}, "do not find"), ({"before": 95}, "leaves little"), ({"bm25": 70}, "BM25"),
-        ({"train": 50}, "are few"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
+        ({"train": 50}, "are few"), ({"strays": 90, "dropped": 95}, "another language"),
+        ({"best": (88.0, "me5-small-4bit"), "after": 52.0}, "--start embedded:me5-small-4bit"),
+        ({"best": (88.0, "me5-small-4bit"), "after": 52.0, "start": "embedded:me5-small-4bit"}, "keep it as it is"), ({"accuracies": [0.1, 0.1, 0.1]}, "nearly one"),
     ):  # fmt: skip
         assert said in ladder.steps(made(**changes))[0]
     assert (

@@ -1,7 +1,10 @@
 """Documents of every kind are read, or named and counted; passages keep their length."""
 
 import gzip
+import itertools
 import json
+import os
+import unicodedata
 
 import pandas as pd
 import pytest
@@ -20,13 +23,15 @@ def test_every_format_is_read(tmp_path):
         "---\ntitle: The harbour\n---\n# Head\n\nSee [the map](http://x/y). " + LONG
     )
     (tmp_path / "page.html").write_text(
-        f"<html><head><title>A page</title><style>p {{}}</style></head><body><nav>Menu</nav><p>{LONG}</p><script>x()</script></body>"
+        f"<html><head><title>A page</title><style>p {{}}</style></head><body><nav>Menu</nav><p>{LONG} A page.</p><script>x()</script></body>"
     )
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "rows.jsonl").write_text(json.dumps({"id": "a", "title": "T", "text": LONG}) + "\n")
-    pd.DataFrame({"text": [LONG, LONG + "Again."]}).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "deep" / "rows.jsonl").write_text(
+        json.dumps({"id": "a", "title": "T", "text": LONG + "A row."}) + "\n"
+    )
+    pd.DataFrame({"text": [LONG + "Once.", LONG + "Again."]}).to_parquet(tmp_path / "rows.parquet")
     with gzip.open(tmp_path / "zipped.txt.gz", "wt", encoding="utf-8") as file:
-        file.write(LONG)
+        file.write(LONG + "Zipped.")
     found = documents.read(tmp_path)
     assert not found.left_out
     by_id = {d.id: d for d in found.documents}
@@ -62,7 +67,6 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     (tmp_path / "good.txt").write_text(LONG)
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "blank.txt").write_text(" \n" * 9)
-    (tmp_path / "latin.txt").write_bytes("Straße nach Süden, und noch ein Wort mehr".encode("latin-1"))
     (tmp_path / "binary.md").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / ".secret.txt").write_text(LONG)
@@ -76,15 +80,136 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     found = documents.read(tmp_path)
     assert {d.id for d in found.documents} == {"good.txt", "good.pdf"}
     why = dict(found.left_out)
-    assert len(why) == 11
+    assert len(why) == 10
     assert why["empty.txt"] == why["blank.txt"] == "empty"
-    assert why["latin.txt"] == why["binary.md"] == "not UTF-8, or binary"
+    assert why["binary.md"] == "binary"
     assert "no format" in why["photo.jpg"] and "hidden" in why[".secret.txt"] and "longer" in why["huge.txt"]
     assert (
         "scanned" in why["scan.pdf"] and why["locked.pdf"] == "encrypted" and "damaged" in why["damaged.pdf"]
     )
     assert "field" in why["rows.jsonl"]
-    assert "photo.jpg" in str(found) and sum(found.counts().values()) == 11
+    assert "photo.jpg" in str(found) and sum(found.counts().values()) == 10
+
+
+GERMAN = "Straße nach Süden: die Bücherei öffnet um zehn, „außer montags“ – und im Mai."
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "told"),
+    [
+        (GERMAN, "utf-8", ""), (GERMAN, "utf-8-sig", ""), (GERMAN, "utf-16", "utf-16"), (GERMAN, "utf-32", "utf-32"),
+        (GERMAN, "cp1252", "cp1252"), (GERMAN.replace("„", '"').replace("“", '"').replace("–", "-"), "latin-1", "cp1252"),
+        ("La bibliothèque est fermée le dimanche; prêt de dix livres à la fois.", "cp1252", "cp1252"),
+        ("Библиотека открыта с девяти до шести часов, кроме воскресенья.", "cp1251", "cp1251"),
+        ("Библиотека открыта с девяти до шести часов, кроме воскресенья.", "koi8-r", "koi8_r"),
+        ("Książnica otwarta od dziewiątej do szóstej, z wyjątkiem niedzieli. Żółw", "cp1250", "cp1250"),
+        ("図書館は午前九時から午後六時まで開いています。日曜日は休みです。", "shift_jis", "cp932"),
+        ("图书馆上午九点到下午六点开放，周日休息。每人可借五本书。", "gb18030", "gb18030"),
+        ("مكتبة المدينة تفتح أبوابها من التاسعة صباحا حتى السادسة مساء", "cp1256", "cp1256"),
+    ],
+)  # fmt: skip
+def test_every_encoding_is_read_and_a_guess_is_told(tmp_path, text, encoding, told):
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "page.htm").write_bytes(f"<p>{text} Noch etwas.</p>".encode(encoding))
+    found = documents.read(tmp_path)
+    assert found.documents[0].text == text and found.documents[0].read_as == told
+    assert text in found.documents[1].text
+    assert (f"read as {told}: 2" in str(found)) == bool(told)
+
+
+def test_one_broken_byte_does_not_make_another_encoding_of_utf8(tmp_path):
+    (tmp_path / "a.txt").write_bytes((GERMAN * 20).encode() + b" \xfc und weiter")
+    (document,) = documents.read(tmp_path).documents
+    assert document.text.startswith(GERMAN) and "1 signs lost" in document.read_as
+
+
+def test_links_pipes_and_folders_are_named(tmp_path, monkeypatch):
+    top = tmp_path / "my documents"
+    (top / "a" / "b c").mkdir(parents=True)
+    (top / ".git").mkdir()
+    (top / ".git" / "HEAD").write_text("ref: refs/heads/main, and some more letters")
+    (top / "locked").mkdir()
+    (top / "out").mkdir()
+    (top / "out" / "scores.txt").write_text(LONG * 2)
+    (top / "a" / "b c" / "Süß & gut.txt").write_text(LONG)
+    (top / "copy.txt").write_text(LONG + "\n")
+    (top / "a" / "circle").symlink_to(top)
+    (top / "gone.txt").symlink_to(top / "nowhere")
+    (top / "linked.txt").symlink_to(top / "copy.txt")
+    os.mkfifo(top / "pipe.txt")
+    (top / os.fsdecode(b"b\xe4h.txt")).write_text("A name in no encoding, of a text that is read")
+    scan = os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    found = documents.read(top, apart=top / "out")
+    assert {d.id for d in found.documents} == {"a/b c/Süß & gut.txt", "b\ufffdh.txt"}
+    json.dumps([d.id for d in found.documents], ensure_ascii=False).encode()
+    assert dict(found.left_out) == {
+        ".git/": "hidden", "out/": "what adapt writes", "a/circle/": "a link to a folder, which is not followed",
+        "gone.txt": "a link to nothing", "pipe.txt": "a pipe or a device",
+        "locked/": "a folder that cannot be opened (Permission denied)",
+        "copy.txt": "the same text as another document", "linked.txt": "the same text as another document",
+    }  # fmt: skip
+
+
+def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
+    rows = [{"text": LONG + str(n)} for n in range(4)]
+    rows[1] = {"text": None}
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "torn.jsonl").write_text(
+        json.dumps({"text": "One whole row of many letters"}) + '\n{"text": "br'
+    )
+    (tmp_path / "names.csv").write_text("title,body\na,b\n")
+    (tmp_path / "none.csv").write_text("title,text\n")
+    found = documents.read(tmp_path)
+    assert {d.id for d in found.documents} == {"rows.jsonl#1", "rows.jsonl#3", "rows.jsonl#4", "torn.jsonl#1"}
+    assert dict(found.left_out) == {
+        "rows.jsonl#2": "a row whose 'text' is no text", "torn.jsonl after row 1": "cut off or damaged",
+        "names.csv": "a table without the field 'text' (--field)", "none.csv": "empty",
+    }  # fmt: skip
+
+
+def test_a_title_is_not_read_twice(tmp_path):
+    (tmp_path / "a.html").write_text(f"<title>The\nferry</title><body><h1>The ferry</h1><p>{LONG}")
+    (tmp_path / "b.html").write_text(f"<title>The ferry</title><body><h1>Another heading</h1><p>{LONG}")
+    first, second = documents.read(tmp_path).documents
+    assert first.title == second.title == "The ferry"
+    assert first.text.strip() == LONG.strip() and second.text.startswith("Another heading")
+
+
+def test_a_page_inside_a_form_is_read(tmp_path):
+    (tmp_path / "a.aspx.html").write_text(f"<form><select><option>x1</select><p>{LONG}</p></form>")
+    assert "northern pier" in documents.read(tmp_path).documents[0].text
+    assert "x1" not in documents.read(tmp_path).documents[0].text
+
+
+UNSPACED = {
+    "japanese": "図書館は午前{n}時から開いています。「日曜日は休みです。」と書いてあります。返却は箱へ。",
+    "khmer": "បណ្ណាល័យបើកនៅម៉ោងប្រាំបួនព្រឹក។ថ្ងៃអាទិត្យ{n}បិទ។ សៀវភៅអាចខ្ចីបានពីរសប្តាហ៍។",
+    "thai": "ห้องสมุดเปิดเวลาเก้าโมงเช้า{n}และปิดเวลาหกโมงเย็นตั้งแต่วันจันทร์ถึงวันศุกร์",
+}
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_texts_without_blanks_are_cut_between_letters_and_get_none(language):
+    text = "".join(UNSPACED[language].format(n=n) for n in range(40))
+    found = [p.body for p in passages.split([Document("a", "", text)], 60)]
+    assert len(found) > 8 and max(map(word_count, found)) <= 90
+    assert "".join(found).replace(" ", "") == text.replace(" ", "")
+    assert sum(body.count(" ") for body in found) <= text.count(" ")
+    for body, after in itertools.pairwise(found):
+        assert (
+            unicodedata.category(after[0])[0] != "M"
+            and body[-1] not in "\u17d2\u0e40\u0e41\u0e42\u0e43\u0e44"
+        )
+    if language == "japanese":
+        assert all(body[-1] in "。」" for body in found)
 
 
 def test_nothing_readable_is_an_error(tmp_path):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, measuring, passages, queries, selection
-from synthembed.adapt.documents import Reading, read
+from synthembed.adapt import asking, ladder, languages, measuring, passages, queries, selection
+from synthembed.adapt.documents import DocumentsError, Reading, read
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import TASK
@@ -21,7 +21,7 @@ from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
 from synthembed.ground import places, run_folders
-from synthembed.ground.files import PACKAGE, read_json, read_lines, write_json
+from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
 from synthembed.model import adapter, export
@@ -49,7 +49,7 @@ class Settings:
     task: str = TASK
     text_field: str = "text"
     mask: str = ""
-    peers: bool = True  # BM25 and MiniLM beside the model
+    peers: bool = True  # BM25 and an embedding model of others beside ours
 
 
 @dataclass
@@ -70,6 +70,16 @@ def documents_of(named: str) -> Path:
     return EXAMPLE_FOLDER if named == EXAMPLE and not Path(named).exists() else Path(named)
 
 
+def own_folder(documents: Path) -> Path:
+    """runs/adapt/NAME for a folder of documents; raises DocumentsError if that is taken by another of the same name."""
+    documents = documents.resolve()
+    out = run_folders.own() / "adapt" / (documents.stem if documents.is_file() else documents.name)
+    before = (read_json(out / "documents.json") or {}).get("folder", str(documents))
+    if before != str(documents):
+        raise DocumentsError(f"{shown(out)} is of {before}: say where this one goes, with --out")
+    return out
+
+
 def start_of(profile: Profile, start: str) -> Profile:
     """The profile with another start model: the trained one of a run of yours, a folder, or hub:owner/name."""
     if not start:
@@ -85,13 +95,27 @@ def start_of(profile: Profile, start: str) -> Profile:
     return profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
 
 
+def _passages(documents: Path, out: Path, s: Settings) -> tuple[Reading, list[Passage]]:
+    reading = read(documents, s.text_field, passages.mask_of(s.mask), out)
+    return reading, passages.split(reading.documents, s.words)
+
+
 def generated(
-    documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print
-) -> tuple[Reading, list[Passage], asking.Written]:
-    """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's."""
-    reading = read(documents, s.text_field, passages.mask_of(s.mask))
-    found = passages.split(reading.documents, s.words)
-    say(f"{reading}\n{len(found):,} passages of about {s.words} words at most")
+    documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print,
+    agree: Callable[[], bool] | None = None,
+) -> tuple[Reading, list[Passage], asking.Written]:  # fmt: skip
+    """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's, which
+    ``agree`` is for. Raises selection.SelectionError, with nothing asked, if the documents are too few."""
+    reading, found = _passages(documents, out, s)
+    language = languages.of_collection(found)
+    say(
+        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', in {language}' if language else ''}"
+    )
+    held = selection.foresee(found, s.held_out, profile.seed, s.queries)
+    if len(reading.documents) < selection.LEAST_DOCUMENTS:
+        say(
+            f"few documents: of their passages, {len(held)} parts in the place of documents are held out to measure by"
+        )
     out.mkdir(parents=True, exist_ok=True)
     _jsonl(out / "passages.jsonl", map(asdict, found))
     write_json(out / "documents.json", {
@@ -99,7 +123,28 @@ def generated(
         "names": reading.left_out, "folder": str(documents.resolve()), "settings": asdict(s),
     })  # fmt: skip
     with asking.generator(profile, s.generator) as asks:
-        return reading, found, asking.ask(found, asks, out, s.queries, s.task, say)
+        written = asking.ask(found, asks, out, s.queries, s.task, say, agree)
+    about = [
+        f"{written.new:,} new replies",
+        f"{len(written.examples):,} of {len(written.asked):,} requests have a usable one",
+    ]
+    about += [
+        f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())
+    ]
+    say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
+    return reading, found, written
+
+
+def _others(found: list[Passage], neural: bool, say: Callable) -> dict[str, measuring.Searcher]:
+    """BM25, and the embedding model of others that knows the language, by name."""
+    systems = {"bm25": measuring.by_bm25(found)}
+    if neural:
+        name = measuring.neural_for(found)
+        try:
+            systems[name] = measuring.by_neural(name, found)
+        except embedded.BackboneError as error:
+            say(f"{name} cannot be had, and is left out: {error}")
+    return systems
 
 
 def chosen(
@@ -109,12 +154,12 @@ def chosen(
     """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
 
     The consistency filter ranks by the start model if that is an embedding model. A bare language model's own ranks
-    are no better than chance: then the better rank of BM25 and MiniLM counts.
+    are no better than chance: then the better rank of BM25 and of an embedding model of others counts.
     """
     trained = encoder.backbone.recipe.pooling is not None
     judges = [measuring.by_encoder(encoder, found)] if trained and s.keep_rank else []
     if s.keep_rank and not trained:
-        judges = [measuring.by_bm25(found), *([measuring.by_minilm(found)] if s.peers else [])]
+        judges = list(_others(found, s.peers, say).values())
     picked = selection.select(
         written.examples, written.asked, found, s.held_out, profile.seed,
         (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
@@ -141,14 +186,15 @@ def chosen(
 
 
 def run(
-    documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print
-) -> Adapted:
+    documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print,
+    agree: Callable[[], bool] | None = None,
+) -> Adapted:  # fmt: skip
     """All of it: read, ask, filter, train, measure before and after, and export to ``out``/model.
 
     Raises ladder.Worse if the model got worse on held-out queries, with scores.json written and nothing exported,
     unless ``anyway``. Run again, it asks for new passages alone, and goes on with a training that was broken off.
     """
-    _, found, written = generated(documents, out, profile, s, say)
+    _, found, written = generated(documents, out, profile, s, say, agree)
     base = backbones.load(profile.backbone, profile.seed)
     before = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
     picked = chosen(written, found, before, out, profile, s, say)
@@ -163,21 +209,25 @@ def run(
     )
     model = adapter.merge_lora(train.train(wanted, base, data, out / "training"))
     after = Encoder(model, before.pooling, before.max_length)
+    (out / "index.npz").unlink(missing_ok=True)  # of a model that was trained before
     index = search_index.build(found, after, s.task, out / "index.npz")
     last = measuring.measure(measuring.by_encoder(after, found, index.vectors), picked.held_out, found)
     rows = [measuring.row("before", first, owners), measuring.row("after", last, owners)]
     if s.peers:
-        for name, make in ((("bm25"), measuring.by_bm25), (measuring.MINILM, measuring.by_minilm)):
-            rows.append(measuring.row(name, measuring.measure(make(found), picked.held_out, found), owners))
+        for name, search in _others(found, True, say).items():
+            rows.append(measuring.row(name, measuring.measure(search, picked.held_out, found), owners))
     change = measuring.difference(last, first, owners)
     verdict = ladder.judge(change)
     write_json(out / "scores.json", {"rows": rows, "difference": asdict(change), "verdict": verdict})
     say(f"{table(rows)}\nafter − before: {change} points of nDCG@10: {verdict}")
+    best = max(rows[2:], key=lambda row: row["ndcg@10"], default=None)
+    if best and best["ndcg@10"] > rows[1]["ndcg@10"]:
+        say(
+            f"{best['system']}, which learned nothing of these documents, has {best['ndcg@10']:.1f}, and ours {rows[1]['ndcg@10']:.1f}"
+        )
     done = Adapted(out, rows, change, verdict, model, found)
     if verdict == ladder.WORSE and not anyway:
-        shutil.rmtree(
-            out / "model", ignore_errors=True
-        )  # one that an earlier run left is none of these documents
+        _set_aside(out / "model", say)
         raise ladder.refusal(_symptoms(rows, change, picked, written, profile, out))
     if verdict != ladder.BETTER:
         say(
@@ -188,6 +238,15 @@ def run(
         )
     done.exported = _export(done, picked, written, profile, before, s)
     return done
+
+
+def _set_aside(model: Path, say: Callable) -> None:
+    """A model that an earlier run exported stays, but not where this run's would be."""
+    if model.exists():
+        before = model.with_name("model_before")
+        shutil.rmtree(before, ignore_errors=True)
+        model.rename(before)
+        say(f"the model of an earlier run is now in {before.name}")
 
 
 def table(rows: list[dict]) -> str:
@@ -211,7 +270,7 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
     s = Settings(**about["settings"])
     folder = Path(about["folder"])
     if folder.exists():
-        found = passages.split(read(folder, s.text_field, passages.mask_of(s.mask)).documents, s.words)
+        _, found = _passages(folder, out, s)
     else:
         say(f"{folder} is no longer there: what was read of it is searched")
         found = [Passage(**row) for row in read_lines(out / "passages.jsonl")]
@@ -259,7 +318,8 @@ def _symptoms(rows, change, picked: Selection, written, profile: Profile, out: P
     return Symptoms(
         change, of["before"], of.get("bm25", 0.0), len(picked.train), len(picked.held_out), len(written.asked),
         sum(picked.drops.counts.values()), inconsistent, profile.train.epochs,
-        [line["loss"] for line in log], [line["accuracy"] for line in log],
+        [line["loss"] for line in log], [line["accuracy"] for line in log], picked.drops.counts[selection.STRAYS],
+        max(((row["ndcg@10"], row["system"]) for row in rows[2:]), default=(0.0, "")), of["after"], profile.backbone.model,
     )  # fmt: skip
 
 
@@ -269,9 +329,12 @@ def _jsonl(path: Path, rows) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def looked(documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print) -> Selection:
+def looked(
+    documents: Path, out: Path, profile: Profile, s: Settings, say: Callable = print,
+    agree: Callable[[], bool] | None = None,
+) -> Selection:  # fmt: skip
     """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
-    _, found, written = generated(documents, out, profile, s, say)
+    _, found, written = generated(documents, out, profile, s, say, agree)
     base = backbones.load(profile.backbone, profile.seed)
     encoder = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
     return chosen(written, found, encoder, out, profile, s, say)
@@ -279,8 +342,8 @@ def looked(documents: Path, out: Path, profile: Profile, s: Settings, say: Calla
 
 def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     """What a run would read, ask for, send away and pay at most; nothing is asked or written but requests."""
-    reading = read(documents, s.text_field, passages.mask_of(s.mask))
-    found = passages.split(reading.documents, s.words)
+    reading, found = _passages(documents, out, s)
+    selection.foresee(found, s.held_out, profile.seed, s.queries)
     changes = {
         "recorded": {"generate.backend": "recorded"},
         "embedded": {"generate.backend": "live", "generate.base_url": "http://127.0.0.1:1/v1"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
-from synthembed.generation.cost import Meter, own_prices
+from synthembed.generation.cost import Meter, own_prices, price
 from synthembed.generation.paid import endpoint, plan
 from synthembed.generation.paid.ledger import FOLDER, Ledger
 from synthembed.generation.parsing import Rejected
@@ -27,10 +27,11 @@ from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Profile
 
 Generator = Literal["recorded", "embedded", "endpoint"]
+RECORDED = "claude"  # in profiles/adapt.yaml: who wrote the recorded replies of the example
 REMEDY = (
-    "say who writes the queries: --generator embedded (the small model that comes along, on this machine; poor "
-    "queries, for a first look), or --generator endpoint with --set generate.models={NAME: 1} --set generate.base_url=URL "
-    "--set generate.budget_usd=1"
+    "say who writes the queries: --endpoint URL --llm NAME for any OpenAI-compatible endpoint (http://127.0.0.1:11434/v1 is "
+    "an Ollama of this machine; one that costs money wants --budget USD as well), or --generator embedded for the small "
+    "model that comes along, whose queries are poor"
 )
 
 
@@ -66,6 +67,47 @@ def generator(profile: Profile, which: Generator) -> Iterator[Profile]:
             })  # fmt: skip
 
 
+def pointed_at(profile: Profile, url: str, model: str = "", budget: float | None = None) -> Profile:
+    """The profile asking ``model`` at ``url``, for ``budget`` USD at most; the only model of an endpoint needs no name.
+
+    Raises GenerationStopped, naming what the endpoint has, if that does not settle which is meant.
+    """
+    changes: dict = {"generate.backend": "live"}
+    if url:
+        changes |= {"generate.base_url": url}
+    if budget is not None:
+        changes |= {"generate.budget_usd": budget}
+    wanted = profile.with_overrides(changes)
+    if not model and set(wanted.generate.models) == {RECORDED}:  # nobody has named one
+        model = _only_model(wanted)
+    return wanted.with_overrides({"generate.models": {model: 1.0}}) if model else wanted
+
+
+def _only_model(profile: Profile) -> str:
+    import openai
+
+    url = endpoint.url_of(profile.generate)
+    if not url:
+        raise GenerationStopped("name the model that writes the queries: --llm NAME")
+    try:
+        with endpoint.client(
+            profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})
+        ) as client:
+            names = [model.id for model in client.models.list()]
+    except openai.OpenAIError as error:
+        said = endpoint.masked(str(error))
+        raise GenerationStopped(
+            f"{url} does not say which models it has ({said}): name one with --llm"
+        ) from None
+    if len(names) != 1:
+        there = ", ".join(names[:20]) or "none"
+        raise GenerationStopped(f"{url} has {len(names)} models, so name one with --llm: {there}")
+    return names[0]
+
+
+LEAVES = "THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE"
+
+
 def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -> str:
     """What will be sent, where to, and what it may cost, in words: before anything leaves this machine."""
     g = profile.generate
@@ -73,10 +115,14 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
     there = f"{len(stored):,} replies are stored"
     if g.backend == "recorded" or not missing:
         return f"queries: {len(missing):,} to be {'replayed' if g.backend == 'recorded' else 'asked for'}, {there}"
-    places = {model: endpoint.on_this_machine(g.of(model)) for model, share in g.models.items() if share}
-    remote = [
-        f"{m} at {endpoint.url_of(g.of(m)) or 'the OpenAI API'}" for m, local in places.items() if not local
-    ]
+    remote = []
+    for model in (m for m, share in g.models.items() if share):
+        own = g.of(model)
+        place = f"{model} at {endpoint.url_of(own) or 'the OpenAI API'}"
+        if not endpoint.on_this_machine(own):
+            remote.append(place)
+        elif price(model, 0, 0, False, own.price) is not None:
+            remote.append(f"{place} (a server of this machine that seems to hand them on)")
     meter = Meter(None, g.models, g.backend == "batch", own_prices(g))
     most = sum(meter.worst(line) for line in missing)
     size = sum(len(line["body"]["messages"][0]["content"]) for line in missing)
@@ -84,7 +130,7 @@ def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -
         return f"queries: {len(missing):,} to be asked for, {there}; nothing of the documents leaves this machine"
     cost = f"at most {most:,.2f} USD (budget {g.budget_usd})" if most else "the price is not known"
     return (
-        f"queries: {len(missing):,} to be asked for, {there}. THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE: "
+        f"queries: {len(missing):,} to be asked for, {there}. {LEAVES}: "
         f"{size:,} characters go to {', '.join(remote)}; {cost}"
     )
 
@@ -96,21 +142,34 @@ def ask(
     each: int = 1,
     task: str = queries.TASK,
     say=print,
+    agree: Callable[[], bool] | None = None,
 ) -> Written:
     """The queries of ``passages``, in ``folder``: requests.jsonl, replies.jsonl, ledger/, usage.json.
 
+    ``agree`` is called once it was said that texts leave this machine, before any does; False sends none. Without it
+    the budget, which a remote endpoint wants, is agreement enough.
+
     Raises GenerationStopped, with what came stored, if the endpoint or the budget ends it, if none of the first
     replies can be used, or if more fail than generate.failures_at_most; plan.NotAllowed, with nothing sent, if money
-    would be spent without a budget.
+    would be spent without a budget, or nobody agreed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paid = profile.generate.backend != "recorded"
-    plan.allow(profile)
+    try:
+        plan.allow(profile)
+    except plan.NotAllowed:
+        raise plan.NotAllowed(
+            f"{', '.join(m for m, share in profile.generate.models.items() if share)} may cost money, and no budget is set: "
+            "--budget USD (--plan says what it may cost at most), or --set generate.no_budget=true"
+        ) from None
     asked = queries.write(folder / "requests.jsonl", queries.requests(passages, profile, each, task))
     store, ledger = ReplyStore(folder / "replies.jsonl"), None
     try:
         before = len(store.ids)
-        say(announce(profile, read_lines(folder / "requests.jsonl"), store.ids))
+        told = announce(profile, read_lines(folder / "requests.jsonl"), store.ids)
+        say(told)
+        if LEAVES in told and agree is not None and not agree():
+            raise plan.NotAllowed("nothing was sent")
         ledger = Ledger(folder / FOLDER, sync=profile.generate.budget_usd is not None) if paid else None
         meter = Meter(
             profile.generate.budget_usd if paid else None, profile.generate.models,
@@ -153,7 +212,7 @@ def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: d
         if len(first) == two_steps.FIRST and all(first):
             raise GenerationStopped(
                 f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(first))}), so that nothing "
-                "more is asked: try another generate.models, max_tokens or response_format"
+                "more is asked: try another --llm, or --set generate.max_tokens or generate.response_format"
             )
 
     if profile.generate.backend == "recorded":

@@ -5,6 +5,8 @@ Nothing is dropped in silence: whatever is not read is named with its reason in 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
-from synthembed.ground.data_files import opener, table_rows
+from synthembed.ground.data_files import table_rows, text_files
 from synthembed.ground.data_files.opener import ReadError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -31,11 +33,13 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``id`` is the path below the folder, for a row of a table with its number or its own id."""
+    """``id`` is the path below the folder, for a row of a table with its number or its own id. ``read_as`` names the
+    encoding where it was not UTF-8."""
 
     id: str
     title: str
     text: str
+    read_as: str = ""
 
 
 @dataclass
@@ -50,96 +54,164 @@ class Reading:
         return Counter(reason for _, reason in self.left_out)
 
     def __str__(self) -> str:
-        told = [f"{len(self.documents):,} documents"]
-        for reason, count in self.counts().most_common():
-            names = [name for name, why in self.left_out if why == reason]
-            more = f" and {count - 3} more" if count > 3 else ""
-            told.append(f"  left out, {reason}: {count:,} ({', '.join(names[:3])}{more})")
+        told = [f"{len(self.documents):,} document{'s' * (len(self.documents) != 1)}"]
+        notes = [(d.id, f"read as {d.read_as}") for d in self.documents if d.read_as]
+        notes += [(name, f"left out, {reason}") for name, reason in self.left_out]
+        for note, count in Counter(note for _, note in notes).most_common():
+            names = [name for name, why in notes if why == note]
+            more = f" and {count - 3:,} more" if count > 3 else ""
+            told.append(f"  {note}: {count:,} ({', '.join(names[:3])}{more})")
         return "\n".join(told)
 
 
-def read(folder: Path, text_field: str = "text", mask: Callable[[str], str] | None = None) -> Reading:
+def read(
+    folder: Path,
+    text_field: str = "text",
+    mask: Callable[[str], str] | None = None,
+    apart: Path | None = None,
+) -> Reading:
     """All documents below ``folder`` (or of one file), in the order of their names.
 
     A table's rows are documents each: the field ``text_field``, "title" before it where there is one, and "id"
-    (or "_id") as the name. ``mask`` is given each text and title before anything else sees them. Raises
-    DocumentsError if there is no such folder, or nothing in it that can be read.
+    (or "_id") as the name. ``mask`` is given each text and title before anything else sees them. ``apart`` is a folder
+    that is none of the documents', though it may lie among them. Raises DocumentsError if there is no such folder, or
+    nothing in it that can be read.
     """
     folder = Path(folder)
     if not folder.exists():
         raise DocumentsError(f"there is no folder {folder}: name the folder that your documents are in")
-    files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
-    top = folder.parent if folder.is_file() else folder
-    found, seen = Reading(), set()
-    for path in files:
-        name = path.relative_to(top).as_posix()
-        if any(part.startswith((".", "~$")) for part in Path(name).parts):
-            found.left_out.append((name, "a hidden file"))
-            continue
+    found, ids, texts = Reading(), set(), set()
+    for path, name in _files(folder, apart, found.left_out):
         for document in _guarded(path, name, text_field, found.left_out):
             try:
                 document = _checked(document, mask)
+                if document.id in ids:
+                    raise Unreadable("a second document of that id")
+                digest = hashlib.sha256(" ".join(document.text.split()).encode()).digest()
+                if digest in texts:
+                    raise Unreadable("the same text as another document")
             except Unreadable as reason:
                 found.left_out.append((document.id, str(reason)))
                 continue
-            if document.id in seen:
-                found.left_out.append((document.id, "a second document of that id"))
-            else:
-                seen.add(document.id)
-                found.documents.append(document)
+            ids.add(document.id)
+            texts.add(digest)
+            found.documents.append(document)
     if not found.documents:
         raise DocumentsError(
-            f"no document in {folder} can be read. {found}\nRead are {', '.join(READERS)} and the tables "
+            f"no document in {folder} can be read. {found}\nRead are {', '.join(FORMATS)} and the tables "
             f"{', '.join(TABLES)}; a table's text is to be in its field {text_field!r} (--field)"
         )
     return found
 
 
+def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path, str]]:
+    """(path, name) of the files below a folder, in order. Links to files are followed, links to folders are not, as
+    they may lead round in a circle; a hidden folder is left out as one."""
+    if folder.is_file():
+        return [(folder, _printable(folder.name))]
+    found = []
+
+    def note(error: OSError) -> None:
+        place = Path(error.filename or folder)
+        name = place.relative_to(folder) if place.is_relative_to(folder) else place
+        left_out.append((f"{_printable(name)}/", f"a folder that cannot be opened ({error.strerror})"))
+
+    def reason(path: Path) -> str:
+        if path.name.startswith((".", "~$")):
+            return "hidden"
+        if path.is_symlink() and not path.exists():
+            return "a link to nothing"
+        if path.is_symlink() and path.is_dir():
+            return "a link to a folder, which is not followed"
+        if apart and path.is_dir() and path.resolve() == apart.resolve():
+            return "what adapt writes"
+        return "" if path.is_dir() or path.is_file() else "a pipe or a device"
+
+    for place, folders, files in os.walk(folder, onerror=note):
+        for names in (folders, files):
+            for name in list(names):
+                path = Path(place) / name
+                shown = _printable(path.relative_to(folder))
+                if why := reason(path):
+                    left_out.append((f"{shown}/" if names is folders else shown, why))
+                    names.remove(name)
+                elif names is files:
+                    found.append((path, shown))
+    return sorted(found)
+
+
+def _printable(name: str | Path) -> str:
+    """A name as text that can be stored, though its bytes may be in no encoding."""
+    return Path(name).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
     """The documents of one file; where it cannot be read on, the reason is noted."""
+    read_on = 0
     try:
-        yield from _of_file(path, name, text_field)
+        for document in _of_file(path, name, text_field, left_out):
+            read_on += 1
+            yield document
     except Unreadable as reason:
         left_out.append((name, str(reason)))
     except ReadError as error:
-        left_out.append((name, _plainly(str(error))))
+        left_out.append((f"{name} after row {read_on:,}" if read_on else name, _plainly(str(error))))
     except OSError as error:
         left_out.append((name, f"cannot be opened ({error.strerror})"))
 
 
-def _of_file(path: Path, name: str, text_field: str) -> Iterator[Document]:
+def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
     suffixes = [s.lower() for s in path.suffixes]
     suffix = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else (suffixes or [""])[-1]
     if not path.stat().st_size:
         raise Unreadable("empty")
     if suffix in TABLES:
-        yield from _rows(path, name, text_field)
-    elif suffix in READERS:
+        yield from _rows(path, name, text_field, left_out)
+    elif suffix in FORMATS:
         if path.stat().st_size > MOST_BYTES:
-            raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB")
-        title, text = READERS[suffix](path)
-        yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text)
+            raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
+        read_as = ""
+        if suffix in READERS:
+            text, read_as = text_files.text_of(path)
+            title, text = READERS[suffix](text)
+        else:
+            title, text = BINARY_READERS[suffix](path)
+        yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text, read_as)
     else:
         raise Unreadable(f"no format that is read ({suffix or 'no suffix'})")
 
 
-def _rows(path: Path, name: str, text_field: str) -> Iterator[Document]:
+def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
+    """A table's rows; one without a text is noted, and a table whose first row has no such field is none of texts."""
+    number = 0
     for number, (place, row) in enumerate(table_rows.rows(path), 1):
-        text = table_rows.text_of(row, text_field, place)
-        own = next((str(row[key]) for key in ("id", "_id") if row.get(key) not in (None, "")), str(number))
+        if number == 1 and (not isinstance(row, dict) or text_field not in row):
+            raise Unreadable(f"a table without the field {text_field!r} (--field)")
+        own = str(number)
+        if isinstance(row, dict):
+            own = next((str(row[key]) for key in ("id", "_id") if row.get(key) not in (None, "")), own)
+        try:
+            text = table_rows.text_of(row, text_field, place)
+        except ReadError:
+            left_out.append((f"{name}#{own}", f"a row whose {text_field!r} is no text"))
+            continue
         title = row.get("title")
         yield Document(f"{name}#{own}", title if isinstance(title, str) else "", text)
+    if not number:
+        raise Unreadable("empty")
 
 
 def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
     if len(document.text) > MOST_CHARACTERS:
-        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters")
+        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     title, text = (clean(t) for t in (document.title, document.text))
     if mask:
         title, text = mask(title), mask(text)
+    if not text.strip():
+        raise Unreadable("empty")
     if sum(map(str.isalnum, text)) < LEAST_LETTERS:
-        raise Unreadable(f"fewer than {LEAST_LETTERS} letters" if text.strip() else "empty")
-    return Document(document.id, " ".join(title.split()), text)
+        raise Unreadable(f"fewer than {LEAST_LETTERS} letters")
+    return Document(document.id, " ".join(title.split()), text, document.read_as)
 
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -152,28 +224,29 @@ def clean(text: str) -> str:
 
 def _plainly(error: str) -> str:
     """An opener's error as a reason to count under: without the file's name and the place."""
-    for mark, reason in (("is not UTF-8", "not UTF-8, or binary"), ("is in no text", "not UTF-8, or binary"),
-                         ("is UTF-", "not UTF-8, or binary"), ("is empty", "empty"), ("archive", "binary"),
-                         ("is missing", "a table without the field"), ("no field", "a table without the field")):  # fmt: skip
+    for mark, reason in (("is binary", "binary"), ("archive", "binary"), ("is not UTF-8", "a table that is not UTF-8 (save it so)"),
+                         ("is in no text", "a table that is not UTF-8 (save it so)"), ("is UTF-", "a table that is not UTF-8 (save it so)"),
+                         ("is empty", "empty"), ("cut off", "cut off or damaged"),
+                         ("JSON", "cut off or damaged"), ("cells, ", "a table whose rows differ in length")):  # fmt: skip
         if mark in error:
             return reason
-    return error.partition(": ")[0].partition(", ")[2] or error[:80]
+    return error.partition(": ")[2][:80] or error[:80]
 
 
-# --- one reader a format: path → (title, text) ------------------------------------------------------
+# --- one reader a format: text → (title, text), or of what is no text path → (title, text) ------------
 
 
-def _text(path: Path) -> tuple[str, str]:
-    return "", "".join(opener.lines_with_ends(path))
+def _text(text: str) -> tuple[str, str]:
+    return "", text
 
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
 
 
-def _markdown(path: Path) -> tuple[str, str]:
+def _markdown(text: str) -> tuple[str, str]:
     """Markdown as it is written, which models read well; its front matter and the targets of links go."""
-    text = _text(path)[1].replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n")
     front = _FRONT.match(text)
     named = re.search(r"^title: *['\"]?(.+?)['\"]? *$", front[1], re.MULTILINE) if front else None
     text = text[front.end() :] if front else text
@@ -186,9 +259,22 @@ def _markdown(path: Path) -> tuple[str, str]:
 
 
 class _Page(HTMLParser):
-    """The words of a page: no scripts, styles, navigation or forms; block elements end a paragraph."""
+    """The words of a page: no scripts, styles, navigation or controls; block elements end a paragraph. What stands in
+    a form is read, since some systems put one around the whole page."""
 
-    SKIPPED = ("script", "style", "nav", "noscript", "template", "svg", "form", "button", "footer", "aside")
+    SKIPPED = (
+        "script",
+        "style",
+        "nav",
+        "noscript",
+        "template",
+        "svg",
+        "select",
+        "textarea",
+        "button",
+        "footer",
+        "aside",
+    )
     BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
 
@@ -220,11 +306,13 @@ class _Page(HTMLParser):
             self.title += data
 
 
-def _html(path: Path) -> tuple[str, str]:
+def _html(text: str) -> tuple[str, str]:
     page = _Page()
-    page.feed(_text(path)[1])
+    page.feed(text)
     page.close()
-    return page.title, re.sub(r" *\n *", "\n", "".join(page.parts))
+    body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
+    first, _, rest = body.partition("\n")
+    return title, rest if title and first.strip() == title else body  # a heading that is the title
 
 
 def _pdf(path: Path) -> tuple[str, str]:
@@ -257,7 +345,8 @@ def _pdf(path: Path) -> tuple[str, str]:
     return str(title or ""), re.sub(r"(\w)-\n(\w)", r"\1\2", joined)  # words that a line's end divides
 
 
-READERS: dict[str, Callable[[Path], tuple[str, str]]] = {
+READERS: dict[str, Callable[[str], tuple[str, str]]] = {
     ".txt": _text, ".text": _text, ".md": _markdown, ".markdown": _markdown, ".html": _html, ".htm": _html,
-    ".pdf": _pdf,
 }  # fmt: skip
+BINARY_READERS: dict[str, Callable[[Path], tuple[str, str]]] = {".pdf": _pdf}
+FORMATS = (*READERS, *BINARY_READERS)

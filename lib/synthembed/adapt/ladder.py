@@ -9,6 +9,8 @@ from synthembed.adapt.measuring import Interval
 
 BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
 
+MODELS = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}  # as start models
+
 
 class Worse(RuntimeError):
     """The model got worse on the reader's own held-out queries, and is not exported."""
@@ -29,6 +31,10 @@ class Symptoms:
     epochs: float
     losses: Sequence[float]  # of the steps
     accuracies: Sequence[float]
+    strays: int = 0  # queries in another language than their passages
+    best: tuple[float, str] = (0.0, "")  # nDCG@10 and name of the best system that is not ours
+    after: float = 100.0
+    start: str = ""  # the start model
 
 
 def judge(difference: Interval) -> str:
@@ -67,19 +73,34 @@ def steps(s: Symptoms) -> list[str]:
             "the training's queries are all told right long before its end: it learned by heart → fewer "
             f"--set train.epochs (now {s.epochs:g}), or harder negatives from a better generator"
         )
+    if s.strays > 0.1 * max(1, s.asked):
+        found.append(
+            f"{s.strays} of {s.asked} queries are in another language than their passages → a generator that knows your "
+            "language (--llm), which small models often do not"
+        )
     if s.inconsistent > 0.2 * max(1, s.asked):
         found.append(
             f"{s.inconsistent} of {s.asked} queries do not find their passage → the generator writes beside the text: "
-            "another generate.models, or shorter passages (--words 80)"
+            "another LLM (--llm), or shorter passages (--words 80)"
         )
-    if s.dropped - s.inconsistent > 0.2 * max(1, s.asked):
+    if s.dropped - s.inconsistent - s.strays > 0.2 * max(1, s.asked):
         found.append(
-            f"{s.dropped - s.inconsistent} of {s.asked} examples were dropped by other filters → reasons and texts are in generated.html"
+            f"{s.dropped - s.inconsistent - s.strays} of {s.asked} examples were dropped by other filters → reasons and texts are in generated.html"
         )
     if s.before > 90:
         found.append(
             f"the model had {s.before:.0f} before, which leaves little to learn → keep it as it is, and export it alone "
             "(synthembed export)"
+        )
+    if s.best[1] in MODELS and s.best[0] > max(s.before, s.after) + 10:
+        other = MODELS[s.best[1]]
+        action = (
+            "keep it as it is until there are more examples"
+            if other == s.start
+            else f"train that one: --start {other}"
+        )
+        found.append(
+            f"{s.best[1]}, with its own prompts, has {s.best[0]:.0f} without any training → {action}"
         )
     if s.bm25 > s.before + 10:
         found.append(

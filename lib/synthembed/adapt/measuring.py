@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from synthembed.adapt import languages
 from synthembed.adapt.passages import Passage
 from synthembed.corpus.example import Example
-from synthembed.corpus.texts import words
+from synthembed.corpus.texts import word_count, words
 from synthembed.model.encoder import Encoder
 
 RESAMPLES, LEVEL, DEPTH = 10_000, 0.95, 10
-MINILM = "minilm"
+ENGLISH, MULTILINGUAL = "minilm", "me5-small-4bit"  # embedding models of others, of evaluation.peers
 
 
 @dataclass(frozen=True)
@@ -74,30 +76,64 @@ def by_encoder(encoder: Encoder, passages: Sequence[Passage], vectors: np.ndarra
     return lambda texts, instruction: encoder.encode(list(texts), instruction, normalize=True) @ documents.T
 
 
+def terms(text: str) -> list[str]:
+    """What BM25 counts: words, and pairs of neighbouring letters in scripts that do not separate words, where a
+    single letter says nothing. A letter without neighbours stands alone."""
+    found, before, paired = [], "", False
+    for word in words(text):
+        if not _unspaced(word):
+            found += [before] * bool(before and not paired)
+            found.append(word)
+            before, paired = "", False
+            continue
+        if before:
+            found.append(before + word)
+        before, paired = word, bool(before)
+    return found + [before] * bool(before and not paired)
+
+
+@cache
+def _unspaced(word: str) -> bool:
+    return word_count(word) < 1
+
+
 def by_bm25(passages: Sequence[Passage]) -> Searcher:
-    """BM25 over words; over single characters of scripts that do not separate words."""
+    """BM25 over ``terms``."""
     import bm25s
 
     index = bm25s.BM25()
-    tokens = [words(p.text) or [""] for p in passages]
+    tokens = [terms(p.text) or [""] for p in passages]
     index.index(tokens, show_progress=False)
 
     def scores(texts, instruction):
-        known = [[w for w in words(t) if w in index.vocab_dict] for t in texts]
+        known = [[w for w in terms(t) if w in index.vocab_dict] for t in texts]
         nothing = np.zeros(len(tokens), np.float32)
         return np.stack([index.get_scores(k) if k else nothing for k in known])
 
     return scores
 
 
-def by_minilm(passages: Sequence[Passage]) -> Searcher:
-    """all-MiniLM-L6-v2, which takes no instruction."""
+def neural_for(passages: Sequence[Passage]) -> str:
+    """The embedding model of others that knows a collection's language: MiniLM knows English alone."""
+    language = languages.of_collection(passages)
+    if language is None:  # too little to tell, or none that the detector knows: then its script decides
+        seen = languages.scripts(" ".join(p.body[:200] for p in passages[:40]))
+        return ENGLISH if not seen or seen.most_common(1)[0][0] == "Latin" else MULTILINGUAL
+    return ENGLISH if language == "English" else MULTILINGUAL
+
+
+def by_neural(name: str, passages: Sequence[Passage]) -> Searcher:
+    """all-MiniLM-L6-v2 or multilingual-e5-small, with its own prompts and no instruction of ours."""
     from synthembed.evaluation import peers
 
-    model, _ = peers.peer(MINILM)
-    encode = lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)  # noqa: E731
-    documents = encode([p.text for p in passages])
-    return lambda texts, instruction: encode(texts) @ documents.T
+    model, _ = peers.peer(name)
+
+    def encode(texts, prompt):
+        known = {"prompt_name": prompt} if prompt in model.prompts else {}
+        return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, **known)
+
+    documents = encode([p.text for p in passages], "document")
+    return lambda texts, instruction: encode(texts, "query") @ documents.T
 
 
 def measure(search: Searcher, examples: Sequence[Example], passages: Sequence[Passage]) -> np.ndarray:

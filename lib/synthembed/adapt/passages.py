@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from synthembed.adapt.documents import Document, DocumentsError
@@ -32,7 +33,7 @@ class Passage:
 
 # A sentence ends at a full stop of any script, with the quotes after it; in scripts that space words a blank
 # must follow.
-_SENTENCE = re.compile(r"(?<=[.!?…؟۔।॥։።])[\"'”’»)\]]*\s+|(?<=[。！？｡])(?![”’」』）])")
+_SENTENCE = re.compile(r"""((?<=[.!?…؟۔।॥։።។៕။])["'”’»)\]]*\s+|(?<=[。！？｡។៕။])(?![”’」』）\s]))""")
 
 
 def split(documents: Iterable[Document], words: int = 120) -> list[Passage]:
@@ -58,25 +59,43 @@ def _bodies(text: str, words: int) -> list[str]:
         if word_count(paragraph) <= words:
             pieces.append(("\n", paragraph))
             continue
-        sentences = [
-            part for s in _SENTENCE.split(paragraph) if s and s.strip() for part in _cut(s.strip(), words)
-        ]
-        pieces += [("\n" if n == 0 else " ", sentence) for n, sentence in enumerate(sentences)]
-    bodies: list[tuple[str, float]] = []
+        before = "\n"
+        for sentence, gap in _sentences(paragraph):
+            parts = _cut(sentence, words)
+            inside = "" if len(parts) > 1 and _unspaced(sentence) else " "
+            pieces += [(inside if n else before, part) for n, part in enumerate(parts)]
+            before = gap
+    bodies: list[tuple[str, str, float]] = []  # (what goes before it, text, words)
     for before, piece in pieces:
         count = word_count(piece)
-        if bodies and (bodies[-1][1] + count <= words or bodies[-1][1] < words / 4):
-            bodies[-1] = (bodies[-1][0] + before + piece, bodies[-1][1] + count)
+        if bodies and (bodies[-1][2] + count <= words or bodies[-1][2] < words / 4):
+            begins, text, there = bodies[-1]
+            bodies[-1] = (begins, text + before + piece, there + count)
         else:
-            bodies.append((piece, count))
-    if len(bodies) > 1 and bodies[-1][1] < words / 4:
-        (last, _), bodies = bodies[-1], bodies[:-1]
-        bodies[-1] = (f"{bodies[-1][0]}\n{last}", 0)
-    return [body for body, _ in bodies]
+            bodies.append((before, piece, count))
+    if len(bodies) > 1 and bodies[-1][2] < words / 4:
+        before, last, _ = bodies.pop()
+        bodies[-1] = (bodies[-1][0], bodies[-1][1] + before + last, 0)
+    return [body for _, body, _ in bodies]
+
+
+def _sentences(paragraph: str) -> Iterator[tuple[str, str]]:
+    """(sentence, what stood between it and the next one: a blank, or nothing)."""
+    parts = _SENTENCE.split(paragraph)
+    for sentence, gap in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        quotes = gap.rstrip()
+        if text := (sentence + quotes).strip():
+            yield text, " " if gap != quotes else ""
+
+
+def _unspaced(text: str) -> bool:
+    """Whether blanks do not part the words of a text (Chinese, Japanese, Thai, Khmer and others)."""
+    return word_count(text) > 3 * len(text.split())
 
 
 def _cut(sentence: str, words: int) -> list[str]:
-    """A sentence in parts of about ``words`` words, at blanks where there are any."""
+    """A sentence in parts of about ``words`` words: after a comma or at a blank where there is one, and nowhere between
+    a letter and its marks."""
     count = word_count(sentence)
     if count <= 1.25 * words:
         return [sentence]
@@ -84,11 +103,26 @@ def _cut(sentence: str, words: int) -> list[str]:
     parts, start = [], 0
     while start < len(sentence):
         end = min(len(sentence), start + size)
-        if end < len(sentence) and (blank := sentence.rfind(" ", start + size // 2, end)) > 0:
-            end = blank
+        if end < len(sentence):
+            end = _place(sentence, start + size // 2, end)
         parts.append(sentence[start:end].strip())
         start = end
     return [part for part in parts if part]
+
+
+def _place(text: str, least: int, most: int) -> int:
+    """Where to cut a text, between two of its places."""
+    for sign in (" ", "，", "、", "；", "၊"):
+        if (found := text.rfind(sign, least, most)) > 0:
+            return found + (sign != " ")
+    while most > least and (unicodedata.category(text[most])[0] == "M" or text[most - 1] in _JOINING):
+        most -= 1
+    return most
+
+
+# What the next letter is written with, or after, so that no cut may follow: Khmer's and Burmese's signs for a letter
+# below, Thai's and Lao's vowels that stand before their consonant.
+_JOINING = "\u17d2\u1039\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4\u200d"
 
 
 # --- personal data -----------------------------------------------------------------------------------

@@ -2,25 +2,33 @@
 
 Documents, not queries, are held out: a query whose passage, or a neighbour of it, was trained on says
 nothing of new ones. Whether a document is held out depends on its id alone, so that added documents move none.
+Of a few long documents, a handbook say, parts are held out in the place of documents.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from synthembed.adapt import languages
 from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
-from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, words
+from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count, words
 from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split
 COPIED = 0.6  # share of a query that may stand in its passage as one run
+LEAST_LETTERS_COPIED = 12  # of such a run in a script that does not separate words
 LEAST_HELD_OUT = 5  # documents
+LEAST_DOCUMENTS = LEAST_HELD_OUT + 3
+LEAST_TRAINED = 8  # examples
+PART = 5  # passages, of documents that are held out in parts, at most
+STRAYS = "query in another language than its passage"
 
 
 class SelectionError(ValueError):
@@ -38,6 +46,39 @@ class Selection:
     dropped: list[tuple[Example, str]] = field(default_factory=list)
 
 
+def units(passages: Sequence[Passage]) -> dict[str, str]:
+    """What is held out whole, by a passage's key: its document, or a part of it where there are too few documents."""
+    if len({p.document for p in passages}) >= LEAST_DOCUMENTS:
+        return {p.key: p.document for p in passages}
+    size = max(1, min(PART, len(passages) // LEAST_DOCUMENTS))
+    found, seen = {}, Counter()
+    for passage in passages:
+        found[passage.key] = f"{passage.document}, part {seen[passage.document] // size + 1}"
+        seen[passage.document] += 1
+    return found
+
+
+def foresee(passages: Sequence[Passage], share: float, seed: int, each: int) -> set[str]:
+    """Which documents, or parts, will be held out; raises SelectionError, before anything is asked or paid for, if no
+    selection can come of so few passages with ``each`` queries."""
+    of = units(passages)
+    names = list(dict.fromkeys(of.values()))
+    if len(names) < LEAST_DOCUMENTS:
+        raise SelectionError(
+            f"{len(passages)} passages of {len({p.document for p in passages})} documents: at least {LEAST_DOCUMENTS} are "
+            f"needed, as {LEAST_HELD_OUT} are held out to measure by. Give more documents, or cut them shorter (--words 60)"
+        )
+    out = held_out_documents(names, share, seed)
+    left = sum(name not in out for name in of.values())
+    if left * each < LEAST_TRAINED:
+        raise SelectionError(
+            f"{left} passages are left to train on beside those of {len(out)} documents to measure by, and at least "
+            f"{LEAST_TRAINED} queries are needed: --queries {-(-LEAST_TRAINED // max(1, left))}, more documents, or shorter "
+            "passages (--words 60)"
+        )
+    return out
+
+
 def held_out_documents(documents: Sequence[str], share: float, seed: int) -> set[str]:
     """About ``share`` of the documents, at least LEAST_HELD_OUT of them: those whose hash is lowest."""
     ordered = sorted(documents, key=lambda name: seed_of(seed, "held out", name))
@@ -53,18 +94,14 @@ def select(
     all passages for its query, by a model; examples below ``keep_rank`` are dropped from training (held-out ones
     stay: what a model finds hard belongs to what it is measured by). None: no such filter.
 
-    Raises SelectionError if fewer than 8 examples are left to train on, or none to measure by.
+    Raises SelectionError if fewer than LEAST_TRAINED examples are left to train on, or none to measure by.
     """
-    found = Selection([], [], drops or Drops(), {e.id: asked[e.id].passage.document for e in examples})
-    documents = list(dict.fromkeys(p.document for p in passages))
-    if len(documents) < LEAST_HELD_OUT + 3:
-        raise SelectionError(
-            f"{len(documents)} documents: at least {LEAST_HELD_OUT + 3} are needed, as {LEAST_HELD_OUT} of them are held out to measure by"
-        )
-    out = held_out_documents(documents, share, seed)
+    unit_of = units(passages)
+    found = Selection([], [], drops or Drops(), {e.id: unit_of[asked[e.id].passage.key] for e in examples})
+    out = foresee(passages, share, seed, LEAST_TRAINED)
     near, queries = NearDuplicates(NEAR), {}
     for passage in passages:
-        if passage.document in out:
+        if unit_of[passage.key] in out:
             near.seen(passage.key, passage.body)
     held_queries = {normalised(e.query) for e in examples if found.document_of[e.id] in out}
     for one in examples:
@@ -92,10 +129,10 @@ def select(
                 _drop(found, one, "inconsistent: its passage ranks too low")
         found.train = kept
     found.drops.kept = len(found.train) + len(found.held_out)
-    if len(found.train) < 8 or not found.held_out:
+    if len(found.train) < LEAST_TRAINED or not found.held_out:
         raise SelectionError(
-            f"{len(found.train)} examples to train on and {len(found.held_out)} to measure by are left, and at least 8 "
-            f"and 1 are needed. Dropped: {dict(found.drops.counts) or 'none'}. Give more documents, more queries a "
+            f"{len(found.train)} examples to train on and {len(found.held_out)} to measure by are left, and at least "
+            f"{LEAST_TRAINED} and 1 are needed. Dropped: {dict(found.drops.counts) or 'none'}. Give more documents, more queries a "
             "passage (--queries 3), a better generator, or --keep-rank 0 to leave the consistency filter out"
         )
     return found
@@ -105,15 +142,24 @@ def _fault(one: Example) -> str:
     """What is wrong with an example by itself, "" if nothing is."""
     if is_refusal(one.negative or ""):  # a query may well begin with "I cannot find"
         return "refusal phrase"
-    if letters(one.query) < 3:
+    if letters(one.query) < 3 and word_count(one.query) <= 1:  # two letters are a word in Chinese
         return "query has no words"
     if one.negative and normalised(one.negative) in normalised(one.positive):
         return "hard negative is part of the passage"
     if normalised(one.query) == normalised(one.negative or ""):
         return "hard negative is the query"
-    if len(words(one.query)) >= 4 and longest_copied_run(one.query, one.positive) > COPIED:
+    if _copied(one.query, one.positive):
         return "query copied from the passage"
-    return ""
+    return STRAYS if languages.strays(one.query, one.positive) else ""
+
+
+def _copied(query: str, passage: str) -> bool:
+    """Whether most of a query stands in its passage as one run. In scripts without blanks a run of some letters is no
+    more than one word with its endings."""
+    count = len(words(query))
+    unspaced = word_count(query) < 0.9 * count
+    share = longest_copied_run(query, passage) if count >= 4 else 0.0
+    return share > COPIED and (not unspaced or share * count >= LEAST_LETTERS_COPIED)
 
 
 def _drop(found: Selection, one: Example, reason: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synthembed.commands.options import ProfileOption, SetOption, plain_errors
+from synthembed.commands.options import PortOption, ProfileOption, ServeOption, SetOption, plain_errors, quiet
 
 GENERATORS = ("recorded", "embedded", "endpoint")
-ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
-PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
 
 
 def adapt(
@@ -27,9 +27,22 @@ def adapt(
             help="The start model: a run (laptop), a folder or hub:owner/name; the profile's by default."
         ),
     ] = "",
+    endpoint: Annotated[
+        str, typer.Option(help="Base URL of an OpenAI-compatible endpoint that writes the queries.")
+    ] = "",
+    llm: Annotated[
+        str, typer.Option(help="The model to ask there; not needed where the endpoint has only one.")
+    ] = "",
+    budget: Annotated[
+        float | None, typer.Option(min=0.001, help="USD, never exceeded; an endpoint elsewhere wants one.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree beforehand that passages go to an endpoint elsewhere.")
+    ] = False,
     generator: Annotated[
-        str, typer.Option(help="Who writes the queries: recorded (of the example), embedded, or endpoint.")
-    ] = "recorded",
+        str,
+        typer.Option(help="recorded (of the example), embedded (a small model here; poor), or endpoint."),
+    ] = "",
     queries: Annotated[int, typer.Option(min=1, help="Queries written for each passage.")] = 1,
     words: Annotated[int, typer.Option(min=20, help="Words of a passage, at most about.")] = 120,
     held_out: Annotated[
@@ -51,7 +64,9 @@ def adapt(
         bool, typer.Option("--plan", help="Say what would be asked for, and of whom; ask nothing.")
     ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Export even a model that got worse.")] = False,
-    peers: Annotated[bool, typer.Option(help="Measure BM25 and MiniLM beside it.")] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Measure BM25 and an embedding model of others beside it.")
+    ] = True,
     serve: ServeOption = False,
     port: PortOption = 0,
     profile: ProfileOption = "adapt",
@@ -60,26 +75,31 @@ def adapt(
     """Train an embedding model on your own documents: queries are written for them, and it is measured before
     and after on documents that were held out. A model that got worse is not exported."""
     from synthembed import profile as profiles
-    from synthembed.adapt import adaptation
+    from synthembed.adapt import adaptation, asking
     from synthembed.adapt import queries as asked
-    from synthembed.ground import run_folders
     from synthembed.ground.files import shown
 
-    if generator not in GENERATORS:
-        raise typer.BadParameter(f"{generator!r}: {', '.join(GENERATORS)}", param_hint="--generator")
+    pointed = bool(endpoint or llm or budget)
+    generator = generator or ("endpoint" if pointed else "recorded")
+    if generator not in GENERATORS or (pointed and generator != "endpoint"):
+        allowed = "endpoint, as --endpoint, --llm or --budget is given" if pointed else ", ".join(GENERATORS)
+        raise typer.BadParameter(f"{generator!r}: {allowed}", param_hint="--generator")
+    quiet()
     with plain_errors():
         folder = adaptation.documents_of(documents)
-        out = out or run_folders.own() / "adapt" / folder.resolve().stem
+        out = out or adaptation.own_folder(folder)
         loaded = adaptation.start_of(profiles.load(profile, set_), start)
+        if pointed:
+            loaded = asking.pointed_at(loaded, endpoint, llm, budget)
         settings = adaptation.Settings(
             generator, queries, words, held_out, keep_rank, task or asked.TASK, field, mask, peers
         )
         if plan:
             return print(adaptation.planned(folder, out, loaded, settings))
         if look:
-            adaptation.looked(folder, out, loaded, settings)
+            adaptation.looked(folder, out, loaded, settings, agree=lambda: _agreed(yes))
             return print(f"what was written: {shown(out / 'generated.html')}")
-        done = adaptation.run(folder, out, loaded, settings, anyway)
+        done = adaptation.run(folder, out, loaded, settings, anyway, agree=lambda: _agreed(yes))
     print(
         f"the model: {shown(done.exported)} (other formats: synthembed export NEW --model {shown(done.exported)} --format gguf)"
     )
@@ -87,6 +107,15 @@ def adapt(
         search(out, port)
     else:
         print(f"search your documents: synthembed search {shown(out)}")
+
+
+def _agreed(yes: bool) -> bool:
+    """Whether the texts may go to an endpoint elsewhere: said beforehand, or asked at a terminal."""
+    if yes or not sys.stdin.isatty():
+        if not yes:
+            print("nobody is at a terminal to agree to it: say --yes beforehand", file=sys.stderr)
+        return yes
+    return typer.confirm("Send them?", default=False)
 
 
 def search(
@@ -97,8 +126,9 @@ def search(
     """Search adapted documents, on a page served to this machine alone; changed documents are encoded anew."""
     from synthembed.adapt import adaptation
     from synthembed.adapt.searching import search_page
-    from synthembed.ground.files import read_json
+    from synthembed.ground.files import read_json, read_lines
 
+    quiet()
     with plain_errors():
         index = adaptation.opened(folder)
         if query:
@@ -112,7 +142,8 @@ def search(
             row["system"]: f"nDCG@10 {row['ndcg@10']:.1f} on {row['queries']} held-out queries"
             for row in rows
         }
-        server = search_page.server(index, folder.resolve().name, about, port)
+        tries = [row["query"] for row in islice(read_lines(folder / "held_out.jsonl"), 4)]
+        server = search_page.server(index, folder.resolve().name, about, port, tries)
     print(
         f"http://{search_page.LOOPBACK}:{server.server_port}/ (served to this machine alone; Ctrl-C ends it)",
         flush=True,

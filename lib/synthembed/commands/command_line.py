@@ -15,7 +15,14 @@ import typer
 from synthembed.commands import adapt, export
 from synthembed.commands.build_site import site
 from synthembed.commands.estimate import estimate
-from synthembed.commands.options import ProfileOption, RunOption, SetOption, plain_errors, show
+from synthembed.commands.options import (
+    BatchTokensOption,
+    ProfileOption,
+    RunOption,
+    SetOption,
+    plain_errors,
+    show,
+)  # fmt: skip
 from synthembed.commands.reviewing import board, check, publish
 from synthembed.commands.rewrite import rewrite
 from synthembed.ground import places, run_folders
@@ -236,7 +243,7 @@ def encode(
     max_length: Annotated[
         int | None, typer.Option(help="Tokens after which texts are cut; by default the model's, or 512.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass.")] = 4_096,
+    batch_tokens: BatchTokensOption = 4_096,
     normalize: Annotated[
         bool | None, typer.Option(help="Vectors of length 1; by default as the model says.")
     ] = None,
@@ -296,7 +303,7 @@ def verify(
     ] = [],  # noqa: B006
     revision: Annotated[str, typer.Option(help="A commit of the hub.")] = "",
     protocol: Annotated[str, typer.Option(help="paper or mteb-default.")] = "paper",
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass.")] = 16_384,
+    batch_tokens: BatchTokensOption = 16_384,
     out: Annotated[Path, typer.Option(help="Where verdicts and results are kept.")] = ROOT
     / "results"
     / "verify",

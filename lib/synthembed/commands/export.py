@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands.options import plain_errors
+from synthembed.commands.options import plain_errors, quiet
 from synthembed.ground import run_folders
 
 FORMATS = ("sentence-transformers", "peft", "gguf", "onnx")
@@ -32,6 +32,7 @@ def export(
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: {', '.join(FORMATS)}", param_hint="--format")
+    quiet()
     with plain_errors():
         told = publishing.export(
             run_folders.find(run) if not model else None, out, form, model, precision, check

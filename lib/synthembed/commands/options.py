@@ -17,7 +17,9 @@ ProfileOption = Annotated[
 ]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
 RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
-
+BatchTokensOption = Annotated[int, typer.Option(help="Tokens of one forward pass.")]
+ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
+PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
 
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
@@ -40,6 +42,16 @@ class plain_errors:
                 file=sys.stderr,
             )
             raise typer.Exit(1)
+
+
+def quiet() -> None:
+    """No bars and warnings of other packages between what a command says."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def show(folder: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from synthembed.evaluation.scores import averages
 from synthembed.ground.files import read_json
 from synthembed.model.export import model_card
-from synthembed.model.formats import gguf_file, onnx_graph, parity
+from synthembed.model.formats import gguf_file, onnx_graph, parity, peft_adapter
 from synthembed.model.formats.parity import ExportError
-from synthembed.profile.settings import Profile
+from synthembed.profile.settings import Backbone, Profile
 
 
 def publish(run: Path, folder: Path) -> Path:
@@ -51,7 +51,8 @@ def export(
     """
     if form == "sentence-transformers" and run:
         publish(run, folder)
-        return f"{folder}: loads with SentenceTransformer; its README.md is the model card"
+        told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
+        return told + _compared(folder, run / "03_train" / "model", check)
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
     if not (source / wanted).exists():
@@ -60,7 +61,11 @@ def export(
         )
     _new(folder)
     try:
-        told = _written(source, folder, form, precision, check)
+        told = (
+            _adapter(run, source, folder, check)
+            if form == "peft" and run
+            else _written(source, folder, form, precision, check)
+        )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -74,7 +79,8 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
     if form in ("sentence-transformers", "peft"):
         shutil.copytree(source, folder, dirs_exist_ok=True)
         loads = "PeftModel.from_pretrained(base, ...)" if form == "peft" else "SentenceTransformer"
-        return f"{folder}: loads with {loads}; how vectors are read says its README.md"
+        told = f"{folder}: loads with {loads}; how vectors are read says its README.md"
+        return told + (_compared(folder, source, check) if form == "sentence-transformers" else "")
     folder.mkdir(parents=True, exist_ok=True)
     least = None
     if form == "gguf":
@@ -93,6 +99,32 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
     measured = f"The least cosine to our vectors is {least:.5f}" if check else "No vector was compared"
     (folder / "README.md").write_text(_card(source, form, about, measured, losses), encoding="utf-8")
     return f"{folder}: {measured.lower()}{f', over {len(parity.TEXTS)} texts of {_SCRIPTS} scripts' if check else ''}; not in the format: {'; '.join(losses)}"
+
+
+def _compared(folder: Path, source: Path, check: bool) -> str:
+    """Ours and sentence-transformers' vectors of one folder: the least cosine, in words."""
+    if not check:
+        return ""
+    from sentence_transformers import SentenceTransformer
+
+    encode = lambda texts: SentenceTransformer(str(folder)).encode(list(texts), normalize_embeddings=True)  # noqa: E731
+    return f"; the least cosine to our vectors is {parity.check(source, 'sentence-transformers', encode):.5f}"
+
+
+def _adapter(run: Path, source: Path, folder: Path, check: bool) -> str:
+    settings = read_json(run / "03_train" / "stage.json")["settings"]
+    backbone = Backbone(**settings["backbone"])
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    measured = "No vector was compared"
+    if check:
+        encode = lambda texts: peft_adapter.encode(folder, backbone, texts)  # noqa: E731
+        least = parity.check(run / "03_train" / "model", "peft", encode)
+        measured = f"With the base that it was trained on, the least cosine to the merged model's vectors is {least:.5f}"
+    card = peft_adapter.card(
+        backbone, settings["train"]["instruction"], f"{measured} ({len(parity.TEXTS)} texts)."
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return f"{folder}: {measured[0].lower() + measured[1:]}; not in the format: {'; '.join(peft_adapter.losses(backbone))}"
 
 
 _SCRIPTS = 19

@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from synthembed.model import export
+from safetensors.torch import load_file, save_file
+from synthembed import profile
+from synthembed.model import adapter, export
+from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.model.formats import gguf_file, onnx_graph, parity
 from synthembed.model.formats.parity import ExportError
@@ -131,3 +134,36 @@ def test_peft_and_sentence_transformers_are_copied(tmp_path):
     source = exported(tmp_path)
     publishing.export(None, tmp_path / "st", "sentence-transformers", str(source))
     assert np.array_equal(parity.reference(tmp_path / "st"), parity.reference(source))
+
+
+@pytest.fixture
+def trained_run(tmp_path):
+    """A run whose stage 03 left a model and its adapter."""
+    base = exported(tmp_path / "base")
+    settings = profile.Backbone(model=str(base), dtype="float32", pooling="last")
+    adapted = adapter.add_lora(backbones.load(settings), profile.Lora(), 0)
+    torch.manual_seed(2)
+    for name, weight in adapted.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    stage = tmp_path / "run" / "03_train"
+    export.export_adapter(adapted, stage / "adapter")
+    export.export(adapter.merge_lora(adapted), stage / "model", "last", "natural", "a card", max_length=2048)
+    record = {"settings": {"backbone": settings.model_dump(), "train": {"instruction": "natural"}}}
+    (stage / "stage.json").write_text(json.dumps(record))
+    return tmp_path / "run", base
+
+
+def test_an_adapter_loaded_by_peft_has_our_vectors(trained_run, tmp_path):
+    run, base = trained_run
+    model = run / "03_train" / "model"
+    assert parity.cosines(parity.reference(model), parity.reference(base)).min() < 0.99  # it does something
+    told = publishing.export(run, tmp_path / "peft", "peft")
+    card = (tmp_path / "peft" / "README.md").read_text()
+    assert "least cosine to the merged model's vectors is 1.0000" in told and "1.0000" in card
+    assert "PeftModel.from_pretrained" in card and "pooling, eos" in card and str(base) in card
+    weights = run / "03_train" / "adapter" / "adapter_model.safetensors"
+    save_file({name: torch.zeros_like(w) for name, w in load_file(weights).items()}, weights)
+    with pytest.raises(ExportError, match="peft has another vector"):
+        publishing.export(run, tmp_path / "other", "peft")
+    assert not (tmp_path / "other").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,15 @@ import numpy as np
 
 from synthembed.adapt.passages import Passage
 from synthembed.model.encoder import Encoder
+
+# What a model makes of these tells it from others.
+PROBES = [
+    "when does the ferry leave?",
+    "Bees find their way home by the sun.",
+    "図書館は九時に開きます。",
+    "x = 1",
+]
+ROUNDED = 0.999  # least cosine between two readings of a text by one model
 
 
 @dataclass
@@ -31,11 +39,11 @@ class Index:
 
 def build(passages: list[Passage], encoder: Encoder, instruction: str, path: Path) -> Index:
     """The index of ``passages`` in ``path`` (.npz); vectors that the same model made before are read from it."""
-    identity = _identity(encoder)
+    read_as, probes = f"{encoder.pooling} {encoder.max_length}", encoder.encode(PROBES, normalize=True)
     kept: dict[str, np.ndarray] = {}
     if path.exists():
         with np.load(path) as old:
-            if str(old["identity"]) == identity:
+            if str(old.get("read_as")) == read_as and _same(probes, old["probes"]):
                 kept = dict(zip(old["keys"].tolist(), old["vectors"], strict=True))
     missing = [p for p in passages if p.key not in kept]
     if missing:
@@ -45,13 +53,13 @@ def build(passages: list[Passage], encoder: Encoder, instruction: str, path: Pat
         np.stack([kept[p.key] for p in passages]) if passages else np.empty((0, encoder.dim), np.float32)
     )
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, identity=identity, keys=np.array([p.key for p in passages]), vectors=vectors)
+    np.savez(
+        partial, read_as=read_as, probes=probes, keys=np.array([p.key for p in passages]), vectors=vectors
+    )
     partial.replace(path)
     return Index(passages, vectors, encoder, instruction, len(missing))
 
 
-def _identity(encoder: Encoder) -> str:
-    """What tells a model from others: how it is read, and its answer to a fixed text."""
-    probe = encoder.encode(["what a model makes of this text tells it from others"], normalize=True)
-    told = f"{encoder.pooling} {encoder.max_length} {probe.round(4).tolist()}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two sets of vectors are one model's, which rounds otherwise from start to start (bfloat16 products)."""
+    return one.shape == other.shape and bool(((one * other).sum(1) > ROUNDED).all())

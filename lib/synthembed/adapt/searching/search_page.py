@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,10 +38,13 @@ def results(index: Index, query: str, count: int = 10) -> list[dict]:
     ]
 
 
-def server(index: Index, name: str, about: dict, port: int = 0) -> ThreadingHTTPServer:
+def server(
+    index: Index, name: str, about: dict, port: int = 0, tries: Sequence[str] = ()
+) -> ThreadingHTTPServer:
     """A server on 127.0.0.1 (``port`` 0: any that is free), not yet started: "/" is the page, "/search?q=" the
-    same as JSON. ``about`` are scores that the page tells (label → text). A request under another host's name is refused,
-    as a page of another site could make one."""
+    same as JSON, "/document?id=" what was read of one document. ``about`` are scores that the page tells (label → text),
+    ``tries`` queries that it offers. A request under another host's name is refused, as a page of another site could make
+    one."""
     lock = threading.Lock()  # one encoding at a time: a CPU has nothing to give to a second
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,9 +53,14 @@ def server(index: Index, name: str, about: dict, port: int = 0) -> ThreadingHTTP
             if host not in (LOOPBACK, "localhost"):
                 return self._send(403, "text/plain", "this page is served to this machine alone")
             at = urlsplit(self.path)
-            query = parse_qs(at.query).get("q", [""])[0][:MOST_SIGNS].strip()
-            if at.path not in ("/", "/search"):
-                return self._send(404, "text/plain", "there is / and /search?q=")
+            given = parse_qs(at.query)
+            query = given.get("q", [""])[0][:MOST_SIGNS].strip()
+            wanted = given.get("id", [""])[0]
+            whole = [p for p in index.passages if at.path == "/document" and p.document == wanted]
+            if at.path not in ("/", "/search") and not whole:
+                return self._send(
+                    404, "text/plain", "there is /, /search?q= and /document?id= of one that is indexed"
+                )
             start = perf_counter()
             with lock:
                 found = results(index, query) if query else []
@@ -62,7 +71,7 @@ def server(index: Index, name: str, about: dict, port: int = 0) -> ThreadingHTTP
             page = templates().get_template("search.html.jinja")
             self._send(200, "text/html", page.render(
                 name=name, about=about, query=query, found=found, ms=spent, count=len(index.passages),
-                documents=len({p.document for p in index.passages}),
+                documents=len({p.document for p in index.passages}), whole=whole, tries=[] if query or whole else tries,
             ))  # fmt: skip
 
         def _send(self, status: int, kind: str, text: str) -> None:
