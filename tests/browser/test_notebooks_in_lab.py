@@ -18,7 +18,7 @@ from synthembed.stages import runner
 pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
 WHOLE = os.environ.get("FINISHED_RUN", "")
-QUICK = ["00_overview", "01_generate", "02_analyze", "07_report"]
+QUICK = ["00_overview", "01_generate", "02_analyze"]
 NAMES = [p.stem for p in sorted((ROOT / "notebooks").glob("0[0-7]*.ipynb"))] if WHOLE else QUICK
 EXPLORER = re.compile(r"widgets\.(prompts|browse|tokens|batch)\(|\"(playground|neighbours|passkeys)\(")
 STEP = 3  # cells that are in sight together, about
