@@ -122,3 +122,13 @@ def test_a_term_of_the_glossary_is_linked_where_it_first_stands(term):
     word = rf"(?<![\w#-]){re.escape(SHORT.get(term, term))}s?(?![\w#-])"
     first = re.search(word, text, re.I)
     assert not first or first.start() > link, f"unlinked: {text[first.start() - 80 : first.end() + 40]!r}"
+
+
+def test_the_minutes_of_the_overview_are_those_of_the_committed_run():
+    """To within half of them and half a minute: another machine of the same kind is no contradiction."""
+    cells = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]
+    said = re.findall(r"^\| \[.*\]\((\d\d_\w+)\.ipynb\) .*\| (\d+) min \|$", prose(cells), re.M)
+    assert len(said) == 6
+    for stage, minutes in said:
+        record = json.loads((ROOT / "results" / "laptop" / stage / "stage.json").read_text(encoding="utf-8"))
+        assert abs(record["wall_s"] / 60 - int(minutes)) <= 0.5 * int(minutes) + 0.5, stage
