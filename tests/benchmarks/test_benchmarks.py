@@ -104,10 +104,11 @@ def test_explorers(tmp_path, monkeypatch):
         lambda name: ours(explorers.profile.load("smoke"), load(Backbone(model=str(tmp_path)))),
     )
     rows = explorers.run("smoke", rounds=2)
-    names = ["prompts", "browse", "tokens", "batch", "neighbours", "passkeys", "playground"]
+    names = ["prompts", "browse", "tokens", "batch", "neighbours", "passkeys"]
+    names += ["playground, a query", "playground, a document"]
     checked(rows, [f"explorers/{name}" for name in names])
     assert all(row["ratio"] == pytest.approx(300 / row["ours"]) for row in rows)
-    with pytest.raises(AssertionError, match="two pictures"):
+    with pytest.raises(AssertionError, match="its own picture"):
         still = explorers.widgets.tokens(str.split, "a b")
         explorers._measured("still", lambda: still, 0, ["a b", "a  b"], 2)
 
