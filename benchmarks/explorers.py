@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -64,7 +65,10 @@ def _measured(name: str, make: Callable[[], Explorer], number: int, values: list
             f"{name}: each value of {control.description!r} must give its own picture: {shown}"
         )
     median, late = statistics.median(answers), sorted(answers)[int(0.95 * (len(answers) - 1))]
-    check = f"p95 {late:.1f} ms; made, with its first picture, in {statistics.median(began):.1f} ms; each value its own picture"
+    check = (
+        f"p95 {late:.1f} ms; made, with its first picture, in {statistics.median(began):.1f} ms; "
+        f"each value its own picture; load {os.getloadavg()[0]:.1f}"
+    )
     return {
         "name": f"explorers/{name}", "ours": median, "peer": BOUND, "peer_name": "the bound", "ratio": BOUND / median,
         "unit": f"ms, median of {rounds} answers", "check": check, "machine": machine(),
