@@ -5,7 +5,7 @@ import sys
 
 from synthembed.ground.files import ROOT, write_json
 
-NAMES = ["encode", "train", "generate", "gpu", "busy", "scale"]
+NAMES = ["encode", "train", "generate", "gpu", "busy", "scale", "explorers"]
 
 
 def main() -> None:

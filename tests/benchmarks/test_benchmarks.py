@@ -84,6 +84,35 @@ def test_busy(tmp_path, monkeypatch):
     assert all("results agree to" in r["check"] and r["ratio"] == r["ours"] for r in rows)
 
 
+def test_explorers(tmp_path, monkeypatch):
+    """Each answers, and a control that changes nothing is no answer."""
+    from synthembed.model import backbone
+    from synthembed.report.seen import before_after
+
+    from benchmarks import explorers
+
+    tiny_model("llama").save_pretrained(tmp_path)
+    byte_tokenizer("llama").save_pretrained(tmp_path)
+    load = backbone.load
+    monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(tmp_path))))
+    monkeypatch.setattr(before_after, "ANSWERS", "find")  # a byte is a token here, and 64 are read
+    monkeypatch.setattr(before_after, "DOCUMENTS", ["ab", "cd"])
+    ours = before_after.encoder_of
+    monkeypatch.setattr(
+        before_after,
+        "peer_encoder",
+        lambda name: ours(explorers.profile.load("smoke"), load(Backbone(model=str(tmp_path)))),
+    )
+    rows = explorers.run("smoke", rounds=2)
+    names = ["prompts", "browse", "tokens", "batch", "neighbours", "passkeys"]
+    names += ["playground, a query", "playground, a document"]
+    checked(rows, [f"explorers/{name}" for name in names])
+    assert all(row["ratio"] == pytest.approx(300 / row["ours"]) for row in rows)
+    with pytest.raises(AssertionError, match="its own picture"):
+        still = explorers.widgets.tokens(str.split, "a b")
+        explorers._measured("still", lambda: still, 0, ["a b", "a  b"], 2)
+
+
 def test_static_embeddings_know_no_order(llama):
     import numpy as np
 

@@ -54,6 +54,7 @@ def lab(root: Path) -> Iterator[str]:
     options = {
         "ServerApp.root_dir": root, "ServerApp.port": port, "IdentityProvider.token": token,
         "ServerApp.open_browser": False, "ServerApp.allow_root": True, "LabApp.news_url": None,
+        "LabApp.expose_app_in_browser": True,  # cells that are not in sight are asked for, not looked at
         "ContentsManager.pre_save_hook": HOOK,
     }  # fmt: skip
     server = subprocess.Popen(
@@ -102,13 +103,39 @@ def _is_ours(line) -> bool:
     return line.type == "error" and not network
 
 
-def run_all(opened) -> None:
-    """Run every cell of the notebook that is open, and wait until the last one has its number."""
+# What a test asks the Lab itself: it draws only cells that are in sight.
+COUNTS = """() => Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+    .filter(cell => cell.type === "code").map(cell => cell.executionCount)"""
+RAISED = """() => Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+    .filter(cell => cell.type === "code").flatMap(cell => cell.sharedModel.outputs)
+    .filter(shown => shown.output_type === "error").map(shown => `${shown.ename}: ${shown.evalue}`)"""
+LENGTH = "() => jupyterapp.shell.currentWidget.content.model.cells.length"
+SCROLL = "number => jupyterapp.shell.currentWidget.content.scrollToItem(number, 'start')"
+
+
+def run_all(opened, patience: float = PATIENCE) -> list[str]:
+    """Run every cell of the notebook that is open and wait until the last one is done or one has raised; what was
+    raised. ``patience`` in seconds."""
     opened.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
     opened.get_by_text(
         re.compile(r"^Python 3.*\| Idle$")
     ).first.wait_for()  # without a kernel the Lab asks for one
     opened.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     opened.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-    last = opened.locator(".jp-CodeCell .jp-InputPrompt").last
-    last.filter(has_text=re.compile(r"\[\d+\]")).wait_for()
+    end = time.monotonic() + patience
+    while None in (counts := opened.evaluate(COUNTS)) and not opened.evaluate(RAISED):
+        if time.monotonic() > end:
+            raise TimeoutError(
+                f"{counts.count(None)} of {len(counts)} cells have not run in {patience:.0f} s"
+            )
+        time.sleep(0.3)
+    return opened.evaluate(RAISED)
+
+
+def output(opened, number: int):
+    """What code cell ``number`` shows of widgets; scrolled to, as the Lab draws what is in sight."""
+    found = opened.locator(".jp-CodeCell").nth(number)
+    found.scroll_into_view_if_needed()
+    shown = found.locator(".jp-OutputArea")
+    shown.locator(".widget-box").first.wait_for()
+    return shown

@@ -1,4 +1,5 @@
-"""Every explorer of notebooks 01 to 03 in JupyterLab, used by a click; an unfolded text; no error in the console."""
+"""Every explorer of the notebooks in JupyterLab: what is typed, chosen or moved reaches the kernel, and its answer the
+page; no error in the console."""
 
 import lab
 import pytest
@@ -27,6 +28,21 @@ items = [Item("example", 5, "short-short", "a task"), Item("example", 6, "short-
 good = json.dumps({"input": "i", "positive_document": "p"})
 faults = lambda text, item: parsing.faults(text, schema_of(item))
 widgets.prompts(items, render, lambda item: good, faults, "short-short", "any")""",
+    "playground": """
+import numpy as np
+from synthembed.widgets.similarities import neighbours, playground
+def letters(texts, instruction):
+    counts = np.array([[1.0 + (instruction + t).count(c) for c in "abcdefghij"] for t in texts])
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+playground({"letters": lambda: letters}, "bad cab", ["a cab", "jig"], "", {"letters": [0.5, 0.25]})""",
+    "neighbours": """
+neighbours(["one", "two"], ["x", "y"], {"base": [[[1, 0.9]], [[0, 0.8]]]})""",
+    "passkeys": """
+from types import SimpleNamespace
+from synthembed.widgets.passkey_viewer import passkeys
+text = "Before. Ada Abara's pass key is 7. Keep it in mind. " + "After all. " * 9
+data = SimpleNamespace(length=64, queries=["What is the pass key of Ada Abara?"], answers=[0], documents=[text])
+passkeys([data], lambda text: len(text.split()), 2, 64)""",
 }
 
 
@@ -35,18 +51,13 @@ def opened(tmp_path_factory):
     root, errors = tmp_path_factory.mktemp("lab"), []
     lab.write(root / "explorers.ipynb", list(CELLS.values()))
     with lab.lab(root) as address, lab.page(address.format("explorers.ipynb"), errors) as page:
-        lab.run_all(page)
+        assert lab.run_all(page) == []
         page.errors = errors
         yield page
 
 
 def output(page, name: str):
-    """What a cell shows; scrolled to, as the Lab draws what is in sight."""
-    found = page.locator(".jp-CodeCell").nth(list(CELLS).index(name))
-    found.scroll_into_view_if_needed()
-    shown = found.locator(".jp-OutputArea")
-    shown.locator(".widget-box").first.wait_for()
-    return shown
+    return lab.output(page, list(CELLS).index(name))
 
 
 def shows(place, text: str) -> None:
@@ -84,6 +95,32 @@ def test_a_reply_is_edited_and_its_schema_speaks(opened):
     shows(place, "positive_document: Field required")
     place.locator("select").nth(1).select_option("German")
     shows(place, "item 6")
+
+
+def test_a_query_that_is_typed_is_measured(opened):
+    place = output(opened, "playground")
+    shows(place, "0.500")
+    query = place.locator("input[type=text]").first
+    query.fill("jig")
+    query.press("Enter")
+    shows(place, "1.000")  # the same letters as the second document
+    assert place.get_by_text("0.500").count() == 0
+
+
+def test_a_slider_chooses_another_text_and_its_neighbours(opened):
+    place = output(opened, "neighbours")
+    shows(place, "y, 0.90")
+    place.locator(".noUi-handle").first.focus()
+    opened.keyboard.press("ArrowRight")
+    shows(place, "x, 0.80")
+
+
+def test_a_window_is_made_narrower(opened):
+    place = output(opened, "passkeys")
+    shows(place, "a single layer sees it")
+    place.locator(".noUi-handle").last.focus()
+    opened.keyboard.press("Home")
+    shows(place, "This model has too few")
 
 
 def test_nothing_went_wrong_in_the_console(opened):

@@ -88,6 +88,19 @@ def test_an_executed_notebook_shows_the_last_line_of_progress(smoke):
         assert console.last_only(text) == text
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_links_of_an_executed_notebook_lead_to_what_is_there(smoke, name):
+    place = smoke / name / f"{name}.ipynb"
+    cells = json.loads(place.read_text(encoding="utf-8"))["cells"]
+    prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    shown = "".join(
+        "".join(o.get("data", {}).get("text/html", "")) for c in cells for o in c.get("outputs", ())
+    )
+    links = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'href="([^"]+)"', shown)
+    files = [link.partition("#")[0] for link in links if not link.startswith(("http", "#"))]
+    assert len(files) > 8 and not [file for file in files if not (place.parent / file).exists()]
+
+
 def test_a_second_run_skips_everything(smoke, capsys):
     before = {p: p.stat().st_mtime_ns for p in smoke.rglob("*") if p.is_file()}
     runner.run_stages("smoke", [], "", list(STAGES), smoke.parent)

@@ -43,10 +43,14 @@ def prose(cells: list[dict]) -> str:
     return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
+def anchor_of(heading: str) -> str:
+    """A heading as GitHub names it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 def anchors(page) -> set[str]:
-    """What a link can lead to on a page of ours: headings, as GitHub names them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+    """What a link can lead to on a page of ours."""
+    return set(map(anchor_of, re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -85,3 +89,46 @@ def test_what_a_notebook_links_to_in_this_repository_is_there(path):
         page = (path.parent / file).resolve()
         assert page.exists(), target
         assert not anchor or page.suffix != ".md" or anchor in anchors(page), target
+
+
+# Words by which a term of the glossary goes in a sentence, where they are not its heading.
+SHORT = {
+    "Asymmetric and symmetric tasks": "asymmetric", "Cosine similarity": "cosine", "Spearman correlation": "Spearman",
+    "Confidence interval": "95 % interval", "Decoder-only model": "decoder-only", "Learning rate schedule": "learning rate",
+    "Embedding": "text embedding", "In-batch negatives": "in-batch negative", "Static embedding": "mean of token embeddings",
+}  # fmt: skip
+TERMS = re.findall(r"^### (.+)$", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M)
+
+
+def sentences() -> list[str]:
+    """The markdown cells of all notebooks in reading order, without code, headings and the chapter maps; of links
+    that lead elsewhere than into the glossary nothing, and of those only the words and the anchor."""
+    found = []
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = re.sub(r"^```.*?^```|^#[^\n]*$", "", "".join(cell["source"]), flags=re.M | re.S)
+                text = re.sub(r"^.*_generate\.ipynb\).*_beyond\.ipynb\).*$", "", text, flags=re.M)
+                text = re.sub(r"\[([^\]]*)\]\(\.\./docs/glossary\.md#([^)]*)\)", r"[#\2# \1]", text)
+                found.append(re.sub(r"\[[^\]]*\]\([^)]*\)", "", text))
+    return found
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_of_the_glossary_is_linked_where_it_first_stands(term):
+    text = "\n".join(sentences())
+    link = text.find(f"[#{anchor_of(term)}#")
+    assert link >= 0, "no notebook leads to it"
+    word = rf"(?<![\w#-]){re.escape(SHORT.get(term, term))}s?(?![\w#-])"
+    first = re.search(word, text, re.I)
+    assert not first or first.start() > link, f"unlinked: {text[first.start() - 80 : first.end() + 40]!r}"
+
+
+def test_the_minutes_of_the_overview_are_those_of_the_committed_run():
+    """To within half of them and half a minute: another machine of the same kind is no contradiction."""
+    cells = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]
+    said = re.findall(r"^\| \[.*\]\((\d\d_\w+)\.ipynb\) .*\| (\d+) min \|$", prose(cells), re.M)
+    assert len(said) == 6
+    for stage, minutes in said:
+        record = json.loads((ROOT / "results" / "laptop" / stage / "stage.json").read_text(encoding="utf-8"))
+        assert abs(record["wall_s"] / 60 - int(minutes)) <= 0.5 * int(minutes) + 0.5, stage

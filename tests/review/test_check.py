@@ -179,6 +179,14 @@ def a_cell(run):
     edited(run / "03_train/03_train.ipynb", change)
 
 
+def a_sentence(run):
+    def change(notebook):
+        text = "".join(notebook["cells"][0]["source"])
+        notebook["cells"][0]["source"] = text.replace("takes", "took").splitlines(keepends=True)
+
+    edited(run / "03_train/03_train.ipynb", change)
+
+
 def an_output(run):
     def change(notebook):
         for cell in notebook["cells"]:
@@ -226,6 +234,7 @@ TAMPERINGS = [
     (a_file_too_many, "file-unlisted", "provenance"),
     (a_file_too_few, "file-missing", "provenance"),
     (a_cell, "notebook-source", "notebooks"),
+    (a_sentence, "notebook-source", "notebooks"),
     (an_output, "notebook-output", "notebooks"),
     (a_cell_run_twice, "notebook-order", "notebooks"),
     (a_passkey, "passkey-not-of-counts", "scores"),
@@ -236,7 +245,7 @@ TAMPERINGS = [
 @pytest.mark.parametrize(("tamper", "name", "part"), TAMPERINGS, ids=lambda x: getattr(x, "__name__", None))
 def test_tampering_is_caught_by_its_name(run, tamper, name, part):
     commit = json.loads((run / "03_train/stage.json").read_text())["commit"]
-    if tamper is a_commit and provenance.tree_of(commit) is None:
+    if tamper in (a_commit, a_sentence) and provenance.tree_of(commit) is None:
         pytest.skip("a shallow clone does not have the commit that made the run")
     tamper(run)
     assert name in names(run, part)

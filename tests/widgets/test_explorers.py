@@ -1,5 +1,6 @@
 """Explorers: what a control shows is what the library computes, and an argument shows the same as a hand."""
 
+import ast
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from synthembed.generation import parsing
 from synthembed.generation.items import Item, render, schema_of
+from synthembed.ground.files import ROOT
 from synthembed.model import encoder
 from synthembed.training import contrastive
 from synthembed.widgets import batch, batch_matrix, explorer, prompts, reading_places, tokens
@@ -128,3 +130,51 @@ def test_what_is_wrong_with_a_reply_is_said_as_it_is_written():
     assert "not JSON" in made.shown.value and "line 1 column" in made.shown.value
     reply.value = GOOD
     assert "what its schema asks for" in made.shown.value
+
+
+MADE = {"prompts", "browse", "tokens", "batch", "playground", "neighbours", "passkeys"}
+
+
+def explorers_in(path) -> dict[str, dict]:
+    """name → the cell of a notebook that shows an explorer last."""
+    found = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "explore" in cell["metadata"].get("tags", ()):
+            last = ast.parse("".join(cell["source"])).body[-1]
+            if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+                called = ast.unparse(last.value.func).rpartition(".")[2]
+                found |= {called: cell} if called in MADE else {}
+    return found
+
+
+def test_every_explorer_of_a_notebook_takes_its_first_values_from_names_in_its_cell():
+    """What a hand moves, a cell without a hand can be told."""
+    seen = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for name, cell in explorers_in(path).items():
+            body = ast.parse("".join(cell["source"])).body
+            given = {n.id for a in body if isinstance(a, ast.Assign) for t in a.targets for n in ast.walk(t) if isinstance(n, ast.Name)}  # fmt: skip
+            used = [a.id for a in body[-1].value.args if isinstance(a, ast.Name) and a.id in given]
+            seen[name] = len(used)
+    controls = {
+        "prompts": 4,
+        "browse": 5,
+        "tokens": 3,
+        "batch": 3,
+        "playground": 3,
+        "neighbours": 1,
+        "passkeys": 3,
+    }
+    assert set(seen) == MADE and all(seen[name] >= count for name, count in controls.items()), seen
+
+
+def test_an_executed_copy_shows_what_each_explorer_showed_without_a_kernel():
+    seen = set()
+    for path in sorted((ROOT / "results" / "laptop").glob("*/*.ipynb")):
+        for name, cell in explorers_in(path).items():
+            data = [output["data"] for output in cell["outputs"] if "data" in output]
+            page = "".join("".join(one.get("text/html", "")) for one in data)
+            assert len(page) > 100 and "Error</b>" not in page, name
+            assert not any("widget-view" in kind for one in data for kind in one), "nothing draws it there"
+            seen.add(name)
+    assert seen == MADE

@@ -17,12 +17,13 @@ from pathlib import Path
 from synthembed import paper
 from synthembed import profile as profiles
 from synthembed.evaluation.suites import names
-from synthembed.ground import console, run_folders
+from synthembed.ground import console, notebook_links, run_folders
 from synthembed.ground.files import ROOT, read_json, sha256, shown, write_json
 from synthembed.profile import parameters
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
+from synthembed.stages.definitions import stages_of
 from synthembed.stages.doctor import kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
@@ -89,6 +90,7 @@ def _execute(
         raise StageFailed(f"{stage}: {error.ename}: {error.evalue}{log}") from None
     errors.unlink()
     _forget_paths(out)
+    _lead_from(out, place, stages_of(profiles.load(profile, overrides)))
     os.replace(out, place)
     place.with_name(stage + run_folders.BEFORE).unlink(missing_ok=True)
     record_path = folder / stage / "stage.json"
@@ -129,6 +131,19 @@ def _forget_paths(notebook: Path) -> None:
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
     notebook.write_text(text + "\n", encoding="utf-8")
+
+
+def _lead_from(notebook: Path, place: Path, stages: list[str]) -> None:
+    """Make the executed copy's links, in its text and in what its cells show, those of the ``place`` that it is
+    to lie at."""
+    data, leading = json.loads(notebook.read_text(encoding="utf-8")), notebook_links.of_copy(place, stages)
+    for cell in data["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = leading("".join(cell["source"])).splitlines(keepends=True)
+        for output in cell.get("outputs", ()):
+            if page := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = leading("".join(page)).splitlines(keepends=True)
+    notebook.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _parameters_once(cells: list[dict]) -> list[dict]:

@@ -31,18 +31,20 @@ def playground(
     query alone, as in retrieval.
     """
     loaded: dict[str, Encode] = {}
-    read: dict[
-        str, tuple[list[str], np.ndarray]
-    ] = {}  # the documents last encoded: a query changes more often
+    read: dict[tuple[str, str, str], np.ndarray] = {}  # a reader changes one text at a time
     first = (query, "\n".join(documents), instruction)
 
-    def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
+    def vectors(name: str, texts: list[str], instruction: str) -> np.ndarray:
         if name not in loaded:
             loaded[name] = models[name]()
         encode = loaded[name]
-        if name not in read or read[name][0] != texts:
-            read[name] = texts, encode(texts, "")
-        return list(read[name][1] @ encode([query], instruction)[0])
+        if unread := [text for text in dict.fromkeys(texts) if (name, instruction, text) not in read]:
+            for text, vector in zip(unread, encode(unread, instruction), strict=True):
+                read[name, instruction, text] = vector
+        return np.stack([read[name, instruction, text] for text in texts])
+
+    def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
+        return list(vectors(name, texts, "") @ vectors(name, [query], instruction)[0])
 
     def draw(query: str, lines: str, instruction: str) -> str:
         texts = [line.strip() for line in lines.splitlines() if line.strip()]

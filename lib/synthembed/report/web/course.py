@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from synthembed.evaluation.scores import COLUMNS
+from synthembed.ground import notebook_links
 from synthembed.ground.files import read_json
 from synthembed.report.results import Results
 from synthembed.report.web import svg_figures
@@ -35,11 +36,11 @@ def write(run: Path, folder: Path) -> list[str]:
 
 
 def _linked(notebook: dict, there: set[str]) -> dict:
-    """The notebook without links to notebooks that this run has not: their words stay."""
+    """The notebook with links to pages of the site; of those to notebooks that this run has not the words stay."""
     link = re.compile(r"\[([^\]]*)\]\((\d\d_\w+\.ipynb)[^)]*\)")
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            text = "".join(cell["source"])
+            text = notebook_links.of_source("".join(cell["source"]))
             cell["source"] = link.sub(lambda m: m[0] if m[2] in there else m[1], text).splitlines(
                 keepends=True
             )

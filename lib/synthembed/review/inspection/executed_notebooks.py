@@ -11,14 +11,17 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from statistics import fmean
 
 from papermill.translators import PythonTranslator
 
 from synthembed.evaluation.scores import by_system
+from synthembed.ground import notebook_links
 from synthembed.ground.files import sha256
 from synthembed.review.inspection.found import Findings, Run, doubt, held, wrong
-from synthembed.review.inspection.provenance import tree_for
+from synthembed.review.inspection.provenance import tree_for, tree_of
+from synthembed.stages.fingerprints import ASIDE
 
 PARAMETERS = "# Parameters"  # papermill's own cell begins so
 
@@ -44,9 +47,10 @@ def check(run: Run) -> Findings:
                 "the code that made it is not in this checkout: its cells are not compared",
             )
         else:
-            source = json.loads((tree / "notebooks" / f"{stage}.ipynb").read_text(encoding="utf-8"))
+            source = _source(tree, stage)
             cells += len(source["cells"])
             yield from _cells(notebook, source, where)
+            yield from _around(notebook, source, record, stage, where)
         for what, shown, wanted in _printed(run, stage, notebook):
             printed += 1
             if shown != wanted:
@@ -63,8 +67,19 @@ def check(run: Run) -> Findings:
     )
 
 
+def _source(tree: Path, stage: str) -> dict:
+    return json.loads((tree / "notebooks" / f"{stage}.ipynb").read_text(encoding="utf-8"))
+
+
 def _text(cell: dict) -> str:
-    return "".join(cell["source"])
+    """A cell's text, with the links that it has in notebooks/ if it is prose."""
+    text = "".join(cell["source"])
+    return notebook_links.of_source(text) if cell["cell_type"] == "markdown" else text
+
+
+def _is_aside(cell: dict) -> bool:
+    """Whether no artefact is made from a cell, so that it is in no hash of code."""
+    return cell["cell_type"] != "code" or bool(ASIDE & set(cell["metadata"].get("tags", ())))
 
 
 def _is_parameters(cell: dict) -> bool:
@@ -81,10 +96,12 @@ def _code(cell: dict) -> str:
 
 
 def _cells(notebook: dict, source: dict, where: str) -> Findings:
-    """Papermill's cell and values aside, the cells are the source's, one by one; the values are those that it
-    was given."""
-    own = [(c["cell_type"], _code(c)) for c in notebook["cells"] if not _text(c).startswith(PARAMETERS)]
-    theirs = [(c["cell_type"], _code(c)) for c in source["cells"]]
+    """Papermill's cell and values aside, the cells that artefacts are made from are the source's, one by one; the
+    values are those that it was given."""
+    own, theirs = (
+        [_code(c) for c in of["cells"] if not _is_aside(c) and not _text(c).startswith(PARAMETERS)]
+        for of in (notebook, source)
+    )
     given = notebook["metadata"].get("papermill", {}).get("parameters", {})
     shown = "\n".join(
         _text(c) for c in notebook["cells"] if _is_parameters(c) or _text(c).startswith(PARAMETERS)
@@ -97,14 +114,35 @@ def _cells(notebook: dict, source: dict, where: str) -> Findings:
                 f"its parameters do not show {name} = {PythonTranslator.translate(value)}",
             )
     if len(own) != len(theirs):
-        yield wrong("notebook-source", where, f"it has {len(own)} cells, its code {len(theirs)}")
-    for number, (mine, other) in enumerate(zip(own, theirs, strict=False)):
+        yield wrong("notebook-source", where, f"it has {len(own)} code cells, its code {len(theirs)}")
+    if (apart := _first_other(own, theirs)) is not None:
+        yield wrong("notebook-source", where, f"a cell is not the code's: {apart!r}")
+
+
+def _around(notebook: dict, source: dict, record: dict, stage: str, where: str) -> Findings:
+    """Prose, exercises and what one explores may be written anew, and the stage's code stays what it was: they are
+    this checkout's or those of the commit that made the stage."""
+    own, theirs = ([_text(c) for c in of["cells"] if _is_aside(c)] for of in (notebook, source))
+    if own == theirs:
+        return
+    before = tree_of(record["commit"]) if record.get("commit") else None
+    if before is None or record.get("uncommitted_changes"):
+        said = "its prose is not this checkout's, and that of the commit that made it is not here"
+        yield doubt("notebook-prose", where, said)
+        return
+    then = [_text(c) for c in _source(before, stage)["cells"] if _is_aside(c)]
+    if own != then:
+        said = "its prose is neither this checkout's nor that of the commit that made it"
+        yield wrong("notebook-source", where, f"{said}: {_first_other(own, then)!r}")
+
+
+def _first_other(own: list[str], theirs: list[str]) -> str | None:
+    """The first line of ``own`` that is not in its place in ``theirs``; None if all cells of both are equal."""
+    for mine, other in zip(own, theirs, strict=False):
         if mine != other:
-            line = next(
-                (x for x in mine[1].splitlines() if x not in other[1].splitlines()), "a line is missing"
-            )
-            yield wrong("notebook-source", where, f"cell {number} is not the code's: {line.strip()[:80]!r}")
-            return
+            lines = (x for x in mine.splitlines() if x not in other.splitlines())
+            return next(lines, "a line is missing").strip()[:80]
+    return None
 
 
 def _order(notebook: dict, where: str, record: dict) -> Findings:
