@@ -87,6 +87,30 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     assert "photo.jpg" in str(found) and sum(found.counts().values()) == 11
 
 
+def test_a_table_is_read_to_its_end_or_not_at_all(tmp_path):
+    good = [json.dumps({"id": float(n), "text": f"{LONG} {n}"}) + "\n" for n in range(3)]
+    missing = '{"id": 8.0, "text": null}\n'
+    (tmp_path / "rows.jsonl").write_text(good[0] + missing + "".join(good[1:]))
+    (tmp_path / "spoilt.jsonl").write_text(good[0] + '{"id": 1, "te\n' + good[2])
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress("".join(good * 50).encode())[:-8])
+    (tmp_path / "plain.csv").write_text(f"text\n{LONG}\n")
+    (tmp_path / "pointer.txt").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    found = documents.read(tmp_path)
+    assert [d.id for d in found.documents] == [
+        "plain.csv#1", "rows.jsonl#0", "rows.jsonl#1", "rows.jsonl#2",
+    ]  # fmt: skip
+    why = dict(found.left_out)
+    assert why.pop("rows.jsonl#8") == "empty"
+    assert why.pop("spoilt.jsonl").startswith("line 2: not JSON, or cut off")
+    assert (
+        "cut off or damaged" in why.pop("cut.jsonl.gz")
+        and "git lfs pull" in why.pop("pointer.txt")
+        and not why
+    )
+
+
 def test_nothing_readable_is_an_error(tmp_path):
     with pytest.raises(DocumentsError, match="no folder"):
         documents.read(tmp_path / "none")

@@ -96,9 +96,9 @@ def read(folder: Path, text_field: str = "text", mask: Callable[[str], str] | No
 
 
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
-    """The documents of one file; where it cannot be read on, the reason is noted."""
+    """The documents of one file, or none where it cannot be read to its end: the reason is noted."""
     try:
-        yield from _of_file(path, name, text_field)
+        yield from list(_of_file(path, name, text_field))
     except Unreadable as reason:
         left_out.append((name, str(reason)))
     except ReadError as error:
@@ -125,8 +125,12 @@ def _of_file(path: Path, name: str, text_field: str) -> Iterator[Document]:
 
 def _rows(path: Path, name: str, text_field: str) -> Iterator[Document]:
     for number, (place, row) in enumerate(table_rows.rows(path), 1):
-        text = table_rows.text_of(row, text_field, place)
-        own = next((str(row[key]) for key in ("id", "_id") if row.get(key) not in (None, "")), str(number))
+        missing = table_rows.field_of(row, text_field, place) is None
+        text = "" if missing else table_rows.text_of(row, text_field, place)
+        ids = (
+            table_rows.identifier(row[key], place) for key in ("id", "_id") if row.get(key) not in (None, "")
+        )
+        own = next(ids, str(number))
         title = row.get("title")
         yield Document(f"{name}#{own}", title if isinstance(title, str) else "", text)
 
@@ -151,13 +155,16 @@ def clean(text: str) -> str:
 
 
 def _plainly(error: str) -> str:
-    """An opener's error as a reason to count under: without the file's name and the place."""
+    """An opener's error as a reason to count under: without the file's name, and without the place where many
+    files may share it."""
     for mark, reason in (("is not UTF-8", "not UTF-8, or binary"), ("is in no text", "not UTF-8, or binary"),
                          ("is UTF-", "not UTF-8, or binary"), ("is empty", "empty"), ("archive", "binary"),
+                         ("git-lfs", "a pointer of git-lfs (run git lfs pull)"), ("git-annex", "a pointer of git-annex (run git annex get)"),
                          ("is missing", "a table without the field"), ("no field", "a table without the field")):  # fmt: skip
         if mark in error:
             return reason
-    return error.partition(": ")[0].partition(", ")[2] or error[:80]
+    place, _, said = error.partition(": ")
+    return f"{place.rpartition(', ')[2]}: {said.partition(': ')[0]}"[:120]
 
 
 # --- one reader a format: path → (title, text) ------------------------------------------------------
