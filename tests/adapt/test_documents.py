@@ -162,15 +162,12 @@ def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
     rows[1] = {"text": None}
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    (tmp_path / "torn.jsonl").write_text(
-        json.dumps({"text": "One whole row of many letters"}) + '\n{"text": "br'
-    )
     (tmp_path / "names.csv").write_text("title,body\na,b\n")
     (tmp_path / "none.csv").write_text("title,text\n")
     found = documents.read(tmp_path)
-    assert {d.id for d in found.documents} == {"rows.jsonl#1", "rows.jsonl#3", "rows.jsonl#4", "torn.jsonl#1"}
+    assert {d.id for d in found.documents} == {"rows.jsonl#1", "rows.jsonl#3", "rows.jsonl#4"}
     assert dict(found.left_out) == {
-        "rows.jsonl#2": "a row whose 'text' is no text", "torn.jsonl after row 1": "cut off or damaged",
+        "rows.jsonl#2": "a row whose 'text' is no text",
         "names.csv": "a table without the field 'text' (--field)", "none.csv": "empty",
     }  # fmt: skip
 
@@ -210,6 +207,30 @@ def test_texts_without_blanks_are_cut_between_letters_and_get_none(language):
         )
     if language == "japanese":
         assert all(body[-1] in "。」" for body in found)
+
+
+def test_a_table_is_read_to_its_end_or_not_at_all(tmp_path):
+    good = [json.dumps({"id": float(n), "text": f"{LONG} {n}"}) + "\n" for n in range(3)]
+    missing = '{"id": 8.0, "text": null}\n'
+    (tmp_path / "rows.jsonl").write_text(good[0] + missing + "".join(good[1:]))
+    (tmp_path / "spoilt.jsonl").write_text(good[0] + '{"id": 1, "te\n' + good[2])
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress("".join(good * 50).encode())[:-8])
+    (tmp_path / "plain.csv").write_text(f"text\n{LONG}\n")
+    (tmp_path / "pointer.txt").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    found = documents.read(tmp_path)
+    assert [d.id for d in found.documents] == [
+        "plain.csv#1", "rows.jsonl#0", "rows.jsonl#1", "rows.jsonl#2",
+    ]  # fmt: skip
+    why = dict(found.left_out)
+    assert why.pop("rows.jsonl#8") == "a row whose 'text' is no text"
+    assert why.pop("spoilt.jsonl").startswith("line 2: not JSON, or cut off")
+    assert (
+        "cut off or damaged" in why.pop("cut.jsonl.gz")
+        and "git lfs pull" in why.pop("pointer.txt")
+        and not why
+    )
 
 
 def test_nothing_readable_is_an_error(tmp_path):

@@ -146,16 +146,13 @@ def _printable(name: str | Path) -> str:
 
 
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
-    """The documents of one file; where it cannot be read on, the reason is noted."""
-    read_on = 0
+    """The documents of one file, or none where it cannot be read to its end: the reason is noted."""
     try:
-        for document in _of_file(path, name, text_field, left_out):
-            read_on += 1
-            yield document
+        yield from list(_of_file(path, name, text_field, left_out))
     except Unreadable as reason:
         left_out.append((name, str(reason)))
     except ReadError as error:
-        left_out.append((f"{name} after row {read_on:,}" if read_on else name, _plainly(str(error))))
+        left_out.append((name, _plainly(str(error))))
     except OSError as error:
         left_out.append((name, f"cannot be opened ({error.strerror})"))
 
@@ -189,7 +186,8 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
             raise Unreadable(f"a table without the field {text_field!r} (--field)")
         own = str(number)
         if isinstance(row, dict):
-            own = next((str(row[key]) for key in ("id", "_id") if row.get(key) not in (None, "")), own)
+            given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
+            own = next((table_rows.identifier(i, place) for i in given), own)
         try:
             text = table_rows.text_of(row, text_field, place)
         except ReadError:
@@ -223,14 +221,17 @@ def clean(text: str) -> str:
 
 
 def _plainly(error: str) -> str:
-    """An opener's error as a reason to count under: without the file's name and the place."""
+    """An opener's error as a reason to count under: without the file's name, and without the place where many files
+    may share it."""
     for mark, reason in (("is binary", "binary"), ("archive", "binary"), ("is not UTF-8", "a table that is not UTF-8 (save it so)"),
                          ("is in no text", "a table that is not UTF-8 (save it so)"), ("is UTF-", "a table that is not UTF-8 (save it so)"),
-                         ("is empty", "empty"), ("cut off", "cut off or damaged"),
-                         ("JSON", "cut off or damaged"), ("cells, ", "a table whose rows differ in length")):  # fmt: skip
+                         ("is empty", "empty"),
+                         ("git-lfs", "a pointer of git-lfs (run git lfs pull)"), ("git-annex", "a pointer of git-annex (run git annex get)"),
+                         ):  # fmt: skip
         if mark in error:
             return reason
-    return error.partition(": ")[2][:80] or error[:80]
+    place, _, said = error.partition(": ")
+    return f"{place.rpartition(', ')[2]}: {said.partition(': ')[0]}"[:120]
 
 
 # --- one reader a format: text → (title, text), or of what is no text path → (title, text) ------------

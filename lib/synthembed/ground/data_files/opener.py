@@ -24,7 +24,7 @@ BLOCK = 1 << 20  # bytes of a JSON list that are looked at together
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/"  # stands in place of a file that was not fetched
-_NOT_TEXT = {
+NOT_TEXT = {
     GIT_LFS: "is a git-lfs pointer, not the data: run git lfs pull where it was cloned",
     b"/annex/objects/": "is a git-annex pointer, not the data: run git annex get where it was cloned",
     b"\xff\xfe\x00\x00": "is UTF-32 (byte 0: FF FE 00 00)",
@@ -82,7 +82,7 @@ def opened(path: Path, empty: bool = False) -> Iterator[BinaryIO]:
             if file.peek(2)[:2] == b"\x1f\x8b":
                 file = io.BufferedReader(gzip.GzipFile(fileobj=file))
             head = file.peek(64)[:64]
-            for magic, said in _NOT_TEXT.items():
+            for magic, said in NOT_TEXT.items():
                 if head.startswith(magic):
                     raise ReadError(f"{path.name} {said}{_convert(path, said)}")
             if head.startswith(b"\xef\xbb\xbf"):

@@ -10,7 +10,7 @@ import codecs
 import gzip
 from pathlib import Path
 
-from synthembed.ground.data_files.opener import DAMAGE, ReadError
+from synthembed.ground.data_files.opener import DAMAGE, NOT_TEXT, ReadError
 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
@@ -27,7 +27,8 @@ COMMON = (
 def text_of(path: Path) -> tuple[str, str]:
     """(text, encoding) of a file, gzipped or not; the encoding is "" for UTF-8, the only one that is not told.
 
-    Raises ReadError for a damaged file and for bytes that are text in no encoding.
+    Raises ReadError for a damaged file, for what is no text by its first bytes, and for bytes that are text in no
+    encoding.
     """
     raw = path.read_bytes()
     if raw.startswith(b"\x1f\x8b"):
@@ -35,6 +36,9 @@ def text_of(path: Path) -> tuple[str, str]:
             raw = gzip.decompress(raw)
         except DAMAGE as error:
             raise ReadError(f"{path.name} is cut off or damaged (gzip: {error}): get it again") from None
+    for magic, said in NOT_TEXT.items():
+        if raw.startswith(magic) and not said.startswith("is UTF-"):
+            raise ReadError(f"{path.name} {said}")
     mark = next((name for sign, name in MARKS.items() if raw.startswith(sign)), "utf-8")
     try:
         text = raw.decode(mark)
