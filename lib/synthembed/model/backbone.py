@@ -56,7 +56,7 @@ class Backbone:
 
     def check_length(self, max_length: int) -> None:
         """Raise if rows of ``max_length`` tokens are longer than the learned positions of the base, or so long
-        that RoPE's angles would depend on the longest row of a batch."""
+        that a vector would depend on the longest row of a batch."""
         have = _learned_positions(self.model)
         if have is not None and max_length > have:
             raise BackboneError(
@@ -203,7 +203,7 @@ def text_model(model: nn.Module) -> nn.Module:
         raise BackboneError(
             f"a {config.model_type} model has no text model of its own to be taken out of it: choose its text-only sister"
         )
-    return inner[0]
+    return inner[0].base_model  # BLIP-2 has its text model with a head
 
 
 def _check_ids(model: nn.Module, contract: TokenContract) -> None:
