@@ -117,9 +117,17 @@ def fine_tune(
     rate = rate_for(model.model) * workers.world()
     progress, started = Progress("training", "steps", every=15), time.monotonic()
     with open(folder / "log.jsonl" if main else os.devnull, "a", encoding="utf-8") as log:
+
+        def batch_at(step: int) -> tuple[list[Example], Batch]:
+            chosen, seed = batch_of(step), seed_of(profile.seed, "step", step)
+            return chosen, Batch(chosen, model, settings, seed, workers.world())
+
+        # Ahead where the host is idle meanwhile; not with a watch, which reads texts too: a tokenizer is one thread's.
+        ahead = model.device.type != "cpu" and watch is None
+        made = batches.made(batch_at, range(first, steps), ahead)
         for step in range(first, steps):
-            tick, chosen = time.monotonic(), batch_of(step)
-            batch = Batch(chosen, model, settings, seed_of(profile.seed, "step", step), workers.world())
+            tick = time.monotonic()
+            chosen, batch = next(made)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(settings, step, steps)
             loss, metrics = gradients(profile, model, batch, settings, trainable)
