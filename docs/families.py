@@ -45,6 +45,9 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 16}
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
          "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]}  # fmt: skip
+LATENT = {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+          "v_head_dim": 8, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}  # fmt: skip
+INDEXED = {"index_topk": 40, "index_head_dim": 8, "index_n_heads": 2}  # more than the probe's rows, less than a text's
 SEEN = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
         "image_size": 16, "patch_size": 4}  # fmt: skip
 # Name in the table -> type in transformers, and what differs from SIZE.
@@ -94,11 +97,15 @@ FAMILIES: dict[str, tuple[str, dict]] = {
     "Bamba": ("bamba", {**MAMBA, "attn_layer_indices": [2]}),
     "Mamba": ("mamba", {}),
     "Mamba 2": ("mamba2", {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 16}),
+    "DeepSeek-V3.2": ("deepseek_v32", {**LATENT, **INDEXED, **MOE}),
+    "GLM-5": ("glm_moe_dsa", {**LATENT, **INDEXED, **MOE}),
+    "MiniMax M3": ("minimax_m3_vl_text", {**MOE, "layer_types": ["full_attention", *["minimax_m3_sparse"] * 3], "index_topk_blocks": 1, "index_block_size": 16, "index_head_dim": 8, "index_n_heads": 2}),
     "RecurrentGemma": ("recurrent_gemma", {}),
     "GPT-2": ("gpt2", {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512}),
     "GPT-NeoX": ("gpt_neox", {}),
     "GPT-J": ("gptj", {"n_embd": 32, "n_layer": 4, "n_head": 4, "rotary_dim": 8}),
     "OPT": ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "BLIP-2 (with images)": ("blip-2", {"text_config": ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}), "vision_config": SEEN, "qformer_config": {**SEEN, "encoder_hidden_size": 32}, "num_query_tokens": 2, "image_token_index": 5}),
     "BLOOM": ("bloom", {"n_layer": 4, "n_head": 4}),
     "MPT": ("mpt", {"d_model": 32, "n_layers": 4, "n_heads": 4, "expansion_ratio": 2}),
     "ModernBERT decoder": ("modernbert-decoder", {"local_attention": 8, "global_attn_every_n_layers": 2}),

@@ -428,6 +428,33 @@ def test_a_quoted_table_is_no_plain_one(tmp_path, text, said):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("q.jsonl", '{"query-id": "1", "corpus-id": "7", "relevance": 0}\n', "line 1: no field 'score' among .*'relevance'"),
+        ("q.csv", "query-id,corpus-id,label\n1,7,0\n", "line 2: no field 'score' among .*'label'"),
+        ("q.tsv", "corpus-id\tquery-id\tscore\n7\t1\t1\n", "line 1: the first column is to be the query's id"),
+        ("q.tsv", "# judged by hand\n1\t7\t1\n", "line 1: begins with '#'"),
+        ("q.txt", "1 0 7 1\n2 0 7\n", "line 2: 3 columns, the lines before have 4"),
+    ],
+)  # fmt: skip
+def test_judgements_are_not_guessed(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReadError, match=said):
+        readers.Collection([], [], [tmp_path / name]).judgements()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1\tbees\n2\tthe\tsun\n", "line 2: 3 columns, the lines before have 2"),
+     ("id\ttext\ttitle\n1\tbees\tB\n", "line 1: the last column is to be the text")],
+)  # fmt: skip
+def test_columns_of_a_corpus_are_not_guessed(tmp_path, text, said):
+    (tmp_path / "corpus.tsv").write_text(text)
+    with pytest.raises(ReadError, match=said):
+        list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents())
+
+
 def test_a_label_that_is_neither_yes_nor_no_is_refused(tmp_path):
     put(tmp_path / "q.csv", [{"sentence1": "a", "sentence2": "b", "label": "maybe"}])
     with pytest.raises(ReadError, match=r"q\.csv, line 2: field 'label' is 'maybe', and neither 1 nor 0"):

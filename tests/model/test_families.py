@@ -10,7 +10,8 @@ ODD = {
     "Llama": "packed", "Llama, dynamic RoPE": "packed", "Phi-3, longrope": "packed", "EXAONE 4": "packed",
     "GPT-NeoX": "packed", "Gemma 3 (with images)": "packed", "Mistral Small 3.1 (with images)": "packed",
     "Llama 4": "padded", "LFM2": "padded", "Granite 4 hybrid": "padded", "Nemotron": "padded",
-    "Qwen3.5 (with images)": "padded", "Mamba": "padded", "Falcon": "padded", "T5 (encoder-decoder)": "refused",
+    "Qwen3.5 (with images)": "padded", "Mamba": "padded", "Falcon": "padded", "DeepSeek-V3.2": "padded", "MiniMax M3": "padded", "BLIP-2 (with images)": "padded",
+    "T5 (encoder-decoder)": "refused",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from synthembed.profile.settings import Backbone as Settings
 from synthembed.profile.settings import Lora
 from tiny_models import byte_tokenizer, tiny_model
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, RobertaConfig
 
 TEXTS = ["the bees find their way home", "the sun", "a longer text about the mill by the river"]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123456789\n"
@@ -198,12 +198,98 @@ def test_a_module_that_is_not_computed_is_named(llama, tmp_path, kind):
         ("1_Pooling/config.json", {"include_prompt": False}, "it leaves its prompt out"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "it lower-cases texts itself"),
         ("config_sentence_transformers.json", {"default_prompt_name": "x"}, "its default prompt 'x' is not among"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "it is a SparseEncoder"),
+        ("tokenizer_config.json", {"truncation_side": "left"}, "it cuts long texts at their beginning"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "its states are those of fill-mask"),
+        ("sentence_bert_config.json", {"config_args": {"num_hidden_layers": 1}}, "it sets config_kwargs: num_hidden_layers = 1"),
+        ("sentence_bert_config.json", {"processing_kwargs": {"text": {"add_special_tokens": False}}}, "it sets processing_kwargs"),
+        ("sentence_bert_config.json", {"modality_config": {"message": {"format": "flat"}}}, "it puts a chat template around"),
+        ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text_features"}}}, "it reads texts by {'method'"),
     ],
 )  # fmt: skip
 def test_what_a_folder_says_and_is_not_computed_is_named(llama, tmp_path, file, values, said):
     change(exported(llama, tmp_path / "m") / file, **values)
     with pytest.raises(EncodingError, match=said):
         Encoder(load(tmp_path / "m"))
+
+
+@pytest.mark.parametrize(
+    ("said", "tokenizer", "config", "longest"),
+    [
+        ({"max_seq_length": None, "do_lower_case": False}, 40, 512, 40),
+        ({}, 40, 32, 32),
+        ({}, 10**30, 48, 48),
+        ({"tokenizer_args": {"model_max_length": 20}, "max_seq_length": 40}, 512, 512, 20),
+        ({"max_seq_length": 24}, 512, 512, 24),
+    ],
+)
+def test_texts_are_cut_where_the_folder_cuts_them(llama, tmp_path, said, tokenizer, config, longest):
+    """Today's sentence-transformers writes the length into the tokenizer's file alone."""
+    folder = exported(llama, tmp_path / "m")
+    (folder / "sentence_bert_config.json").write_text(json.dumps(said))
+    change(folder / "tokenizer_config.json", model_max_length=tokenizer)
+    change(folder / "config.json", max_position_embeddings=config)
+    encoder, texts = Encoder(load(folder)), ["the bees " * 30, "the sun"]
+    assert encoder.max_length == longest
+    assert np.allclose(encoder.encode(texts), theirs(folder, texts), atol=1e-5)
+
+
+def test_a_length_beyond_the_learned_positions_is_cut_to_them(llama, tmp_path):
+    """A RoBERTa's config counts two positions that no token has."""
+    folder = exported(llama, tmp_path / "m")
+    config = RobertaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(folder)
+    change(folder / "sentence_bert_config.json", max_seq_length=None)
+    assert Encoder(load(folder)).max_length == 32
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ((0, 2, 1), "in an order that is not computed here: Transformer, Normalize, Pooling"),
+        ((0, 1, 1), "in an order that is not computed here: Transformer, Pooling, Pooling"),
+        ((1, 2), "in an order"),
+    ],
+)
+def test_modules_in_another_order_are_refused(llama, tmp_path, order, said):
+    folder = exported(llama, tmp_path / "m")
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([modules[n] for n in order]))
+    with pytest.raises(EncodingError, match=said):
+        Encoder(load(folder))
+
+
+def test_dropout_changes_no_vector(llama, tmp_path):
+    folder = exported(llama, tmp_path / "m")
+    expected = Encoder(load(folder)).encode(TEXTS)
+    modules = json.loads((folder / "modules.json").read_text())
+    more = {"idx": 3, "name": "3", "path": "3_Dropout", "type": "sentence_transformers.models.Dropout"}
+    (folder / "modules.json").write_text(json.dumps([*modules, more]))
+    assert np.array_equal(Encoder(load(folder)).encode(TEXTS), expected)
+
+
+def test_a_folder_that_is_not_whole_is_refused(llama, tmp_path):
+    folder = exported(llama, tmp_path / "m")
+    shutil.rmtree(folder / "1_Pooling")
+    with pytest.raises(EncodingError, match=r"1_Pooling/config.json, which says how it pools, is not there"):
+        Encoder(load(folder))
+    (folder / "modules.json").write_text('{"0": "Transformer"}')
+    with pytest.raises(BackboneError, match=r"modules.json is no list of modules"):
+        load(folder)
+
+
+def test_an_old_folder_that_has_its_model_inside_says_what_to_do(llama, tmp_path):
+    folder = exported(llama, tmp_path / "m")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "0_Transformer").mkdir()
+    (folder / "config.json").rename(folder / "0_Transformer" / "config.json")
+    with pytest.raises(BackboneError, match=r"has its model in 0_Transformer, .*\.save\(another\)"):
+        load(folder)
 
 
 # --- the tokens around a text --------------------------------------------------------------------

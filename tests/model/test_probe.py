@@ -95,6 +95,29 @@ def test_rope_that_depends_on_the_batch_is_packed_up_to_its_length_and_refused_b
         encoder.encode_rows([[1] * 40, [1] * 5])
 
 
+def test_attention_that_chooses_its_keys_is_never_packed_and_refused_beyond_its_choice(llama):
+    """What 12 tokens of a probe cannot show: these may choose 24."""
+    llama.model.config.index_topk = 24
+    assert probe.findings(llama.model) == probe.Findings(
+        "padded", "its attention chooses among the tokens before", 24
+    )
+    Encoder(llama, max_length=24)
+    with pytest.raises(BackboneError, match=r"25 tokens: beyond 24, the choice of keys of this llama model"):
+        Encoder(llama, max_length=25)
+
+
+def test_states_of_another_width_are_refused(tmp_path):
+    """As OPT 350M's are, which are projected to half of its hidden size."""
+    from transformers import AutoModel, OPTConfig
+
+    config = OPTConfig(
+        vocab_size=300, hidden_size=32, word_embed_proj_dim=16, ffn_dim=32, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=64, do_layer_norm_before=False,
+    )  # fmt: skip
+    with pytest.raises(BackboneError, match="states have 16 numbers, its hidden_size is 32"):
+        probe.alone(AutoModel.from_config(config).eval(), probe.ROWS)
+
+
 def test_a_copy_knows_what_was_found_and_is_not_probed_again(llama, monkeypatch):
     assert packed_rows.supports(llama.model)
     monkeypatch.setattr(probe, "examine", None)

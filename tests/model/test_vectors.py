@@ -145,7 +145,8 @@ def test_a_table_is_read_as_one(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.txt", b'{"text": "bees"}\n', "JSON in a file of plain lines"), ("a.docx", b"bees\n", "is no table"),
+        ("a.txt", b'{"text": "bees"}\n', "JSON in a file of plain lines"), ("a.txt", b'[{"text": "bees"}]\n', "JSON in a file of plain lines"),
+        ("a.txt", b'[\n {"text": "bees"}\n]\n', "JSON in a file of plain lines"), ("a.docx", b"bees\n", "is no table"),
         ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"), ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
     ],
 )  # fmt: skip

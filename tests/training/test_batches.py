@@ -1,16 +1,20 @@
 """Which examples are in which batch, and what a run leaves out: counted and said."""
 
+import json
+import threading
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthembed.corpus.example import Example
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Train
-from synthembed.training import batches
+from synthembed.training import batches, train
 from tiny_models import byte_tokenizer, tiny_model
+from tiny_training import CORPUS, fresh, tiny
 
 FAMILIES = ("sts", "bitext", "short-long")
 
@@ -151,3 +155,43 @@ def test_an_instruction_as_long_as_the_query_is_refused(contract):
         batches.losses(Train(batch_size=2, max_length=64), corpus, contract, 1)
     # Without instructions nothing stands before a query.
     batches.losses(Train(batch_size=2, max_length=64, instruction="none"), corpus, contract, 1)
+
+
+def test_the_next_batch_is_made_while_one_is_used():
+    begun = [threading.Event() for _ in range(4)]
+
+    def make(step: int) -> int:
+        begun[step].set()
+        return 10 * step
+
+    alone = batches.made(make, range(4), ahead=False)
+    assert next(alone) == 0 and not begun[1].is_set()
+    found = batches.made(make, range(4), ahead=True)
+    for step in range(4):
+        assert next(found) == 10 * step
+        assert step == 3 or begun[step + 1].wait(60)
+        assert step > 1 or not begun[step + 2].is_set()  # one ahead, not all
+    assert list(found) == [] and list(batches.made(make, [], ahead=True)) == []
+
+
+def test_a_batch_that_cannot_be_made_ahead_is_an_error_at_its_step():
+    def make(step: int) -> int:
+        return 1 // (2 - step)
+
+    found = batches.made(make, range(4), ahead=True)
+    assert [next(found), next(found)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_batches_made_ahead_train_what_those_of_the_moment_do(llama, tmp_path, monkeypatch):
+    logs, plain = [], batches.made
+    for ahead in (False, True):
+        monkeypatch.setattr(batches, "made", lambda make, steps, _, ahead=ahead: plain(make, steps, ahead))
+        torch.manual_seed(0)
+        train.train(tiny(**{"train.epochs": 1}), fresh(llama), CORPUS, tmp_path / str(ahead))
+        lines = (tmp_path / str(ahead) / "log.jsonl").read_text().splitlines()
+        logs.append(
+            [(line["loss"], line["gradient_norm"], line["tokens"]) for line in map(json.loads, lines)]
+        )
+    assert logs[0] == logs[1]

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
+from synthembed.model import adapter, probe
 from synthembed.model import backbone as backbones
-from synthembed.model import probe
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, memory_budget, train, workers
@@ -56,6 +57,19 @@ def weights_of_the_first() -> tuple[bool, dict]:
     return empty, {name: workers.whole(tensor.detach()) for name, tensor in tensors}
 
 
+def bases_of_a_pre_trained_run(folder: str) -> list[int]:
+    """Numbers that this worker holds of the base, of one to be pre-trained and of what a training has left."""
+    base = Path(folder) / f"base{workers.rank()}"
+    tiny_model("llama").save_pretrained(base)
+    byte_tokenizer("llama").save_pretrained(base)
+    chosen = tiny(
+        **{"backbone.model": str(base), "train.sharded": True, "pretrain": {"source": "docstrings"}}
+    )
+    model, _ = train.prepare(chosen, train.base_of(chosen))
+    bases = [train.base_of(chosen), train.put_together(chosen, model)]
+    return [sum(p.numel() for p in b.model.parameters() if not p.is_meta) for b in bases]
+
+
 def in_workers(workers: int, *arguments: str) -> None:
     command = [
         sys.executable,
@@ -88,6 +102,8 @@ def test_gradients_of_several_workers_are_those_of_one(tmp_path, workers):
         empty, found = torch.load(tmp_path / f"{rank}.pt")["first"]
         assert empty == (rank > 0) and found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        whole = 0 if rank else sum(p.numel() for p in model.parameters())
+        assert torch.load(tmp_path / f"{rank}.pt")["bases"] == [whole, whole]
 
 
 def test_all_workers_get_their_share_and_every_text_once(llama):
@@ -123,6 +139,28 @@ def test_a_sharded_run_of_two_workers_is_the_run_of_one(tiny_folder, tmp_path):
         assert torch.allclose(models[1][name], one, atol=2e-3), name
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_sharded_run_is_pre_trained_as_that_of_one(tiny_folder, tmp_path, method):
+    """After it the first worker has the whole model again, and the others none of it."""
+    pairs = [json.dumps({"title": f"title {n}", "body": f"what number {n} says"}) + "\n" for n in range(16)]
+    (tmp_path / "pairs.jsonl").write_text("".join(pairs))
+    changes = {"backbone.model": str(tiny_folder), "train.epochs": 1, "lora.dropout": 0, "train.method": method,
+               "train.learning_rate": 1e-3, "train.sharded": True,
+               "pretrain": {"source": str(tmp_path / "pairs.jsonl"), "set": {"train.max_steps": 2}}}  # fmt: skip
+    losses, models = [], []
+    for count in (1, 2):
+        chosen = tiny(**changes, **{"train.workers": count})
+        trained = train.train(
+            chosen, backbones.load(chosen.backbone, chosen.seed), CORPUS, tmp_path / str(count)
+        )
+        log = (tmp_path / str(count) / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+        models.append(dict(adapter.merge_lora(trained).model.named_parameters()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for name, one in models[0].items():
+        assert torch.allclose(models[1][name], one, atol=2e-3), name
+
+
 def test_a_worker_that_fails_says_why(tmp_path):
     with pytest.raises(
         RuntimeError, match=r"2 workers failed; workers.log has all of it:\n(.*\n)*.*No module"
@@ -138,6 +176,7 @@ def _worker(folder: str) -> None:
         loss, gradients = gradients_of(case)
         found[case] = {"loss": loss, "gradients": gradients}
     found["first"] = weights_of_the_first()
+    found["bases"] = bases_of_a_pre_trained_run(folder)
     torch.save(found, f"{folder}/{workers.rank()}.pt")
     workers.leave()
 

@@ -176,6 +176,10 @@ def _judgement_lines(file: Path) -> Iterator[tuple[str, str, str, str]]:
     if not _is_plain(file):
         for place, row in rows(file):
             values = [identifier(field_of(row, key, place), place) for key in ("query-id", "corpus-id")]
+            if "score" not in row and len(row) > 2:  # a grade of 0 under another name would become a positive
+                raise ReadError(
+                    f"{place}: no field 'score' among {', '.join(map(repr, row))}: give the grade that name"
+                )
             yield place, *values, str(row.get("score", 1))
         return
     for place, cells in _cells(file, (2, 3, 4), separator=None):  # TREC's are separated by spaces or tabs
@@ -207,25 +211,42 @@ def _cells(
     MS-MARCO's and T2Ranking's tables have quotes as part of their texts. A table that is quoted as CSV is
     told by an id in quotes, or by a text in quotes that has its own doubled, and is refused.
     """
+    width = 0
     for number, line in lines(file):
         place = f"{file.name}, line {number}"
         cells = line.split(separator or ("\t" if "\t" in line else None))
+        if separator is None and line.startswith("#"):
+            raise ReadError(f"{place}: begins with '#', as a comment does: delete it")
         if separator is None and any(len(cell.split()) > 1 for cell in cells):
             raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
         if number == 1 and cells[0].strip().lower() in HEADERS:
-            if cells[0].strip().lower() in ("text", "title"):
-                raise ReadError(f"{place}: the first column is to be the id, not {cells[0]!r}")
+            _check_names([cell.strip().lower() for cell in cells], separator is None, place)
             continue
         if len(cells) not in counts:
             if not line.strip():
                 continue
             wanted = " or ".join(map(str, counts))
             raise ReadError(f"{place}: {len(cells)} columns, {wanted} were expected")
+        width = width or len(cells)
+        if len(cells) != width:
+            raise ReadError(
+                f"{place}: {len(cells)} columns, the lines before have {width}: is it cut off, or is a tab in its text?"
+            )
         if '"' in line and (_QUOTED_ID.fullmatch(cells[0]) or any(map(_QUOTED.fullmatch, cells))):
             raise ReadError(
                 f"{place}: cells in quotes, as CSV has them, in a table that has none: save it as .csv or .jsonl"
             )
         yield place, cells
+
+
+def _check_names(names: list[str], judges: bool, place: str) -> None:
+    """Raise if the names of a table without quoting say that its columns stand in another order than is read."""
+    if names[0] in ("text", "title"):
+        raise ReadError(f"{place}: the first column is to be the id, not {names[0]!r}")
+    if judges and re.match("corpus|doc|pid|passage", names[0]):
+        raise ReadError(f"{place}: the first column is to be the query's id, not {names[0]!r}")
+    if not judges and len(names) > 2 and names[-1] == "title":
+        raise ReadError(f"{place}: the last column is to be the text, not 'title'")
 
 
 _QUOTED_ID = re.compile(r'"[^"]+"')

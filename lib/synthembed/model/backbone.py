@@ -56,7 +56,7 @@ class Backbone:
 
     def check_length(self, max_length: int) -> None:
         """Raise if rows of ``max_length`` tokens are longer than the learned positions of the base, or so long
-        that RoPE's angles would depend on the longest row of a batch."""
+        that a vector would depend on the longest row of a batch."""
         have = _learned_positions(self.model)
         if have is not None and max_length > have:
             raise BackboneError(
@@ -86,7 +86,8 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
         if commit:  # tokenizer and weights of the very commit that is recorded
             options["revision"] = commit
         tokenizer = _tokenizer(source, options.get("revision"), _files_of(source, commit))
-        recipe = recipe_of(source, options.get("revision"))
+        positions = getattr(config, "max_position_embeddings", None)
+        recipe = recipe_of(source, options.get("revision"), positions)
         if settings.initialisation == "random":
             torch.manual_seed(seed)
             model = text_model(AutoModel.from_config(config, dtype=dtype_of(settings.dtype, runs_on)))
@@ -110,6 +111,9 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
     model = model.to(on).eval()
     contract = TokenContract.of(tokenizer, as_saved=recipe.pooling is not None)
     _check_ids(model, contract)
+    have = _learned_positions(model)
+    if have is not None and (recipe.max_length or 0) > have:  # RoBERTa's config counts some that no token has
+        recipe = replace(recipe, max_length=have)
     rows = _rows_of(contract)
     expected = probe.alone(model, rows)  # the model as transformers has it, before any part is another
     onednn_linear.use_in(model)
@@ -199,7 +203,7 @@ def text_model(model: nn.Module) -> nn.Module:
         raise BackboneError(
             f"a {config.model_type} model has no text model of its own to be taken out of it: choose its text-only sister"
         )
-    return inner[0]
+    return inner[0].base_model  # BLIP-2 has its text model with a head
 
 
 def _check_ids(model: nn.Module, contract: TokenContract) -> None:

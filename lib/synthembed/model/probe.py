@@ -38,6 +38,11 @@ TOUCHED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-3, torch.
 LEAST = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
 # RoPE scalings by which a position's angle depends on the longest row of a batch, once that is beyond a length.
 BATCH_DEPENDENT_ROPE = {"dynamic", "longrope"}
+# Of a config, how many tokens or blocks before it a token of a sparse attention chooses to look at. Packed, it
+# would choose among those of all rows, which shows in no row that is shorter; so it never runs packed.
+CHOOSES = ("index_topk", "index_topk_blocks", "keep_window_size", "indexer_budget")
+# Of these, where a longer row's choice among equal scores depends on the number of keys, which padding adds to.
+BATCH_DEPENDENT_CHOICE = ("index_topk", "indexer_budget")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ def alone(base: nn.Module, rows) -> list[torch.Tensor]:
         ) from error
     if any(len(state) != len(row) for state, row in zip(states, rows, strict=True)):
         raise BackboneError(f"a {kind} model does not give one state a token: choose a decoder or an encoder")
+    if states[0].shape[1] != base.config.hidden_size:
+        raise BackboneError(
+            f"the {kind} model's states have {states[0].shape[1]} numbers, its hidden_size is {base.config.hidden_size}, "
+            "and a vector's length is that: choose another base"
+        )
     if not all(state.isfinite().all() for state in states):
         raise BackboneError(
             f"the {kind} model's states are not finite on {len(rows[0])} tokens in "
@@ -113,6 +123,8 @@ def _not_packed(base: nn.Module, rows, expected: list[torch.Tensor]) -> str:
     """Why rows do not run packed; "" if they do, with and without a prefix, and for their last tokens alone."""
     if why := packed_rows.lacks(base):
         return why
+    if any(getattr(base.config, name, None) for name in CHOOSES):
+        return "its attention chooses among the tokens before"
     asked = base.config._attn_implementation
     shared = next((i for i, (a, b) in enumerate(zip(*rows, strict=False)) if a != b), 1)
     try:
@@ -192,7 +204,7 @@ def _shrunk(base: nn.Module) -> Iterator[None]:
         (owner.__dict__, name, owner.__dict__[name])
         for owner in owners
         for name in WINDOWS
-        if isinstance(owner.__dict__.get(name), int) and not isinstance(owner.__dict__[name], bool)
+        if type(getattr(owner, "__dict__", {}).get(name)) is int
     ]
     try:
         for place, name, value in kept:
@@ -204,7 +216,7 @@ def _shrunk(base: nn.Module) -> Iterator[None]:
 
 
 def _longest(base: nn.Module) -> int | None:
-    """The length up to which RoPE's angles do not depend on the longest row of a batch."""
+    """The length up to which neither RoPE's angles nor a choice of keys depend on the longest row of a batch."""
     config = base.config
     rope = getattr(config, "rope_parameters", None) or {}
     tables = [rope, *(v for v in rope.values() if isinstance(v, dict))]  # one for each kind of layer, if any
@@ -213,6 +225,7 @@ def _longest(base: nn.Module) -> int | None:
         for table in tables
         if table.get("rope_type") in BATCH_DEPENDENT_ROPE
     ]
+    limits += [choice for name in BATCH_DEPENDENT_CHOICE if (choice := getattr(config, name, None))]
     return min(limits, default=None)
 
 
@@ -220,8 +233,13 @@ def check_rows(model: nn.Module, longest: int) -> None:
     """Raise if a row of ``longest`` tokens would depend on its neighbours."""
     limit = findings(model).longest
     if limit is not None and longest > limit:
-        kind = packed_rows.base_of(model).config.model_type
+        config = packed_rows.base_of(model).config
+        part = (
+            "choice of keys"
+            if limit in [getattr(config, name, None) for name in BATCH_DEPENDENT_CHOICE]
+            else "RoPE"
+        )
         raise BackboneError(
-            f"a row of {longest:,} tokens: beyond {limit:,}, the RoPE of this {kind} model depends on the longest row "
+            f"a row of {longest:,} tokens: beyond {limit:,}, the {part} of this {config.model_type} model depends on the longest row "
             f"of a batch, and so would the vectors. Lower max_length to {limit:,}"
         )

@@ -112,10 +112,14 @@ def read_texts(path: Path, field: str = "text") -> Iterator[str]:
 
 
 def _is_json(line: str) -> bool:
+    """Whether a first line begins rows of JSON: an object, a list of objects, or the bracket of one alone."""
+    if line.strip() in ("{", "[", "[{"):
+        return True
     try:
-        return line.lstrip()[:1] == "{" and isinstance(json.loads(line), dict)
-    except (json.JSONDecodeError, RecursionError):
+        found = json.loads(line) if line.lstrip()[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
         return False
+    return isinstance(found[0] if isinstance(found, list) and found else found, dict)
 
 
 def count_of(path: Path) -> int | None:

@@ -6,11 +6,14 @@ batch and takes its own share of the chunks.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
+from typing import TypeVar
 
 import torch
 
@@ -23,6 +26,8 @@ from synthembed.model.instructions import query_text
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Train
 from synthembed.training.contrastive import excluded_pairs
+
+Made = TypeVar("Made")
 
 
 class TrainingError(RuntimeError):
@@ -102,6 +107,21 @@ def schedule(settings: Train, examples: list[Example], seed: int):
         return [examples[i] for i in order(epoch)[number].tolist()]
 
     return batch_of
+
+
+def made(make: Callable[[int], Made], steps: Iterable[int], ahead: bool) -> Iterator[Made]:
+    """``make(step)`` of each step in order; with ``ahead`` a thread makes the next one while one is used."""
+    if not ahead:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future] = deque(maxlen=2)
+        for step in steps:
+            waiting.append(thread.submit(make, step))
+            if len(waiting) == 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 # --- what a training leaves out ------------------------------------------------------------------

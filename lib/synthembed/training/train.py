@@ -79,8 +79,8 @@ def train(
         start = fine_tune(first, backbone, weak, folder / "pretraining", code, saved=saved)
         if profile.train.method == "qlora":  # whose base in 4 bits is loaded again at the end
             before = [(first, adapter.tensors_of(start))]
-        backbone = adapter.merge_lora(start)
-        backbone = replace(backbone, source=backbone.source | {"pretrained": profile.pretrain.model_dump()})
+        backbone = put_together(first, start) if _reads_alone(profile) else adapter.merge_lora(start)
+        backbone = replace(backbone, source=start.source | {"pretrained": profile.pretrain.model_dump()})
     return fine_tune(profile, backbone, corpus, folder, code, before, saved, watch)
 
 
@@ -117,9 +117,17 @@ def fine_tune(
     rate = rate_for(model.model) * workers.world()
     progress, started = Progress("training", "steps", every=15), time.monotonic()
     with open(folder / "log.jsonl" if main else os.devnull, "a", encoding="utf-8") as log:
+
+        def batch_at(step: int) -> tuple[list[Example], Batch]:
+            chosen, seed = batch_of(step), seed_of(profile.seed, "step", step)
+            return chosen, Batch(chosen, model, settings, seed, workers.world())
+
+        # Ahead where the host is idle meanwhile; not with a watch, which reads texts too: a tokenizer is one thread's.
+        ahead = model.device.type != "cpu" and watch is None
+        made = batches.made(batch_at, range(first, steps), ahead)
         for step in range(first, steps):
-            tick, chosen = time.monotonic(), batch_of(step)
-            batch = Batch(chosen, model, settings, seed_of(profile.seed, "step", step), workers.world())
+            tick = time.monotonic()
+            chosen, batch = next(made)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(settings, step, steps)
             loss, metrics = gradients(profile, model, batch, settings, trainable)
@@ -324,19 +332,38 @@ def worker(
     train(profile, base_of(profile), corpus, folder, code, saved)
 
 
+def _reads_alone(profile: Profile) -> bool:
+    """Whether the first worker alone reads the base, since the model is sharded and not put into 4 bits before."""
+    runs = [profile, *([profile.for_pretraining()] if profile.pretrain else [])]
+    return workers.world() > 1 and all(run.train.sharded and run.train.method != "qlora" for run in runs)
+
+
 def base_of(profile: Profile) -> Backbone:
     """A worker's base; where the model is sharded the first worker alone reads it, into its CPU's memory."""
-    if (
-        not profile.train.sharded
-        or profile.train.method == "qlora"
-        or profile.pretrain
-        or workers.world() == 1
-    ):
+    if not _reads_alone(profile):
         return backbones.load(profile.backbone, profile.seed)
-    first = workers.rank() == 0
-    return workers.of_first(
-        backbones.load(profile.backbone, profile.seed, torch.device("cpu")) if first else None
-    )
+    return workers.of_first(_on_cpu(profile) if workers.rank() == 0 else None)
+
+
+def _on_cpu(profile: Profile) -> Backbone:
+    return backbones.load(profile.backbone, profile.seed, torch.device("cpu"))
+
+
+def put_together(profile: Profile, trained: Backbone) -> Backbone:
+    """What a training in shards has left, its adapter merged, as ``base_of`` gives a base: whole in the first
+    worker's CPU memory, on the others without weights."""
+    tensors = {
+        n: workers.on_first(p.detach()) for n, p in trained.model.named_parameters() if p.requires_grad
+    }
+    if workers.rank():
+        return workers.of_first(None)
+    plain = _on_cpu(profile)
+    if profile.train.method == "lora":
+        return workers.of_first(adapter.merge_lora(adapter.with_tensors(plain, profile.lora, tensors)))
+    with torch.no_grad():
+        for name, parameter in plain.model.float().named_parameters():
+            parameter.copy_(tensors[name])
+    return workers.of_first(plain)
 
 
 def main(folder: Path) -> None:

@@ -134,6 +134,12 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.json", b'[{"text": "a"}]\n[{"text": "b"}]', r"a\.json: .*behind the end of the list"),
         ("a.jsonl", b'{"text": "a"}\n\0\0\0\0\n', r"a\.jsonl, line 2, byte 14: .* is in no text"),
         ("a.jsonl", b'{"text": "sun \\ud83d"}\n', r"a\.jsonl, line 1: '\\ud83d' is half a character"),
+        ("a.jsonl", b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", r"a\.jsonl, line 1: .*digits"),
+        ("a.json", b'[{"text": "a", "n": ' + b"9" * 5000 + b"}]", r"a\.json, item 1: .*digits"),
+        ("a.csv", b"text\na\n\nb\n", r"a\.csv, line 3: a blank line in a table of one column"),
+        ("a.csv", b"text,n\na,1\ntext,n\nb,2\n", r"a\.csv, line 3: the line of names once more"),
+        ("a.tsv", b'text\tn\n"bees" fly\t1\n', r"a\.tsv, line 2: .*quote"),
+        ("a.tsv", b'text\tn\n"bees\t1\nsun"\t2\nmill\t3\n', r"a\.tsv, line 2: a quote opens .* 1 lines on"),
         ("a.jsonl", b"", r"a\.jsonl is empty"),
         ("a.csv", b"\xef\xbb\xbf", r"a\.csv is empty"),
         ("a.jsonl", b'{"text": null}\n', r"a\.jsonl, line 1: field 'text' is missing"),
@@ -218,6 +224,13 @@ def test_a_cell_of_several_lines_is_one_text_and_places_are_lines(tmp_path):
         ("a.csv, line 2", "1"),
         ("a.csv, line 5", "2"),
     ]
+
+
+def test_a_cell_of_tabs_and_lines_is_one_text_where_it_can_be_no_other(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b'id\ttext\n1\t"a\tb\nc"\n2\td\n')
+    assert [row["text"] for _, row in rows(tmp_path / "a.tsv")] == ["a\tb\nc", "d"]
+    (tmp_path / "b.csv").write_bytes(b"text\na\nb\n\n\n")
+    assert [row["text"] for _, row in rows(tmp_path / "b.csv")] == ["a", "b"]
 
 
 def test_missing_cells_of_pandas_are_none(tmp_path):

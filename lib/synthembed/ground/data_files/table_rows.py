@@ -141,7 +141,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict]]:
             row = _DECODER.decode(line)
         except json.JSONDecodeError as error:
             raise ReadError(f"{place}: not JSON, or cut off ({error.msg}): mend or delete the line") from None
-        except (ReadError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ours, or a number of thousands of digits
             raise ReadError(f"{place}: {error or 'nested too deeply'}") from None
         _check(row, line, place)
         yield place, row
@@ -186,7 +186,7 @@ class _Window:
             except json.JSONDecodeError as error:
                 self.grow(error.msg)
                 continue
-            except (ReadError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise ReadError(f"{place}: {error or 'nested too deeply'}") from None
             if end == len(self.text):  # 1 may go on as 12
                 self.grow("the list does not end")
@@ -233,19 +233,21 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
     else:
         separator = _separator(first, _SEPARATORS[form], needed)
     reader = csv.reader(itertools.chain([first], source), delimiter=separator, strict=True)
-    names, begin = None, 1
+    names, begin, blank = None, 1, ""
     try:
         for cells in reader:
             place, begin = f"{path.name}, line {begin + skipped}", reader.line_num + 1
             if not cells:
+                blank = blank or place
                 continue
             if names is None:
                 names = [cell.strip() for cell in cells]
                 _once(filter(None, names), path, ", line 1")
                 for name in needed:
                     field_of(dict.fromkeys(names), name, place)
-                source.usual = source.end
+                source.usual, blank = source.end, ""
                 continue
+            _check_cells(cells, names, separator, place, blank)
             if len(cells) != len(names):
                 raise ReadError(
                     f"{place}: {len(cells)} cells, {len(names)} names ({', '.join(map(repr, names))}): is it cut off, "
@@ -262,6 +264,24 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
             f"{path.name}, line {begin + skipped}: {error}: a cell that begins with a quote must end with one, and its own "
             "quotes be doubled"
         ) from None
+
+
+def _check_cells(cells: list[str], names: list[str], separator: str, place: str, blank: str) -> None:
+    """Raise if a row may be read in two ways; ``blank`` is the place of a blank line before it, if any."""
+    if blank and len(names) == 1:  # some write an empty cell so, and vector n is to be of row n
+        raise ReadError(
+            f'{blank}: a blank line in a table of one column: write "" for an empty text, or delete it'
+        )
+    if len(names) > 1 and cells[0].strip() == names[0] and [cell.strip() for cell in cells] == names:
+        raise ReadError(f"{place}: the line of names once more: were files put together? Delete it")
+    if separator != "\t" or not any("\n" in cell for cell in cells):
+        return
+    lines_of = "\t".join(cells).split("\n")
+    if all(line.count("\t") == len(names) - 1 for line in lines_of):
+        raise ReadError(
+            f"{place}: a quote opens a cell here and closes it {len(lines_of) - 1} lines on, and each of these lines is a row "
+            "too: are the quotes part of the texts? Save it as .csv or .jsonl"
+        )
 
 
 def _separator(line: str, allowed: str, columns: list[str]) -> str:

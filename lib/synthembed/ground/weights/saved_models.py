@@ -38,34 +38,92 @@ class Recipe:
     refusal: str = ""
 
 
-def recipe_of(source: str, revision: str | None = None) -> Recipe:
-    """What the sentence-transformers files of a folder or hub id say; an empty recipe if there are none."""
+def recipe_of(source: str, revision: str | None = None, positions: int | None = None) -> Recipe:
+    """What the sentence-transformers files of a folder or hub id say; an empty recipe if there are none.
+    ``positions`` are those that the model's configuration has."""
     if not (modules := _json(source, "modules.json", revision)):
         return Recipe()
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise BackboneError(f"{source}: modules.json is no list of modules: fetch the model anew")
     kinds = [module.get("type", "").rpartition(".")[2] for module in modules]
-    refused = [f"its {kind} module is not computed here" for kind in kinds
-               if kind not in ("Transformer", "Pooling", "Normalize")]  # fmt: skip
-    if "Pooling" not in kinds:
-        refused.append("it has no Pooling module")
     place = next((m.get("path", "") for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), "")
-    said = _json(source, f"{place}/config.json", revision) if place else None
-    way = _way(said or {})
+    pooling = _json(source, f"{place}/config.json", revision) if place else None
+    text = _text_settings(source, revision)
+    tokenizer = _json(source, "tokenizer_config.json", revision) or {}
+    more = _json(source, "config_sentence_transformers.json", revision) or {}
+    prompts, default = more.get("prompts") or {}, more.get("default_prompt_name")
+    way = _way(pooling or {})
+    refused = [*_refused_modules(kinds), *_refused_settings(text)]
+    if "Pooling" in kinds and pooling is None:
+        refused.append(f"{place or 'its Pooling module'}/config.json, which says how it pools, is not there")
     if way not in POOLINGS:
         refused.append(f"it pools by {way}, and here {', '.join(POOLINGS)} are computed")
-    if said and not said.get("include_prompt", True):
+    if pooling and not pooling.get("include_prompt", True):
         refused.append("it leaves its prompt out of the pooled tokens")
-    lengths = _json(source, "sentence_bert_config.json", revision) or {}
-    if lengths.get("do_lower_case"):
-        refused.append("it lower-cases texts itself (do_lower_case)")
-    more = _json(source, "config_sentence_transformers.json", revision) or {}
-    prompts = more.get("prompts") or {}
-    default = more.get("default_prompt_name")
+    if tokenizer.get("truncation_side") == "left":
+        refused.append("it cuts long texts at their beginning (truncation_side left)")
+    if more.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        refused.append(f"it is a {more['model_type']}, which gives no single vector of this kind")
     if default is not None and default not in prompts:
         refused.append(f"its default prompt {default!r} is not among its prompts")
-    return Recipe(
-        POOLINGS.get(way), "Normalize" in kinds, lengths.get("max_seq_length"), prompts.get(default, ""), prompts,
-        "; ".join(refused),
-    )  # fmt: skip
+    longest = _longest(text, tokenizer, positions)
+    prompt = prompts.get(default, "")
+    return Recipe(POOLINGS.get(way), "Normalize" in kinds, longest, prompt, prompts, "; ".join(refused))
+
+
+def _refused_modules(kinds: list[str]) -> list[str]:
+    """What is not computed of a model's modules; Dropout does nothing to a vector."""
+    refused = [f"its {kind} module is not computed here" for kind in kinds
+               if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")]  # fmt: skip
+    if "Pooling" not in kinds:
+        refused.append("it has no Pooling module")
+    order = [kind for kind in kinds if kind != "Dropout"]
+    if not refused and order not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        refused.append(f"its modules stand in an order that is not computed here: {', '.join(kinds)}")
+    return refused
+
+
+def _text_settings(source: str, revision: str | None) -> dict:
+    """sentence_bert_config.json, with older names of its parts as today's."""
+    said = dict(_json(source, "sentence_bert_config.json", revision) or {})
+    for old, new in (("model_args", "model_kwargs"), ("tokenizer_args", "processor_kwargs"),
+                     ("config_args", "config_kwargs")):  # fmt: skip
+        said.setdefault(new, said.pop(old, None) or {})
+    return said
+
+
+# Of sentence_bert_config.json: what may stand there without a vector being another one.
+HARMLESS = {"max_seq_length", "do_lower_case", "unpad_inputs", "transformer_task", "module_output_name"}
+HARMLESS |= {"modality_config", "model_kwargs", "processor_kwargs", "config_kwargs"}
+HARMLESS_PARTS = {"trust_remote_code", "dtype", "torch_dtype", "attn_implementation", "model_max_length"}
+HARMLESS_PARTS |= {"padding_side", "use_fast"}
+AS_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+
+
+def _refused_settings(said: dict) -> list[str]:
+    """What sentence_bert_config.json asks for and is not done here."""
+    refused = [f"it sets {key} = {value!r}" for key, value in said.items() if value and key not in HARMLESS]
+    for part in ("model_kwargs", "processor_kwargs", "config_kwargs"):
+        refused += [f"it sets {part}: {key} = {value!r}" for key, value in said[part].items()
+                    if key not in HARMLESS_PARTS]  # fmt: skip
+    if said.get("do_lower_case"):
+        refused.append("it lower-cases texts itself (do_lower_case)")
+    if (task := said.get("transformer_task", "feature-extraction")) != "feature-extraction":
+        refused.append(f"its states are those of {task}")
+    if (ways := said.get("modality_config")) is not None and "message" in ways:
+        refused.append("it puts a chat template around every text")
+    elif ways is not None and ways.get("text") != AS_TEXT:
+        refused.append(f"it reads texts by {ways.get('text')}")
+    return refused
+
+
+def _longest(said: dict, tokenizer: dict, positions: int | None) -> int | None:
+    """Tokens after which sentence-transformers cuts a text: the length that is named, or else the least of
+    what the tokenizer and the model can have, which is what today's versions save a length as."""
+    if named := said["processor_kwargs"].get("model_max_length") or said.get("max_seq_length"):
+        return named
+    limits = (tokenizer.get("model_max_length"), positions)
+    return min((int(n) for n in limits if n and 0 < n < 10**9), default=None)
 
 
 def _way(pooling: dict) -> str:
@@ -115,6 +173,17 @@ def check_files(source: str) -> None:
                 f"{path} is a pointer of git-lfs and not the file itself: run 'git lfs pull' in {folder}, "
                 "or fetch the model with 'hf download'"
             )
+    modules = _json(source, "modules.json", None)
+    inside = (
+        modules[0].get("path")
+        if isinstance(modules, list) and modules and isinstance(modules[0], dict)
+        else ""
+    )
+    if inside and not (folder / "config.json").exists():
+        raise BackboneError(
+            f"{source} has its model in {inside}, as old sentence-transformers folders do: open it there and save it again "
+            "(SentenceTransformer(folder).save(another)), and name that"
+        )
     for path in sorted(folder.glob("model*.safetensors")):
         _check_tensors(path)
     index = folder / "model.safetensors.index.json"
