@@ -113,7 +113,7 @@ def test_a_proxy_is_named_without_its_password(monkeypatch, capsys, address):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
     monkeypatch.setenv("HTTPS_PROXY", address)
     (said,) = asked("https://api.example.org/v1")
-    assert "through HTTPS_PROXY=" in said and "127.0.0.1:9" in said
+    assert "HTTPS_PROXY=" in said and "127.0.0.1:9" in said
     assert "secret" not in said and "u:" not in said
 
 

@@ -44,7 +44,8 @@ def problems(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
     """Prints the forecast of a profile for a base of this ``shape``; yields what speaks against the run."""
     rate, kind = rate_here(profile, on)
     print(f"matrix products: {rate / 1e9:,.0f} GFLOP/s in {kind} on {on.type}, measured for two seconds")
-    if (load := os.getloadavg()[0]) > 1.2 * (os.cpu_count() or 1):
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 1.2 * (os.cpu_count() or 1):
         print(
             f"other programs are at work here (load {load:.1f}): the rate is lower and the times longer for it"
         )
