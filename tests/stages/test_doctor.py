@@ -142,3 +142,12 @@ def test_the_papers_run_is_told_to_want_a_gpu(monkeypatch, capsys):
     assert any("no GPU: " in problem and "days" in problem for problem in said)
     assert any("GB of memory" in problem for problem in said)
     assert "01_generate" in capsys.readouterr().out
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "in-the-way").write_text("a file")
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "in-the-way" / "runs"))
+    said = [problem for problem in doctor._folders() if "results" in problem]
+    assert len(said) == 1 and "set SYNTHEMBED_RUNS to another" in said[0]
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "not" / "there" / "yet"))
+    assert not [problem for problem in doctor._folders() if "results" in problem]

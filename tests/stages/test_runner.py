@@ -144,3 +144,13 @@ def test_the_overview_is_made_again_when_the_papers_profile_was_edited(tmp_path,
     )
     run()
     assert "00_overview: finished before, skipped" in capsys.readouterr().out
+
+
+def test_a_kernel_is_of_this_python_whatever_jupyter_finds(tmp_path, monkeypatch):
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    about = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another's", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(about))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    runner.run_stages("smoke", [], "", ["00_overview"], tmp_path)
+    assert json.loads((tmp_path / "smoke" / "00_overview" / "stage.json").read_text())["status"] == "done"

@@ -46,7 +46,7 @@ class plain_errors:
             print(error, file=sys.stderr)
             raise typer.Exit(1)
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
-            where = error.filename or "a file"
+            where = error.filename or "a file that was being written"
             print(
                 f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
                 file=sys.stderr,

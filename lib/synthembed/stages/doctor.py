@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthembed.ground import endpoint
-from synthembed.ground.files import ROOT
+from synthembed.ground import endpoint, run_folders
 from synthembed.profile.settings import Generate, Profile
 
 LESS_MEMORY = {  # stage → settings that lower what it needs
@@ -32,11 +31,15 @@ def kernel_died(stage: str, errors: Path) -> str:
     if errors.exists():
         lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         told = next((f"\nIts last words: {x.strip()[:300]}" for x in reversed(lines) if "atal" in x), "")
-    remedy = LESS_MEMORY.get(stage, "close other programs")
+    remedy = (
+        f"{LESS_MEMORY[stage]} (--set), or close other programs"
+        if stage in LESS_MEMORY
+        else "close other programs"
+    )
     return (
         f"the notebook's kernel was killed, most likely by the system for want of memory ("
         f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} of them free now).{told}\n"
-        f"To need less, {remedy} (--set), or close other programs. Run the same command again: finished "
+        f"To need less, {remedy}. Run the same command again: finished "
         "stages, stored replies and checkpoints are kept, and it goes on from there."
     )
 
@@ -65,11 +68,14 @@ def problems_of(profile: Profile) -> Iterator[str]:
 def _folders() -> Iterator[str]:
     from synthembed.ground.weights import embedded
 
-    for what, folder in (("results", ROOT), ("models", embedded.cache_folder())):
+    places = (
+        ("results", run_folders.own(), run_folders.ELSEWHERE),
+        ("models", embedded.cache_folder(), "XDG_CACHE_HOME"),
+    )
+    for what, folder, variable in places:
         there = next(p for p in (folder, *folder.parents) if p.exists())
-        if not os.access(there, os.W_OK):
-            remedy = "" if what == "results" else ": set XDG_CACHE_HOME to another"
-            yield f"{folder}, where {what} go, cannot be written{remedy}"
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            yield f"{folder}, where {what} go, cannot be written: set {variable} to another"
     if not shutil.which("git"):
         print("git: none, so that no record names a commit")
 

@@ -70,7 +70,7 @@ def _execute(
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
-    kernels = {"kernel_manager_class": warm_kernels.manager(server)} if server else {}
+    kernels = warm_kernels.manager(server) if server else warm_kernels.of_this_python()
     parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
     parameters |= {"anew": True} if anew else {}
     try:
@@ -78,7 +78,7 @@ def _execute(
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
                 cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
-                **kernels,
+                kernel_manager_class=kernels,
             )  # fmt: skip
     except (DeadKernelError, RuntimeError) as error:
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):  # as it began

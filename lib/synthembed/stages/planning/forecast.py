@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synthembed.ground.files import ROOT
+from synthembed.ground import run_folders
 from synthembed.profile.settings import Profile
 from synthembed.stages.planning import workload
 from synthembed.training import gpu_cost
@@ -158,7 +158,8 @@ def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
 def _disk(profile: Profile, shape: gpu_cost.Shape) -> Iterator[str]:
     weights = 2 * shape.parameters * gpu_cost.BFLOAT16 / 1e9  # fetched, and exported once for each seed
     wanted = DISK + weights * (1 + len(profile.training_seeds)) / 2
-    free = shutil.disk_usage(ROOT).free / 1e9
+    runs = run_folders.own()
+    free = shutil.disk_usage(next(p for p in (runs, *runs.parents) if p.exists())).free / 1e9
     print(f"disk: a run takes about {wanted:.0f} GB; {free:.1f} GB are free")
     if free < wanted:
         yield f"{free:.1f} GB of disk are free; a run takes about {wanted:.0f}"
