@@ -8,7 +8,7 @@ from endpoints import SMALL, Endpoint, error, live
 from synthembed import profile
 from synthembed.corpus import example
 from synthembed.generation import local_server, parsing, two_steps
-from synthembed.generation.reply_store import GenerationStopped, ReplyStore
+from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
 from synthembed.ground.files import read_lines
 from synthembed.profile.taxonomy import FAMILIES
 
@@ -98,11 +98,11 @@ def test_the_key_reaches_no_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"custom_id": "b"', b'{"custom_id": "b", "x": "\xc3'])
 def test_a_torn_last_line_is_cut_off(tmp_path, torn):
     path = tmp_path / "replies.jsonl"
-    path.write_bytes(b'{"custom_id": "a"}\n' + torn)
+    path.write_bytes(b'{"custom_id": "a", "response": {"body": {}}}\n' + torn)
     store = ReplyStore(path)
     assert store.ids == {"a"}
-    store.append({"custom_id": "b"})
-    store.append({"custom_id": "b"})
+    store.append(reply_line("b", {}))
+    store.append(reply_line("b", {}))
     store.close()
     assert [x["custom_id"] for x in store.lines()] == ["a", "b"]
 

@@ -126,7 +126,9 @@ def test_one_process_at_a_time_writes_replies(tmp_path):
 
 def test_a_bad_line_among_the_replies_is_named(tmp_path):
     path = tmp_path / "replies.jsonl"
-    path.write_text('{"custom_id": "a"}\n{"custom_id": \n{"custom_id": "c"}\n')
+    path.write_text(
+        '{"custom_id": "a", "response": {"body": {}}}\n{"custom_id": \n{"custom_id": "c", "response": {"body": {}}}\n'
+    )
     with pytest.raises(ValueError, match=r"replies\.jsonl, line 2: not JSON"):
         ReplyStore(path)
 

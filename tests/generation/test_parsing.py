@@ -153,9 +153,11 @@ def test_usage_is_read_as_far_as_it_is_one(usage, tokens):
 
 def test_a_whole_last_line_that_lacks_its_end_is_kept(tmp_path):
     path = tmp_path / "replies.jsonl"
-    path.write_bytes(b'{"custom_id": "a"}\n{"custom_id": "b"}')
+    path.write_bytes(
+        b'{"custom_id": "a", "response": {"body": {}}}\n{"custom_id": "b", "response": {"body": {}}}'
+    )
     store = ReplyStore(path)
     assert store.ids == {"a", "b"}
-    store.append({"custom_id": "c"})
+    store.append(reply_line("c", {}))
     store.close()
     assert [x["custom_id"] for x in store.lines()] == ["a", "b", "c"]

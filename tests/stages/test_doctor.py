@@ -44,6 +44,7 @@ def models():
 
 def asked(url: str, model: str = "gpt-x") -> list[str]:
     settings = ["generate.backend=live", f"generate.base_url={url}", f"generate.models={{{model}: 1}}"]
+    settings.append("generate.no_budget=true")
     return list(doctor._generation(profile.load("smoke", settings)))
 
 
@@ -67,10 +68,70 @@ def test_what_an_endpoint_refuses_or_lacks_is_named_and_no_key_shown(models, mon
     assert "cannot be sent" in said
 
 
+class Answers(BaseHTTPRequestHandler):
+    status, kind, body = 200, "application/json", b'{"data": [{"id": "gpt-x"}]}'
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("content-type", self.kind)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "problem", "printed"),
+    [
+        (200, "application/json", Answers.body, "", "lists its models without a key; whether it takes the key, the first"),
+        (404, "application/json", b"{}", "", "lists no models (HTTP 404); whether it takes the key"),
+        (200, "application/json", b'{"data": ["gpt-x"]}', "", "its list of models cannot be read"),
+        (200, "text/html; charset=utf-8", b"<html>Log in", "sends a web page in the place of a list", ""),
+        (503, "application/json", b"{}", "fails now (HTTP 503)", ""),
+    ],
+)  # fmt: skip
+def test_an_answer_that_says_nothing_of_the_key_is_not_taken_for_a_yes(
+    monkeypatch, capsys, status, kind, body, problem, printed
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    handler = type("Handler", (Answers,), {"status": status, "kind": kind, "body": body})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    said = asked(f"http://somebody:a-secret-word@127.0.0.1:{server.server_port}/v1")
+    out = capsys.readouterr().out
+    server.shutdown()
+    assert (problem in said[0] if problem else said == []) and printed in out
+    assert "takes the key\n" not in out and "a-secret-word" not in out + str(said)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://u:a-secret-word@127.0.0.1:9", "u:a-secret-word@127.0.0.1:9", "u:a/b@c@127.0.0.1:9"]
+)
+def test_a_proxy_is_named_without_its_password(monkeypatch, capsys, address):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    (said,) = asked("https://api.example.org/v1")
+    assert "HTTPS_PROXY=" in said and "127.0.0.1:9" in said
+    assert "secret" not in said and "u:" not in said
+
+
 def test_the_forecast_of_the_laptop_run_is_within_30_percent():
     found = {n.stage: n.seconds / 60 for n in forecast.needs(profile.load("laptop"), LAPTOP, RATE)}
     for stage, minutes in MEASURED.items():
         assert minutes / 1.3 < found[stage] < minutes * 1.3, (stage, found[stage])
+
+
+def test_a_busy_machine_is_told_that_its_forecast_is_too_long(monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(forecast, "rate_here", lambda *_: (RATE, "bfloat16"))
+    for load, told in ((0.5, False), (64.0, True)):
+        monkeypatch.setattr(forecast.os, "getloadavg", lambda load=load: (load, 0, 0))
+        monkeypatch.setattr(forecast.os, "cpu_count", lambda: 2)
+        list(forecast.problems(profile.load("smoke"), LAPTOP, torch.device("cpu")))
+        assert ("other programs are at work here" in capsys.readouterr().out) == told
 
 
 def test_the_papers_run_is_told_to_want_a_gpu(monkeypatch, capsys):
@@ -81,3 +142,12 @@ def test_the_papers_run_is_told_to_want_a_gpu(monkeypatch, capsys):
     assert any("no GPU: " in problem and "days" in problem for problem in said)
     assert any("GB of memory" in problem for problem in said)
     assert "01_generate" in capsys.readouterr().out
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "in-the-way").write_text("a file")
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "in-the-way" / "runs"))
+    said = [problem for problem in doctor._folders() if "results" in problem]
+    assert len(said) == 1 and "set SYNTHEMBED_RUNS to another" in said[0]
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "not" / "there" / "yet"))
+    assert not [problem for problem in doctor._folders() if "results" in problem]

@@ -124,3 +124,33 @@ def test_a_long_log_is_folded_and_none_of_it_lost():
     )
     (short,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
     assert short["text"] == lines[:5]
+
+
+def test_the_overview_is_made_again_when_the_papers_profile_was_edited(tmp_path, capsys):
+    from synthembed import profile as profiles
+
+    def run() -> dict:
+        runner.run_stages("smoke", [], "", ["00_overview"], tmp_path)
+        return json.loads(place.read_text(encoding="utf-8"))
+
+    place = tmp_path / "smoke" / "00_overview" / "stage.json"
+    first = run()
+    assert first["paper_profile"] == profiles.load("paper").hash()
+    place.write_text(json.dumps(first | {"paper_profile": "that of another paper.yaml"}), encoding="utf-8")
+    capsys.readouterr()
+    assert run()["paper_profile"] == first["paper_profile"]
+    assert (
+        "00_overview: runs, because the paper's profile, which it shows, changed" in capsys.readouterr().out
+    )
+    run()
+    assert "00_overview: finished before, skipped" in capsys.readouterr().out
+
+
+def test_a_kernel_is_of_this_python_whatever_jupyter_finds(tmp_path, monkeypatch):
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    about = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another's", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(about))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    runner.run_stages("smoke", [], "", ["00_overview"], tmp_path)
+    assert json.loads((tmp_path / "smoke" / "00_overview" / "stage.json").read_text())["status"] == "done"

@@ -16,10 +16,23 @@ ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
 ]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
-RunOption = Annotated[str, typer.Option("--run", help="Name of the run folder; the profile's by default.")]
 BatchTokensOption = Annotated[int, typer.Option(help="Tokens of one forward pass.")]
 ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
 PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
+
+
+def _one_folder(name: str) -> str:
+    """A run is one folder among the others: a name that leads elsewhere would write there."""
+    if name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+        raise typer.BadParameter(f"{name!r}: a plain name, without a slash or a dot at its beginning")
+    return name
+
+
+RunOption = Annotated[
+    str,
+    typer.Option("--run", help="Name of the run folder; the profile's by default.", callback=_one_folder),
+]
+
 
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
@@ -36,9 +49,17 @@ class plain_errors:
             print(error, file=sys.stderr)
             raise typer.Exit(1)
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
-            where = error.filename or "a file"
+            where = error.filename or "a file that was being written"
             print(
                 f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1)
+        if kind and issubclass(kind, UnicodeDecodeError) and isinstance(error.object, bytes):
+            around = error.object[max(0, error.start - 30) : error.end + 30].decode("utf-8", "replace")
+            print(
+                f"a file that was read is not UTF-8, at byte {error.start + 1}, about here: {around!r}. Save it as "
+                "UTF-8",
                 file=sys.stderr,
             )
             raise typer.Exit(1)

@@ -49,12 +49,13 @@ class BudgetError(ValueError):
 
 
 def tokens_in(usage: Any) -> tuple[float, float]:
-    """(prompt, completion) tokens of what an endpoint says of usage, whatever that is; zeros if nothing."""
+    """(prompt, completion) tokens of what an endpoint says of usage, whatever that is; zeros if nothing. What a
+    total has beyond both is thoughts, which some endpoints bill as completion and do not count there."""
     told = usage if isinstance(usage, dict) else {}
     prompt, completion, total = (
         _count(told.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total")
     )
-    return (prompt, completion) if prompt + completion else (0.0, total)
+    return prompt, max(completion, total - prompt)
 
 
 def _count(value: Any) -> float:
@@ -122,8 +123,8 @@ class Meter:
         return fits or self.models
 
     def worst(self, line: dict) -> float:
-        """USD that a request costs at most: all the tokens it may reply with, and a prompt (its
-        schema counts) of half as many tokens as characters."""
+        """USD that a request costs at most: all the tokens it may reply with, and a prompt (its schema counts) of
+        half as many tokens as it has ASCII characters, and one for each byte of the others."""
         body = line["body"]
         most = request_bodies.most_tokens(body)
         if most == float("inf"):
@@ -133,7 +134,7 @@ class Meter:
                     "it, or set generate.budget_usd=null and generate.no_budget=true"
                 )
             most = 0.0
-        prompt = len(json.dumps(body, ensure_ascii=False)) / 2
+        prompt = _most_prompt_tokens(json.dumps(body, ensure_ascii=False))
         return self._price(body["model"], prompt, most, self.batch) or 0.0
 
     def committed(self) -> float:
@@ -177,6 +178,14 @@ class Meter:
 
     def note(self) -> str:
         return f"{self.spent:.2f} USD" if self.spent else ""
+
+
+def _most_prompt_tokens(text: str) -> float:
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) == len(text):
+        return len(text) / 2
+    ascii_only = sum(byte < 128 for byte in encoded)
+    return ascii_only / 2 + len(encoded) - ascii_only
 
 
 def _bought_in_batch(reply: dict, batch: bool) -> bool:

@@ -2,8 +2,8 @@
 
 The SDK alone retries, and only what was certainly not billed. Where several servers have the same model, a
 request goes to the idlest, and one that cannot be reached is passed over for a while. Requests and tokens per
-minute are bounded for each server if the profile says so. A wrong key, an unknown model, an empty quota, the budget, or failure upon failure
-stops the run; every other failure is counted under its name.
+minute are bounded for each server if the profile says so. A wrong key, an unknown model, an empty quota, the
+budget, or failure upon failure stops the run; every other failure is counted under its name.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def ask(
         except BaseException:  # an interrupt: ask for nothing more, but store what is paid for
             run.stop()
             raise
+        finally:
+            for reason, said in run.said.items():
+                print(f"{reason}: {run.failures[reason]:,} requests; one was told: {said[:300]}", flush=True)
 
 
 class _Server:
@@ -73,6 +76,7 @@ class _Run:
         self.lines, self.total, self.settings = lines, total, settings
         self.store, self.meter, self.look = store, meter, look
         self.failures: Counter = Counter()
+        self.said: dict[str, str] = {}  # reason -> what the endpoint said first
         self.done = self.answered = self.refused = 0
         self.in_row: Counter = Counter()  # failures since the last reply, by reason
         self.stopped = self.budget_ends = False
@@ -205,7 +209,7 @@ class _Run:
             raise _Failed(f"HTTP {error.status_code}", endpoint.said(error), billed) from None
         except Exception as error:  # whatever a gateway sends, one reply never ends the run
             raise _Failed(type(error).__name__, endpoint.masked(str(error)), billed=True) from None
-        found = body_in(streamed.joined(content) if self.settings.stream else content)
+        found = body_in(streamed.joined(content))  # some gateways stream whatever they are asked
         if found is None:
             raise _Failed("body is not JSON", repr(content[:200]), billed=True)
         if not isinstance(found.get("choices"), list):
@@ -215,6 +219,7 @@ class _Run:
     def failed(self, failure: _Failed) -> None:
         """Count it; where nothing but failures comes back, stop before all requests are spent on them."""
         self.failures[str(failure)] += 1
+        self.said.setdefault(str(failure), failure.said)
         self.in_row[str(failure)] += 1
         if self.in_row.total() >= max(REFUSED_AT_MOST, 2 * self.settings.concurrency):
             reason = self.in_row.most_common(1)[0][0]
@@ -234,7 +239,7 @@ class _Run:
         if self.refused >= REFUSED_AT_MOST and (not self.store.ids or self.total > 10 * REFUSED_AT_MOST):
             raise GenerationStopped(
                 f"the first {self.refused} requests were all refused with HTTP {error.status_code}: "
-                f"{endpoint.said(error)}. Check generate.models, base_url and response_format."
+                f"{endpoint.said(error)}. Check the key, generate.models, base_url and response_format."
             )
 
 

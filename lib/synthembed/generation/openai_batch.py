@@ -20,13 +20,15 @@ import openai
 from synthembed.generation.cost import LEAST_WAVE, BudgetError, Meter
 from synthembed.generation.paid import endpoint
 from synthembed.generation.paid.endpoint import Clients, lasting, said
+from synthembed.generation.paid.ledger import noted
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in
 from synthembed.ground.console import Progress
-from synthembed.ground.files import read_json, read_lines, write_json
+from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Generate
 
 MAX_REQUESTS = 50_000  # the API's limits for one input file
 MAX_BYTES = 200_000_000
+REFUSED_AT_MOST = 10  # requests of a batch, if it brings nothing else
 FRUITLESS = 2  # rounds in a row without a single reply, after which what failed is given up
 LOOKED_AT = 20  # replies of a batch
 PATIENCE_S = 3600.0  # how long the endpoint may fail to answer while batches are waited for
@@ -41,7 +43,8 @@ def ask(
     """Submit what ``requests`` lacks replies for, wait, collect; returns failures by reason.
 
     What failed or expired is submitted again, while rounds bring replies, but not what was refused for a
-    lasting reason. Under a budget, a round submits what can be paid even if every reply is as long as it
+    lasting reason, which is no reason of the account's. Where a batch brings nothing but such refusals, it is
+    the settings that are refused: GenerationStopped. Under a budget, a round submits what can be paid even if every reply is as long as it
     may be; the next round has what the replies left of it. Where the account's queue takes fewer tokens
     than a round has, the next rounds have what it took, or half. ``look`` is shown each new reply after
     its batch is stored, and may raise GenerationStopped.
@@ -68,7 +71,9 @@ def ask(
             fruitless = 0 if len(store.ids) > before or smaller else fruitless + 1
     if unsent:
         failures["not submitted: the account's queue stayed full"] += unsent
-    return failures + round_.refused_by_reason(requests)
+    refused = round_.refused_by_reason(requests)
+    round_.say(refused)
+    return failures + refused
 
 
 @contextlib.contextmanager
@@ -82,6 +87,11 @@ def _named_errors():
         if error.code in endpoint.QUOTA:
             raise GenerationStopped("the quota is used up; run again later to go on") from None
         raise GenerationStopped(f"the endpoint limits requests: {said(error)}; run again later") from None
+    except openai.NotFoundError as error:
+        raise GenerationStopped(
+            f"the endpoint has no Batch API where it was looked for (HTTP 404: {said(error)}): use "
+            "generate.backend=live, or check base_url and batch_endpoint"
+        ) from None
     except openai.APIStatusError as error:
         told = f"HTTP {error.status_code}: {said(error)}"
         raise GenerationStopped(f"the endpoint refused ({told}); run again to go on") from None
@@ -107,7 +117,11 @@ class _State:
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / "state.json"
         folder.mkdir(exist_ok=True)
-        self.batches: list[dict] = json.loads(self.path.read_text()) if self.path.exists() else []
+        self.batches: list[dict] = noted(
+            self.path,
+            [],
+            "without it batches may be bought twice: look at the endpoint's list of batches first",
+        )
 
     def save(self) -> None:
         write_json(self.path, self.batches)
@@ -132,7 +146,8 @@ class _Round:
         self.clients, self.settings, self.state = clients, settings, state
         self.store, self.meter, self.look = store, meter, look
         self.most = MAX_REQUESTS * 1000  # requests in the queue at one time
-        self.refused: dict[str, str] = read_json(state.refusals, {})  # custom_id -> the lasting reason
+        self.refused: dict[str, str] = noted(state.refusals, {})  # custom_id -> the lasting reason
+        self.said: dict[str, str] = {}  # reason -> what one request was told
 
     def missing(self, requests: Path) -> Iterator[dict]:
         return (x for x in self.store.missing(requests) if x["custom_id"] not in self.refused)
@@ -140,6 +155,17 @@ class _Round:
     def refused_by_reason(self, requests: Path) -> Counter:
         names = (x["custom_id"] for x in self.store.missing(requests))
         return Counter(self.refused[name] for name in names if name in self.refused)
+
+    def say(self, refused: Counter) -> None:
+        """What was refused, in the endpoint's words, and how it is asked for again."""
+        for reason, told in self.said.items():
+            print(f"{reason}: one request was told: {told}", flush=True)
+        if refused:
+            print(
+                f"{refused.total():,} requests were refused for good and are not sent again; delete "
+                f"batches/{self.state.refusals.name} to ask for them once more",
+                flush=True,
+            )
 
     def collect(self) -> Counter:
         """Wait for every open batch and store its output; returns failures by reason, without those that
@@ -182,7 +208,13 @@ class _Round:
     def _end(self, client, batch, number: int) -> Counter:
         """Store what an ended batch brought, once; a batch refused for what is in it stops the run."""
         sent = self.state.input(number)
+        before = len(self.refused)
         failures, replies, unpriced = self._store(client, batch, sent)
+        refused = list(self.refused)[before:]
+        nothing_else = len(refused) >= REFUSED_AT_MOST and not replies and not self.store.ids
+        if nothing_else:  # of the settings, and not of these requests
+            for name in refused:
+                del self.refused[name]
         if self.refused:
             write_json(self.state.refusals, self.refused)
         self.state.batches[number]["collected"] = True
@@ -190,6 +222,12 @@ class _Round:
         sent.unlink(missing_ok=True)
         if unpriced:
             raise unpriced
+        if nothing_else:
+            told = "; ".join(f"{reason}: {text}" for reason, text in self.said.items())
+            raise GenerationStopped(
+                f"all requests of batch {batch.id} were refused ({told}). Change what is sent: generate.models, "
+                "temperature, top_p, token_limit, response_format; for one model with generate.for_model"
+            )
         if batch.status == "cancelled":  # by someone who wants no more of it
             raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
         # Too many tokens in the queue is not the batch's fault: it is submitted again, in parts if need be.
@@ -227,7 +265,9 @@ class _Round:
                             self.meter.charge(line)
                         except BudgetError as error:
                             unpriced = error
-                elif lasting(status):
+                    continue
+                self.said.setdefault(reason, _told(line))
+                if lasting(status) and not endpoint.of_the_account(status):
                     self.refused[name] = reason
                 else:
                     failures[reason] += 1
@@ -251,6 +291,13 @@ def _refusal(line: dict) -> tuple[str | None, int | None]:
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         return "body is not a chat completion", None
     return None, 200
+
+
+def _told(line: dict) -> str:
+    """What an endpoint said of a request that it did not answer."""
+    response = line.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
+    return endpoint.masked(json.dumps(line.get("error") or body, ensure_ascii=False))[:300]
 
 
 def _adopt(clients: Clients, state: _State) -> None:

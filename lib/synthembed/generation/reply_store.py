@@ -102,7 +102,7 @@ class ReplyStore:
                 f"another run is writing {path.name} in {path.parent.name}: wait for it, or end it"
             ) from None
         self._repair()
-        self.ids = {line["custom_id"] for line in self.lines()}
+        self.ids = self._checked()
         self._synced = time.monotonic()
 
     def _repair(self) -> None:
@@ -127,6 +127,27 @@ class ReplyStore:
                 file.write(b"\n")
                 return
         file.truncate(place)
+
+    def _checked(self) -> set[str]:
+        """The custom_ids of the stored lines. Raises GenerationStopped for a line that somebody put there and that
+        is no reply, such as a failed request's of a batch's output."""
+        found = set()
+        for number, line in enumerate(self.lines(), 1):
+            name, response = (
+                (line.get("custom_id"), line.get("response")) if isinstance(line, dict) else (None, None)
+            )
+            if (
+                not isinstance(name, str)
+                or not isinstance(response, dict)
+                or not isinstance(response.get("body"), dict)
+            ):
+                self.close()
+                raise GenerationStopped(
+                    f"{self.path.name}, line {number}: custom_id {name!r:.60} with no reply (response.body): delete the "
+                    "line, and its request is asked again"
+                )
+            found.add(name)
+        return found
 
     def __contains__(self, custom_id: str) -> bool:
         return custom_id in self.ids

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthembed.ground import endpoint
-from synthembed.ground.files import ROOT
+from synthembed.ground import endpoint, run_folders
 from synthembed.profile.settings import Generate, Profile
 
 LESS_MEMORY = {  # stage → settings that lower what it needs
@@ -31,11 +31,15 @@ def kernel_died(stage: str, errors: Path) -> str:
     if errors.exists():
         lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         told = next((f"\nIts last words: {x.strip()[:300]}" for x in reversed(lines) if "atal" in x), "")
-    remedy = LESS_MEMORY.get(stage, "close other programs")
+    remedy = (
+        f"{LESS_MEMORY[stage]} (--set), or close other programs"
+        if stage in LESS_MEMORY
+        else "close other programs"
+    )
     return (
         f"the notebook's kernel was killed, most likely by the system for want of memory ("
         f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} of them free now).{told}\n"
-        f"To need less, {remedy} (--set), or close other programs. Run the same command again: finished "
+        f"To need less, {remedy}. Run the same command again: finished "
         "stages, stored replies and checkpoints are kept, and it goes on from there."
     )
 
@@ -54,8 +58,8 @@ def problems_of(profile: Profile) -> Iterator[str]:
     if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
         yield f"Python {sys.version.split()[0]}: use 3.11 to 3.13"
     yield from _folders()
-    if found := endpoint.proxies():
-        print(f"proxies: {', '.join(found)}; this machine's own servers are asked past them")
+    if endpoint.proxies():
+        print(f"proxies: {_proxies()}; this machine's own servers are asked past them")
     yield from _generation(profile)
     yield from mixture.missing(profile.data)
     yield from _model(profile, on)
@@ -64,11 +68,14 @@ def problems_of(profile: Profile) -> Iterator[str]:
 def _folders() -> Iterator[str]:
     from synthembed.ground.weights import embedded
 
-    for what, folder in (("results", ROOT), ("models", embedded.cache_folder())):
+    places = (
+        ("results", run_folders.own(), run_folders.ELSEWHERE),
+        ("models", embedded.cache_folder(), "XDG_CACHE_HOME"),
+    )
+    for what, folder, variable in places:
         there = next(p for p in (folder, *folder.parents) if p.exists())
-        if not os.access(there, os.W_OK):
-            remedy = "" if what == "results" else ": set XDG_CACHE_HOME to another"
-            yield f"{folder}, where {what} go, cannot be written{remedy}"
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            yield f"{folder}, where {what} go, cannot be written: set {variable} to another"
     if not shutil.which("git"):
         print("git: none, so that no record names a commit")
 
@@ -104,27 +111,62 @@ def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
     try:
         options = client_options(settings)
         with endpoint.client(openai.OpenAI, **options | {"timeout": 15.0, "max_retries": 0}) as client:
-            url = client.base_url
-            known = {model.id for model in client.models.list().data or []}
+            url = _without_password(str(client.base_url))
+            answer = client.models.with_raw_response.list()
+            if "html" in answer.headers.get("content-type", ""):
+                yield f"{url} sends a web page in the place of a list of models: check generate.base_url"
+                return
+            known = {model.id for model in answer.parse().data or []}
+            asks_for_a_key = key_of(settings) and not _lists_to_anyone(client)
     except endpoint.EndpointError as error:
-        yield f"{error}: generation cannot start"
+        yield f"{_without_password(str(error))}: generation cannot start"
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         yield f"{url} refuses the key in {settings.key_variable} (HTTP {error.status_code})"
     except openai.APIStatusError as error:
-        print(f"endpoint {url}: answers, and lists no models (HTTP {error.status_code})")
+        if error.status_code in (500, 502, 503, 504):
+            yield f"{url} fails now (HTTP {error.status_code}): try again later, or check generate.base_url"
+            return
+        print(f"endpoint {url}: answers, and lists no models (HTTP {error.status_code}); {UNTRIED}")
     except openai.APIConnectionError as error:
-        through = f", through {', '.join(endpoint.proxies())}" if endpoint.proxies() else ""
+        through = f", through {_proxies()}" if endpoint.proxies() else ""
         yield f"{url} does not answer{through} ({error.__cause__ or error}): check generate.base_url and the network"
     except Exception as error:  # whatever a server sends in the place of a list
-        print(f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__})")
-    else:
         print(
-            f"endpoint {url}: answers, and takes {'the key' if key_of(settings) else 'requests without a key'}"
+            f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__}); {UNTRIED}"
         )
+    else:
+        if asks_for_a_key:
+            print(f"endpoint {url}: answers, and takes the key")
+        else:
+            untried = f"; {UNTRIED}" if key_of(settings) else ""
+            print(f"endpoint {url}: answers, and lists its models without a key{untried}")
         unknown = [m for m in models if m not in known]
         if known and unknown:
             some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")
             yield f"generate.models: {url} does not list {', '.join(unknown)}; it has {some}"
+
+
+UNTRIED = "whether it takes the key, the first request will show"
+
+
+def _lists_to_anyone(client) -> bool:
+    """Whether a wrong key gets the list as well, so that the list says nothing of the key."""
+    import openai
+
+    try:
+        client.with_options(api_key="sk-nobodys-key").models.with_raw_response.list()
+    except openai.OpenAIError:
+        return False
+    return True
+
+
+def _without_password(text: str) -> str:
+    """URLs in a text without the name and password that they may hold."""
+    return re.sub(r"(://|=(?!\w+://))\S+@", r"\1…@", text)
+
+
+def _proxies() -> str:
+    return _without_password(", ".join(endpoint.proxies()))
 
 
 def _model(profile: Profile, on) -> Iterator[str]:

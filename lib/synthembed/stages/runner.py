@@ -71,7 +71,7 @@ def _execute(
     out.parent.mkdir(parents=True, exist_ok=True)
     errors = out.with_suffix(".stderr")
     where = folder.parent.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.parent
-    kernels = {"kernel_manager_class": warm_kernels.manager(server)} if server else {}
+    kernels = warm_kernels.manager(server) if server else warm_kernels.of_this_python()
     parameters = {"profile": profile, "overrides": overrides, "run": run, "results": str(where)}
     parameters |= {"anew": True} if anew else {}
     try:
@@ -79,7 +79,7 @@ def _execute(
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
                 cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
-                **kernels,
+                kernel_manager_class=kernels,
             )  # fmt: skip
     except (DeadKernelError, RuntimeError) as error:
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):  # as it began
@@ -209,7 +209,8 @@ def run_stages(
     with _server(waiting, cold) as server:
         for number, stage in enumerate(stages, 1):
             reason = "it is wanted anew" if anew else stale(stage, loaded, folder)
-            reason = reason or _notebook_missing(stage, folder)
+            other_paper = None if reason else _other_paper(stage, folder)
+            reason = reason or other_paper or _notebook_missing(stage, folder)
             passed = int(time.monotonic() - started)
             clock = f"[{passed // 60:02d}:{passed % 60:02d}]"
             if reason is None:
@@ -217,7 +218,9 @@ def run_stages(
                 continue
             print(f"{clock} {number}/{len(stages)} {stage}: runs, because {reason}", flush=True)
             warm = server and (stage not in LIGHT or server.warm())
-            execute(stage, profile, overrides, run, folder, server if warm else None, anew)
+            execute(
+                stage, profile, overrides, run, folder, server if warm else None, anew or bool(other_paper)
+            )
     return folder
 
 
@@ -263,6 +266,13 @@ def _check_names(profile: Profile) -> None:
                 mteb_runs.tasks_of(settings)
         except ValueError as error:
             raise ProfileError(str(error)) from None
+
+
+def _other_paper(stage: str, folder: Path) -> str | None:
+    """The overview shows the paper's settings beside a run's own: it is of another paper.yaml than today's?"""
+    shown_then = read_json(folder / stage / "stage.json", {}).get("paper_profile")
+    other = shown_then and shown_then != profiles.load("paper").hash()
+    return "the paper's profile, which it shows, changed" if other else None
 
 
 def _notebook_missing(stage: str, folder: Path) -> str | None:

@@ -133,9 +133,23 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
 
-def manager(server: Server) -> type:
-    """A class of kernel managers, for papermill, whose kernels ``server`` forks."""
+def of_this_python() -> type:
+    """A class of kernel managers, for papermill, whose kernels are of this process's Python. What Jupyter finds
+    under the name python3 may be another environment's, left in a user's folder or named by JUPYTER_PATH."""
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    class Own(AsyncKernelManager):
+        @property
+        def kernel_spec(self):
+            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+    return Own
+
+
+def manager(server: Server) -> type:
+    """Of ``of_this_python``; the kernels are forked by ``server``."""
     from jupyter_client.provisioning import LocalProvisioner
 
     class Provisioner(LocalProvisioner):
@@ -152,7 +166,7 @@ def manager(server: Server) -> type:
             self.cwd = kwargs.get("cwd")
             return self.connection_info
 
-    class Manager(AsyncKernelManager):
+    class Manager(of_this_python()):
         async def _async_pre_start_kernel(self, **kwargs):
             if self.provisioner is None:
                 self.provisioner = Provisioner(

@@ -10,21 +10,21 @@ from collections import Counter
 from pathlib import Path
 
 from synthembed.generation import request_bodies
-from synthembed.generation.paid.ledger import FOLDER
+from synthembed.generation.paid.ledger import FOLDER, noted
 from synthembed.generation.parsing import Rejected, parse
 from synthembed.generation.reply_store import GenerationStopped
-from synthembed.ground.files import read_json, read_lines, write_json
+from synthembed.ground.files import read_lines, write_json
 from synthembed.profile.settings import Profile
 
 
 def attempts(folder: Path) -> dict[str, int]:
     """custom_id of an item's first request → how often it is asked for anew."""
-    return (read_json(folder / "again.json") or {}).get("attempts", {})
+    return noted(folder / "again.json", {}, "unusable replies are then reasked anew").get("attempts", {})
 
 
 def replaced(folder: Path) -> set[str]:
     """custom_ids of the stored replies that were asked for anew."""
-    return set((read_json(folder / "again.json") or {}).get("replaced", ()))
+    return set(noted(folder / "again.json", {}).get("replaced", ()))
 
 
 def unusable(folder: Path) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from synthembed.ground import endpoint
 from synthembed.profile.generate_settings import Generate
 
 CONNECT_S = 30.0
+SLOWEST = 6  # times generate.timeout_s, which is the longest silence: a gateway may drip blanks for ever
 # Of the HTTP client's errors those after which nothing can have been billed, since nothing was sent. By
 # name, as the SDK's versions bring different HTTP clients.
 UNSENT = (
@@ -23,9 +25,14 @@ QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balan
 NEVER = ("model_not_found", "unsupported_parameter", "unsupported_value", "DeploymentNotFound")
 
 
+_sent: set[str] = set()  # the keys of this process, which no message may show
+
+
 def key_of(settings: Generate) -> str:
     """The key, from the environment only; raises EndpointError if it cannot be sent."""
-    return endpoint.key(settings.key_variable)
+    key = endpoint.key(settings.key_variable)
+    _sent.add(key)
+    return key
 
 
 def url_of(settings: Generate) -> str | None:
@@ -119,10 +126,14 @@ class _SentOnce(openai.DefaultAsyncHttpxClient):
     """
 
     async def send(self, request, **options):
+        silence = (request.extensions.get("timeout") or {}).get("read")
         try:
-            response = await super().send(request, **options)
+            async with asyncio.timeout(silence and SLOWEST * silence):
+                response = await super().send(request, **options)
         except openai.OpenAIError:
             raise
+        except TimeoutError as error:
+            raise openai.APITimeoutError(request=request) from error
         except Exception as error:
             kinds = {kind.__name__ for kind in type(error).__mro__}
             if kinds & set(UNSENT) or not kinds & {"RequestError", "SSLError", "EndOfStream"}:
@@ -145,11 +156,18 @@ def lasting(status: int | None) -> bool:
     return 400 <= (status or 0) < 500 and status not in (408, 409, 425, 429)
 
 
+def of_the_account(status: int | None) -> bool:
+    """Whether a refusal is of the key, the balance or the deployment, and says nothing of the request."""
+    return status in (401, 402, 403, 404)
+
+
 def masked(text: str) -> str:
     """A message without any key that it may repeat, and not longer than one wants to read."""
-    for name, key in os.environ.items():
-        if name.upper().endswith(("KEY", "TOKEN")) and len(key.strip(endpoint.AROUND)) >= 8:
-            text = text.replace(key, "***").replace(key.strip(endpoint.AROUND), "***")
+    named = (v for n, v in os.environ.items() if n.upper().endswith(("KEY", "TOKEN")))
+    keys = {*named, *_sent}
+    for key in sorted(keys | {key.strip(endpoint.AROUND) for key in keys}, key=len, reverse=True):
+        if len(key) >= 8:
+            text = text.replace(key, "***")
     return text[:1000]
 
 
@@ -158,11 +176,12 @@ def said(error: openai.APIError) -> str:
 
 
 def stop_for(error: openai.APIStatusError, model: str) -> GenerationStopped | None:
-    """What ends the run at once, as every other request would have the same answer; None otherwise."""
+    """What ends the run at once, as every other request would have the same answer; None otherwise. HTTP 403 is
+    not among it: gateways answer so to a single prompt that they do not like."""
     status, code = error.status_code, error.code or error.type or ""
     if code in QUOTA or error.type in QUOTA or status == 402:
         return GenerationStopped(f"the quota is used up; run again later to go on ({said(error)})")
-    if status in (401, 403):
+    if status == 401:
         return GenerationStopped(f"the endpoint refused the key: {said(error)}")
     if status == 404 or code in NEVER:
         return GenerationStopped(

@@ -10,6 +10,9 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from synthembed.generation.reply_store import GenerationStopped
 
 FOLDER = "ledger"  # beside the replies: what was sent, what is asked for anew, with which settings
 
@@ -53,6 +56,18 @@ class Ledger:
             self._file.close()
 
 
+def noted(path: Path, without: Any, warning: str = "") -> Any:
+    """The content of a JSON file of ours, or ``without`` if there is none. Raises GenerationStopped for one that
+    cannot be read, as a power cut may leave it; ``warning`` says what is lost with it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else without
+    except ValueError as error:
+        told = f" ({warning})" if warning else ""
+        raise GenerationStopped(
+            f"{path.parent.name}/{path.name} is damaged ({error}): delete it and run again{told}"
+        ) from None
+
+
 def _left(path: Path) -> float:
     """USD of the requests in a ledger that are not settled; a torn last line is one that was not sent."""
     open_requests: Counter = Counter()
@@ -61,11 +76,12 @@ def _left(path: Path) -> float:
     for text in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             kind, custom_id, *usd = json.loads(text)
-        except ValueError:
+            usd = [float(one) for one in usd]
+        except (ValueError, TypeError):
             continue
         if kind == 0:
-            before += usd[0]
-        else:
+            before += sum(usd)
+        elif kind in (1, -1):
             open_requests[custom_id] += kind
             most[custom_id] = max(most.get(custom_id, 0.0), *usd, 0.0)
     return before + sum(most[i] * count for i, count in open_requests.items() if count > 0)

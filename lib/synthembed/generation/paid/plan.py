@@ -11,7 +11,7 @@ from synthembed.generation import cost, items, request_bodies
 from synthembed.generation.paid import again, endpoint, ledger
 from synthembed.generation.paid.ledger import FOLDER
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore
-from synthembed.ground.files import read_json, write_json
+from synthembed.ground.files import write_json
 from synthembed.profile.settings import Profile
 
 # Settings that no request depends on; the rest of the section makes the requests.
@@ -158,7 +158,7 @@ def plan_of(profile: Profile, folder: Path, store: ReplyStore) -> Plan:
 
 
 def _asked(folder: Path) -> dict:
-    return read_json(folder / FOLDER / "asked.json") or {}
+    return ledger.noted(folder / FOLDER / "asked.json", {})
 
 
 def _requests(profile: Profile, folder: Path, store: ReplyStore, plan: Plan, meter: cost.Meter) -> set[str]:

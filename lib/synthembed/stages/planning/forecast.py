@@ -8,11 +8,12 @@ within 30 %.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synthembed.ground.files import ROOT
+from synthembed.ground import run_folders
 from synthembed.profile.settings import Profile
 from synthembed.stages.planning import workload
 from synthembed.training import gpu_cost
@@ -43,6 +44,11 @@ def problems(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
     """Prints the forecast of a profile for a base of this ``shape``; yields what speaks against the run."""
     rate, kind = rate_here(profile, on)
     print(f"matrix products: {rate / 1e9:,.0f} GFLOP/s in {kind} on {on.type}, measured for two seconds")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 1.2 * (os.cpu_count() or 1):
+        print(
+            f"other programs are at work here (load {load:.1f}): the rate is lower and the times longer for it"
+        )
     found = list(needs(profile, shape, rate))
     print("about, if nothing else runs:")
     for need in found:
@@ -152,7 +158,8 @@ def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
 def _disk(profile: Profile, shape: gpu_cost.Shape) -> Iterator[str]:
     weights = 2 * shape.parameters * gpu_cost.BFLOAT16 / 1e9  # fetched, and exported once for each seed
     wanted = DISK + weights * (1 + len(profile.training_seeds)) / 2
-    free = shutil.disk_usage(ROOT).free / 1e9
+    runs = run_folders.own()
+    free = shutil.disk_usage(next(p for p in (runs, *runs.parents) if p.exists())).free / 1e9
     print(f"disk: a run takes about {wanted:.0f} GB; {free:.1f} GB are free")
     if free < wanted:
         yield f"{free:.1f} GB of disk are free; a run takes about {wanted:.0f}"
