@@ -84,7 +84,7 @@ def _settings(run: Path) -> dict:
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
             "show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False,
-            "show_navbar_depth": 1, "navbar_persistent": [], "home_page_in_toc": True,
+            "show_navbar_depth": 1, "max_navbar_depth": 1, "navbar_persistent": [], "home_page_in_toc": True,
         },
         "html_context": {"default_mode": "auto"},
         "html_static_path": ["_static"],
