@@ -20,7 +20,7 @@ LINKS = """[...document.querySelectorAll('a[href], img[src], script[src], link[r
   .map(e => e.getAttribute('href') ? e.href : e.src).filter(Boolean)"""
 BARE = "[...document.querySelectorAll('main img:not([alt]), main img[alt=\"\"]')].map(e => e.src)"
 WIDE = """document.documentElement.scrollWidth > innerWidth ? ['the page'] : [...document.querySelectorAll('article *')]
-  .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre, .highlight, math, .opening figure, .pst-scrollable-table-container'))
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre, .highlight, math, .pst-scrollable-table-container'))
   .map(e => e.outerHTML.slice(0, 120))"""
 # One element for each pair of colours in which the page writes, at each size: what axe then looks at for contrast.
 WRITTEN = """() => {

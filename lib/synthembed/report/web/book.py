@@ -84,7 +84,7 @@ def _settings(run: Path) -> dict:
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
             "show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False,
-            "show_navbar_depth": 1, "max_navbar_depth": 1, "navbar_persistent": [], "home_page_in_toc": True,
+            "show_navbar_depth": 1, "navbar_persistent": [], "home_page_in_toc": True,
         },
         "html_context": {"default_mode": "auto"},
         "html_static_path": ["_static"],
@@ -246,6 +246,7 @@ def _numbers(entries: list[dict], folder: Path) -> str:
             "the paper's": entry["paper"] if entry["comparable"] or entry["ours"] is None else None,
             "ours": entry["ours"], "why": entry["why"], **made,
         })  # fmt: skip
+    records.sort(key=lambda record: record["ours"] is None)  # what was measured here comes first
     starts = range(0, len(records), 400)
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(starts):
@@ -253,8 +254,8 @@ def _numbers(entries: list[dict], folder: Path) -> str:
     about = {
         "name": "numbers", "chunks": len(starts), "filters": ["artefact", "verdict", "stage"],
         "head": ["verdict", "stage"],
-        "fields": ["number", "the paper's", "ours", "measured on", "system", "why", "commit", "profile", "seeds", "mteb"],
-        "more": None,
+        "fields": ["number", "the paper's", "ours", "measured on", "system", "commit", "profile", "seeds", "mteb", "why"],
+        "lists": ["why"], "more": None,
     }  # fmt: skip
     return (
         f"# The numbers\n\nThe {len(records):,} numbers and artefacts of the paper, each with its verdict and, where this run "

@@ -5,6 +5,6 @@ const sideways = new ResizeObserver((entries) => {
     else target.removeAttribute("tabindex");
   }
 });
-for (const box of document.querySelectorAll(".pst-scrollable-table-container, .highlight pre, .cell_output pre, .opening figure")) {
+for (const box of document.querySelectorAll(".pst-scrollable-table-container, .highlight pre, .cell_output pre")) {
   sideways.observe(box);
 }
