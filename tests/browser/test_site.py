@@ -201,6 +201,20 @@ def test_examples_are_found_by_words_and_filters_and_show_their_request(site, br
     watched.context.close()
 
 
+def test_a_number_leads_to_how_it_was_made(site, browser):
+    watched = Watched(browser)
+    page = watched.page
+    watched.open(site / "numbers.html")
+    card = page.locator("#numbers .record").first
+    stage = card.locator(".where").inner_text().rpartition(" · ")[2]
+    card.locator("a").click()
+    page.wait_for_url("**/made.html#*")
+    heading = page.evaluate("document.querySelector(location.hash).closest('section').innerText")
+    assert stage in heading and "command" in heading and "cost" in heading
+    assert not watched.wrong
+    watched.context.close()
+
+
 def test_the_search_finds_a_page(site, browser):
     watched = Watched(browser)
     watched.open(site / "search.html")

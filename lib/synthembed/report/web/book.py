@@ -233,6 +233,8 @@ def _examples(run: Path, about: dict | str) -> str:
 
 def _numbers(entries: list[dict], folder: Path) -> str:
     """Every verdict with how its number was made. A number of ours that does not compare stands alone."""
+    from docutils.nodes import make_id
+
     records = []
     for entry in entries:
         run = entry["run"] or {}
@@ -245,6 +247,7 @@ def _numbers(entries: list[dict], folder: Path) -> str:
             "number": entry["id"], "artefact": entry["artefact"], "verdict": entry["verdict"],
             "the paper's": entry["paper"] if entry["comparable"] or entry["ours"] is None else None,
             "ours": entry["ours"], "why": entry["why"], **made,
+            "made": f"made.html#{make_id('made-' + run['stage'])}" if run.get("stage") else None,
         })  # fmt: skip
     records.sort(key=lambda record: record["ours"] is None)  # what was measured here comes first
     starts = range(0, len(records), 400)
@@ -274,7 +277,7 @@ def _made(run: Path) -> str:
     for row in provenance.rows(results):
         record = results.records[row["stage"]]
         versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())
-        said.append(f"## {row['stage']}")
+        said.append(f"(made-{row['stage']})=\n## {row['stage']}")
         said.append(
             "\n".join([
                 f"* command: `{row['command']}`", f"* commit: `{row['commit']}`", f"* profile: {row['profile']}",

@@ -103,6 +103,7 @@
         fields.append(element("dt", {}, field), element("dd", { dir: "auto" }, this.value(field, String(record[field]))));
       }
       card.append(fields);
+      if (record.made) card.append(element("a", { href: record.made, textContent: "How it was made: command, data, time, cost" }));
       if (this.about.more && record.id) card.append(this.request(record, chunk));
       return card;
     }
