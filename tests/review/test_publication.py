@@ -43,7 +43,24 @@ def run(tmp_path, monkeypatch) -> Path:
     return top
 
 
-def test_every_part_has_its_card_and_results_are_as_mteb_has_them(run, tmp_path):
+@pytest.fixture
+def book(monkeypatch) -> list:
+    """In place of the site's pages, which tests/browser builds and walks: what was asked for."""
+    from synthembed.report.web import book
+
+    asked = []
+
+    def build(run: Path, out: Path) -> Path:
+        asked.append((run, out))
+        out.mkdir(parents=True)
+        (out / "index.html").write_text("<h1>site</h1>")
+        return out / "index.html"
+
+    monkeypatch.setattr(book, "build", build)
+    return asked
+
+
+def test_every_part_has_its_card_and_results_are_as_mteb_has_them(run, tmp_path, book):
     out = tmp_path / "out"
     publication.gather(run, out)
     card = (out / "model" / "README.md").read_text()
@@ -57,11 +74,18 @@ def test_every_part_has_its_card_and_results_are_as_mteb_has_them(run, tmp_path)
         f"{own}/EmbeddedSTSGeneral.json",
         f"{own}/model_meta.json",
     ]  # no peer's, no texts' scores
-    assert (out / "site" / "index.html").exists()
+    assert book == [(run, out / "site")] and (out / "site" / "index.html").exists()
     assert (
         "one-seed" in (out / "review.txt").read_text()
         and "1 things to doubt" in (out / "README.md").read_text()
     )
+
+
+def test_without_what_builds_the_site_the_report_stands_for_it(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sphinx.application", None)
+    publication.site(run, tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_text() == "<h1>report</h1>"
+    assert "make extras" in capsys.readouterr().out
 
 
 def test_a_run_that_contradicts_itself_is_not_published(run, tmp_path, monkeypatch):

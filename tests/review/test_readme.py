@@ -48,6 +48,7 @@ def test_every_command_of_the_first_pages_is_one():
         text = page.read_text(encoding="utf-8")
         used = re.findall(r"(?:bin/|`)synthembed ([a-z]+)\b", text) + re.findall(r"^s (\w+)", text, re.M)
         assert used and set(used) <= known, page.name
+    assert set(used) == known, "docs/commands.md has every command"
 
 
 @pytest.fixture

@@ -233,6 +233,8 @@ def _examples(run: Path, about: dict | str) -> str:
 
 def _numbers(entries: list[dict], folder: Path) -> str:
     """Every verdict with how its number was made. A number of ours that does not compare stands alone."""
+    from docutils.nodes import make_id
+
     records = []
     for entry in entries:
         run = entry["run"] or {}
@@ -245,7 +247,9 @@ def _numbers(entries: list[dict], folder: Path) -> str:
             "number": entry["id"], "artefact": entry["artefact"], "verdict": entry["verdict"],
             "the paper's": entry["paper"] if entry["comparable"] or entry["ours"] is None else None,
             "ours": entry["ours"], "why": entry["why"], **made,
+            "made": f"made.html#{make_id('made-' + run['stage'])}" if run.get("stage") else None,
         })  # fmt: skip
+    records.sort(key=lambda record: record["ours"] is None)  # what was measured here comes first
     starts = range(0, len(records), 400)
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(starts):
@@ -253,8 +257,8 @@ def _numbers(entries: list[dict], folder: Path) -> str:
     about = {
         "name": "numbers", "chunks": len(starts), "filters": ["artefact", "verdict", "stage"],
         "head": ["verdict", "stage"],
-        "fields": ["number", "the paper's", "ours", "measured on", "system", "why", "commit", "profile", "seeds", "mteb"],
-        "more": None,
+        "fields": ["number", "the paper's", "ours", "measured on", "system", "commit", "profile", "seeds", "mteb", "why"],
+        "lists": ["why"], "more": None,
     }  # fmt: skip
     return (
         f"# The numbers\n\nThe {len(records):,} numbers and artefacts of the paper, each with its verdict and, where this run "
@@ -273,7 +277,7 @@ def _made(run: Path) -> str:
     for row in provenance.rows(results):
         record = results.records[row["stage"]]
         versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())
-        said.append(f"## {row['stage']}")
+        said.append(f"(made-{row['stage']})=\n## {row['stage']}")
         said.append(
             "\n".join([
                 f"* command: `{row['command']}`", f"* commit: `{row['commit']}`", f"* profile: {row['profile']}",

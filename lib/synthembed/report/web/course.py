@@ -17,6 +17,8 @@ from synthembed.report.web.sections import scrolled
 from synthembed.report.words import alt_texts
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# HTML that brings colours of its own, chosen for a light page: it stays on one in the dark theme.
+COLOURED = re.compile(r"""(?:color|background|fill)\s*[:=]""")
 TO_BROWSER = """<p><em>A widget of the notebook. The same, of all examples:
 <a href="../examples.html">browse the examples</a></em></p>"""
 
@@ -68,9 +70,10 @@ def _output(output: dict) -> None:
         page = re.sub(  # from the notebook to its page; a heading has another name there
             r'href="(?:[^"]*/)?(\d\d_\w+)\.ipynb(?:#[^"]*)?"', r'href="\1.html"', "".join(data["text/html"])
         )
+        kinds = "report" * ("<table" in page) + " for-light" * bool(COLOURED.search(page))
+        if kinds:
+            page = f'<div class="{kinds.strip()}">{scrolled(page, "output of the cell")}</div>'
         data["text/html"] = page
-        if "<table" in page:
-            data["text/html"] = f'<div class="report">{scrolled(page, "output of the cell")}</div>'
 
 
 def _words(source: str, results: Results) -> str:

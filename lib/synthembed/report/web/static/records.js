@@ -100,11 +100,19 @@
       const fields = element("dl");
       for (const field of this.about.fields) {
         if (record[field] == null || record[field] === "") continue;
-        fields.append(element("dt", {}, field), element("dd", { dir: "auto" }, String(record[field])));
+        fields.append(element("dt", {}, field), element("dd", { dir: "auto" }, this.value(field, String(record[field]))));
       }
       card.append(fields);
+      if (record.made) card.append(element("a", { href: record.made, textContent: "How it was made: command, data, time, cost" }));
       if (this.about.more && record.id) card.append(this.request(record, chunk));
       return card;
+    }
+
+    // A list of reasons opens on demand: one of them says enough at first.
+    value(field, text) {
+      const [first, ...rest] = text.split("; ");
+      if (!this.about.lists?.includes(field) || rest.length < 2) return text;
+      return element("details", {}, element("summary", {}, `${first}; and ${rest.length} more`), rest.join("; "));
     }
 
     request(record, chunk) {
