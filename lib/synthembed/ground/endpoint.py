@@ -23,7 +23,7 @@ def key(variable: str = KEY) -> str:
     found = os.environ.get(variable, "").strip(AROUND)
     found = re.sub(
         rf"^(export\s+)?{re.escape(variable)}\s*=\s*|^Bearer\s+", "", found, flags=re.IGNORECASE
-    ).strip(AROUND)
+    ).strip(AROUND + ",;")
     for place, sign in enumerate(found, 1):
         if not "!" <= sign <= "~":
             name = unicodedata.name(sign, f"U+{ord(sign):04X}")
@@ -40,7 +40,9 @@ def base_url(written: str | None, where: str = "generate.base_url") -> str | Non
 
     Raises EndpointError naming ``where`` it stands for what is no URL.
     """
-    found = (written or "").strip(AROUND)
+    found = re.sub(
+        r"^(https?):/*(?=[^/])", r"\1://", (written or "").strip(AROUND + ",;"), flags=re.IGNORECASE
+    )
     if not found:
         return None
     if "://" not in found:
@@ -76,7 +78,8 @@ def is_local(url: str | None) -> bool:
 def proxies() -> list[str]:
     """Variables that send requests through a proxy, as NAME=address without a password in it."""
     found = {n: os.environ.get(n) or os.environ.get(n.lower()) for n in PROXIES}
-    return [f"{n}={re.sub(r'//[^/@]*@', '//…@', value)}" for n, value in found.items() if value]
+    masked = {n: re.sub(r"^(\w+://)?.*@", r"\1…@", value) for n, value in found.items() if value}
+    return [f"{n}={value}" for n, value in masked.items()]
 
 
 def client(made_by: type, over: type | None = None, **options):

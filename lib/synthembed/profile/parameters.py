@@ -47,6 +47,11 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
                 yield _assignment(one)
             else:
                 raise ProfileError(f"override {one!r}: write it as section.key=value")
+    elif isinstance(given, str) and given.lstrip()[:1] in (
+        "[",
+        "{",
+    ):  # a list or a mapping, as -p hands it over
+        yield from assignments(_assignment(f"overrides={given}")[1])
     elif isinstance(given, str):
         yield from map(_assignment, _split(given))
     elif given is not None:

@@ -38,7 +38,11 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list | dic
         ):
             value = _merged(data.get(key) or {}, value)
         assign(data, key, value)
-        lines[tuple(key.split("."))] = f"override {written!r}"
+        place = tuple(key.split("."))
+        lines = {
+            at: line for at, line in lines.items() if at[: len(place)] != place
+        }  # what stood there is gone
+        lines[place] = f"override {written!r}"
     return validate(model, data, shown(path), lines, near=path.resolve().parent)
 
 
@@ -51,12 +55,22 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         raise ProfileError(f"no profile {str(profile)!r}: use one of {known}, or a path to a YAML file")
     if path.resolve() in above:
         raise ProfileError(f"{shown(path)}: extends itself, by way of {' and '.join(map(shown, above))}")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ProfileError(
+            f"{shown(path)}:{line}: not UTF-8 (byte {error.start + 1}): save it as UTF-8"
+        ) from None
     try:
         data = strict_yaml.load(text) or {}
         lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
         raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ProfileError(
+            f"{shown(path)}: nested without end: an alias (*) stands within its own anchor (&)"
+        ) from None
     if not isinstance(data, dict):
         raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
     if (base := data.pop("extends", None)) is not None:
@@ -121,6 +135,8 @@ def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_siblings(top, path))}"
         return f"{place}: unknown key {key}; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        message += "; YAML 1.1, papermill's too, reads no, yes, on and off so: quote it"
     value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
     return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
 
