@@ -73,7 +73,13 @@ def batch(
     sizes = [size for size in SIZES if size <= len(cosines)]
     controls = [
         ipywidgets.FloatLogSlider(
-            value=temperature, min=-2, max=0, step=0.05, description="temperature", readout_format=".3f"
+            value=temperature,
+            min=-2,
+            max=0,
+            step=0.05,
+            description="temperature",
+            readout_format=".3f",
+            style={"description_width": "initial"},
         ),
         ipywidgets.SelectionSlider(options=sizes, value=min(batch_size, sizes[-1]), description="batch size"),
         ipywidgets.IntSlider(value=query, min=0, max=len(cosines) - 1, description="query"),

@@ -53,7 +53,10 @@ def prompts(
         options=[(ANY, ANY), *((LANGUAGES[code], code) for code in spoken)],
         value=language if language in spoken else ANY, description="language",
     )  # fmt: skip
-    slots = {name: ipywidgets.Dropdown(options=[ANY], value=ANY, description=name) for name in names}
+    whole = {"description_width": "initial"}  # names of placeholders are long
+    slots = {
+        name: ipywidgets.Dropdown(options=[ANY], value=ANY, description=name, style=whole) for name in names
+    }
     which = ipywidgets.BoundedIntText(value=number, min=0, max=len(items), description="number")
     reply = ipywidgets.Textarea(description="reply", layout={"width": "60em", "height": "11em"})
     seen: dict = {"family": None, "item": None, "settled": True}

@@ -109,7 +109,11 @@ def contamination(overlap: dict) -> str:
     said = f"**What did we see?** {texts:,} evaluation texts were looked for. "
     if not sum(found.values()):
         return said + "None is among the training texts."
-    said += "; ".join(f"{kind}: {n:,}" for kind, n in found.items() if n) + ". "
+    said += (
+        "Found, by the kinds of the table: "
+        + ", ".join(f"{n:,} {kind}" for kind, n in found.items() if n)
+        + ". "
+    )
     said += (
         f"{serious:,} of these could give an answer away, and their tasks' scores are to be read with that in mind."
         if serious
