@@ -5,7 +5,7 @@ import re
 
 import pytest
 from synthembed.ground.files import ROOT
-from synthembed.stages.record import PARAMETERS, STAGES
+from synthembed.stages.record import EXPLORED, PARAMETERS, STAGES
 from synthembed.widgets import exercises
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,7 +31,8 @@ def test_notebooks_are_stored_clean_and_in_house_style(path):
     tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
     assert len(tagged) == 1
     names = re.findall(r"^(\w+) = ", "".join(tagged[0]["source"]), re.M)
-    assert set(names) == BESIDE.get(path.stem, PARAMETERS)
+    explored = {"explore"} if path.stem in EXPLORED else set()
+    assert set(names) == BESIDE.get(path.stem, PARAMETERS | explored)
     assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith(
         f"# {path.stem[:2]} " if path.stem[:2] != "00" else "# "
     )

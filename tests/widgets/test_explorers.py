@@ -10,6 +10,7 @@ from synthembed.generation import parsing
 from synthembed.generation.items import Item, render, schema_of
 from synthembed.ground.files import ROOT
 from synthembed.model import encoder
+from synthembed.profile.parameters import ProfileError
 from synthembed.training import contrastive
 from synthembed.widgets import batch, batch_matrix, explorer, prompts, reading_places, tokens
 
@@ -145,6 +146,31 @@ def explorers_in(path) -> dict[str, dict]:
                 called = ast.unparse(last.value.func).rpartition(".")[2]
                 found |= {called: cell} if called in MADE else {}
     return found
+
+
+def test_the_parameter_explore_tells_first_values_by_name():
+    begin = {"family": "bitext", "rows": 3, "placeholders": {}}
+    assert explorer.first({}, "browse", **begin) == ("bitext", 3, {})
+    told = "browse.family=sts browse.placeholders={num_words: 5} batch.temperature=0.1"
+    assert explorer.first(told, "browse", **begin) == ("sts", 3, {"num_words": 5})
+    assert explorer.first({"batch.temperature": 1}, "batch", temperature=0.02) == (1,)
+    assert explorer.first("tokens.text=a = b, and so on", "tokens", text="") == ("a = b, and so on",)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("family=sts", "explorers are prompts, browse"),
+        ("brows.family=sts", "write explorer.control=value"),
+        ("browse.famly=sts", "browse has family, rows"),
+        ("browse.rows=many", "rows is like 3"),
+        ("browse.rows=true", "rows is like 3"),
+        ("browse.family=7", "family is like 'bitext'"),
+    ],
+)
+def test_a_first_value_that_no_explorer_has_is_refused(told, said):
+    with pytest.raises(ProfileError, match=said):
+        explorer.first(told, "browse", family="bitext", rows=3)
 
 
 def test_every_explorer_of_a_notebook_takes_its_first_values_from_names_in_its_cell():

@@ -141,7 +141,7 @@ class Stage:
         needs a training that was not made, shows the committed run. Raises ProfileError, MissingInput or
         StageBusy with a remedy.
         """
-        _refuse_unknown_parameters()
+        _refuse_unknown_parameters(name)
         given = {"profile": profile, "run": run, "results": results}
         profile, run, results = (parameters.text(name, value) for name, value in given.items())
         # By name, since no result depends on it: fingerprints.code_hash follows import statements.
@@ -301,6 +301,13 @@ class Stage:
 
 NOTEBOOK = (".ipynb", ".stderr")  # the executed copy is papermill's, written while the stage runs
 PARAMETERS = {"profile", "overrides", "run", "results", "anew"}
+EXPLORED = {
+    "01_generate",
+    "02_analyze",
+    "03_train",
+    "04_evaluate",
+    "06_long_context",
+}  # these take `explore` as well
 
 
 def _made_without_training(stage: str, profile: Profile, top: Path) -> bool:
@@ -310,8 +317,9 @@ def _made_without_training(stage: str, profile: Profile, top: Path) -> bool:
     return free and reads <= {"01_generate", "02_analyze"}
 
 
-def _refuse_unknown_parameters() -> None:
+def _refuse_unknown_parameters(notebook: str) -> None:
     """papermill only warns of parameters that a notebook does not have; here they are an error."""
+    known = PARAMETERS | ({"explore"} if notebook in EXPLORED else set())
     with contextlib.suppress(ImportError):
         from IPython import get_ipython
 
@@ -320,11 +328,11 @@ def _refuse_unknown_parameters() -> None:
             if not source.startswith("# Parameters"):
                 continue
             assigned = [n.targets[0].id for n in ast.parse(source).body if isinstance(n, ast.Assign)]
-            unknown = sorted(set(assigned) - PARAMETERS)
+            unknown = sorted(set(assigned) - known)
             if unknown:
                 raise ProfileError(
                     f"unknown notebook parameter {', '.join(unknown)}: a notebook takes "
-                    f"{', '.join(sorted(PARAMETERS))}; put settings into overrides, as in "
+                    f"{', '.join(sorted(known))}; put settings into overrides, as in "
                     '-p overrides "train.max_steps=10 seed=1"'
                 )
 

@@ -2,7 +2,7 @@
 
 An executed notebook is also read where widgets are not drawn (GitHub, a page without JavaScript). An Explorer
 therefore hands over HTML beside its widget: what it showed when the cell ran. The arguments of each explorer are
-its controls' first values, so that a run without a reader shows what it is told to.
+its controls' first values, so that a run without a reader shows what it is told to: by the cell, or by the notebook's parameter ``explore``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import ipywidgets
+
+from synthembed.profile.parameters import ProfileError, assignments
+
+NAMES = ("prompts", "browse", "tokens", "batch", "neighbours", "playground", "passkeys")
+
+
+def first(told: str | dict | list | None, explorer: str, **values) -> tuple:
+    """First values of an explorer's controls, in their order: ``values``, and in their place what the notebook's
+    parameter ``explore`` tells: "prompts.family=sts batch.temperature=0.1", or a mapping of such keys.
+
+    What it tells other explorers is theirs. Raises ProfileError for an explorer or a control that there is not, and
+    for a value of another kind.
+    """
+    for key, value, written in assignments(told):
+        name, _, control = key.partition(".")
+        if name not in NAMES:
+            raise ProfileError(
+                f"explore: {written!r}: write explorer.control=value; explorers are {', '.join(NAMES)}"
+            )
+        if name != explorer:
+            continue
+        if control not in values:
+            raise ProfileError(f"explore: {written!r}: {explorer} has {', '.join(values)}")
+        kind = (int, float) if isinstance(values[control], float) else type(values[control])
+        if not isinstance(value, kind) or isinstance(value, bool) != isinstance(values[control], bool):
+            raise ProfileError(f"explore: {written!r}: {control} is like {values[control]!r}")
+        values[control] = value
+    return tuple(values.values())
 
 
 class Explorer(ipywidgets.VBox):
