@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster_runs import assert_same, killing, trained
+from cluster_runs import assert_same, fixed_ports, killing, trained
 from synthembed.cluster import session
 from synthembed.profile.cluster import Cluster
 
@@ -28,21 +28,6 @@ def start(*arguments: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def fixed_ports() -> list[str]:
-    """Of a node's agents: a raylet that has to be told of them waits 15 seconds, and a busy machine is slower."""
-    names = (
-        "metrics-export-port",
-        "dashboard-agent-grpc-port",
-        "dashboard-agent-listen-port",
-        "runtime-env-agent-port",
-    )
-    with contextlib.ExitStack() as held:
-        free = [held.enter_context(socket.socket()) for _ in names]
-        for each in free:
-            each.bind(("", 0))
-        return [f"--{name}={each.getsockname()[1]}" for name, each in zip(names, free, strict=True)]
 
 
 class Group:

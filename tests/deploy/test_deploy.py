@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cluster_runs import fixed_ports
 from synthembed.ground.files import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -85,10 +86,12 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
         folder.mkdir()
     for name, body in stand_in.items():
         (path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-    # As on a node of a laptop: a small store, one core each.
+    # As on a node of a laptop: a small store, one core each, and ports of its own.
     (bin_ / "ray").write_text(
         "#!/usr/bin/env bash\n"
-        '[[ $1 == start ]] && set -- "$@" --num-cpus=1 --object-store-memory=90000000\n'
+        f"own=({' '.join(fixed_ports())})\n"
+        f'[[ " $* " == *" --head "* ]] && own=({" ".join(fixed_ports())})\n'
+        '[[ $1 == start ]] && set -- "$@" "${own[@]}" --num-cpus=1 --object-store-memory=90000000\n'
         f'exec "{RAY}" "$@"\n'
     )
     (bin_ / "synthembed").write_text(
@@ -115,9 +118,8 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     line = next(x for x in found.stdout.splitlines() if x.startswith("NODES"))
-    assert line == (
-        f"NODES 2 ARGUMENTS run --profile smoke --set cluster.address=127.0.0.1:{port} --set cluster.workers=2"
-    )
+    wanted = f"run --profile smoke --set cluster.address=127.0.0.1:{port} --set cluster.workers=2"
+    assert line == f"NODES 2 ARGUMENTS {wanted}", found.stdout[-3000:] + found.stderr[-3000:]
     assert "t" * 64 not in found.stdout + found.stderr
     import psutil
 
