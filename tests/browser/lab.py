@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 120  # seconds for a server or a kernel to answer, on a busy machine
 HOOK = "synthembed.widgets.stored_notebooks.without_outputs"
 
@@ -28,7 +28,7 @@ def missing() -> str:
         import playwright  # noqa: F401
     except ImportError:
         return "playwright is not installed: pip install -r requirements-extras.lock"
-    return "" if CHROMIUM else "no chromium on this machine: install it to test widgets in a browser"
+    return "" if CHROMIUM else "no chromium on this machine: install it to look at pages"
 
 
 def write(path: Path, cells: list[str]) -> Path:

@@ -1,10 +1,10 @@
 """The search page of adapted documents in a real browser: typed at, at two widths, in both schemes, by keyboard alone."""
 
 import re
-import shutil
 import threading
 import zlib
 
+import lab
 import numpy as np
 import pytest
 from synthembed.adapt import adaptation, documents, measuring, passages
@@ -12,10 +12,8 @@ from synthembed.adapt.documents import Document
 from synthembed.adapt.searching import search_page
 from synthembed.adapt.searching.search_index import Index
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make extras")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: make extras")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
 FOREIGN = [
     Document("Ämter/Sperr & müll.txt", "Sperrmüll", "Sperrige Möbel holt der Bauhof zweimal im Jahr kostenlos ab."),
@@ -48,14 +46,6 @@ def url():
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def faults(page) -> list:

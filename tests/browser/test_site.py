@@ -1,19 +1,17 @@
 """The site of the committed run, walked page by page in a real browser, with the network cut off."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import lab
 import pytest
 from synthembed.ground.files import ROOT
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make extras")
 pytest.importorskip("sphinx", reason="Sphinx is not installed: make extras")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
 MAIN = ("index", "report", "examples", "numbers", "course/03_train", "reference/model", "docs/decisions")
 LINKS = """[...document.querySelectorAll('a[href], img[src], script[src], link[rel=stylesheet]')]
@@ -61,14 +59,6 @@ def site(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr, done.stdout + done.stderr
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class Watched:
