@@ -120,9 +120,8 @@ def _adapter(run: Path, source: Path, folder: Path, check: bool) -> str:
         encode = lambda texts: peft_adapter.encode(folder, backbone, texts)  # noqa: E731
         least = parity.check(run / "03_train" / "model", "peft", encode)
         measured = f"With the base that it was trained on, the least cosine to the merged model's vectors is {least:.5f}"
-    card = peft_adapter.card(
-        backbone, settings["train"]["instruction"], f"{measured} ({len(parity.TEXTS)} texts)."
-    )
+        measured += f" ({len(parity.TEXTS)} texts)"
+    card = peft_adapter.card(backbone, settings["train"]["instruction"], f"{measured}.")
     (folder / "README.md").write_text(card, encoding="utf-8")
     return f"{folder}: {measured[0].lower() + measured[1:]}; not in the format: {'; '.join(peft_adapter.losses(backbone))}"
 

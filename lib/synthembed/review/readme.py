@@ -55,13 +55,21 @@ def parts(results: Results) -> dict[str, str]:
 
 def claims(results: Results) -> str:
     """What became of the paper's claims, a line a verdict, with the page that has the numbers."""
-    ledger = read_json(results.folder / "07_report" / "claims.json", [])
+    ledger, trainings = _ledger(results), _trainings(results)
     said = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in BADGES.items()}
-    seeds = len(results.stage("03_train").get("seeds", [])) or 1
-    trained = f"run `{results.name}`, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    trained = f"run `{results.name}`, {trainings} {'seed' if trainings == 1 else 'seeds'}"
     address = f"results/{results.name}/07_report/tables/claims.md"
     head = f"The paper's {len(ledger)} claims ({trained}; [each with its numbers]({address})):\n\n"
     return head + "".join(f"- **{badge}**: {', '.join(ids)}\n" for badge, ids in said.items() if ids)
+
+
+def _ledger(results: Results) -> list[dict]:
+    """By claims.json as the run has it."""
+    return read_json(results.folder / "07_report" / "claims.json", [])
+
+
+def _trainings(results: Results) -> int:
+    return len(results.stage("03_train").get("seeds", [1]))
 
 
 def picture(results: Results) -> str:
@@ -98,11 +106,9 @@ def finding(results: Results) -> list[str]:
         if "Avg" in found.get("random", {})
         else ""
     )
-    tasks, seeds = (
-        len({r["task"] for r in _rows(results) if r["category"] in TABLE1}),
-        len(record.get("seeds", [1])),
-    )
-    once = "one training" if seeds == 1 else f"{seeds} trainings"
+    tasks = len({r["task"] for r in _rows(results) if r["category"] in TABLE1})
+    trainings = _trainings(results)
+    once = "one training" if trainings == 1 else f"{trainings} trainings"
     base_model = record["settings"]["backbone"]
     layers = f", {base_model['layers']} layers" if base_model.get("layers") else ""
     return [
@@ -133,8 +139,7 @@ def _beside(results: Results, found: dict, ours: float) -> str:
 
 
 def _claims(results: Results) -> str:
-    """By claims.json as the run has it."""
-    ledger = read_json(results.folder / "07_report" / "claims.json", [])
+    ledger = _ledger(results)
     counted = Counter(BADGES[c["verdict"]] for c in ledger)
     told = ", ".join(
         f"{counted[b]} {'is' if counted[b] == 1 else 'are'} {b}" for b in BADGES.values() if counted[b]
