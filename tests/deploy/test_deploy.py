@@ -108,7 +108,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
         "PATH": f"{path}:{os.environ['PATH']}", "BIN": str(bin_), "PORT": str(port),
         "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "RAY_AUTH_TOKEN": "t" * 64,
     }  # fmt: skip
