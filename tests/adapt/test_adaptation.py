@@ -11,16 +11,14 @@ from synthembed import profile
 from synthembed.adapt import (
     adaptation,
     asking,
-    documents,
     ladder,
-    languages,
     measuring,
-    passages,
     queries,
     selection,
 )
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
+from synthembed.adapt.reading import documents, languages, passages
 from synthembed.adapt.searching import search_index, search_page
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
@@ -95,7 +93,7 @@ def recorded(monkeypatch):
     return asked_for
 
 
-SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it")
+SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it", general=0)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthembed.adapt import adaptation, documents, passages
-from synthembed.adapt.documents import Document, DocumentsError
+from synthembed.adapt import adaptation
+from synthembed.adapt.reading import documents, passages
+from synthembed.adapt.reading.documents import Document, DocumentsError
 from synthembed.corpus.texts import word_count
 
 LONG = "The ferry leaves at nine from the northern pier. "

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, languages, measuring, passages, queries, selection
-from synthembed.adapt.documents import DocumentsError, Reading, read
+from synthembed.adapt import asking, ladder, measuring, queries, selection, starting
 from synthembed.adapt.ladder import Symptoms
-from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import TASK
+from synthembed.adapt.reading import languages, passages
+from synthembed.adapt.reading.documents import DocumentsError, Reading, read
+from synthembed.adapt.reading.passages import Passage
 from synthembed.adapt.searching import search_index
 from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
@@ -50,6 +51,7 @@ class Settings:
     text_field: str = "text"
     mask: str = ""
     peers: bool = True  # BM25 and an embedding model of others beside ours
+    general: int = 512  # recorded examples that a bare language model is trained on first
 
 
 @dataclass
@@ -153,13 +155,12 @@ def chosen(
 ) -> Selection:  # fmt: skip
     """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
 
-    The consistency filter ranks by the start model if that is an embedding model. A bare language model's own ranks
-    are no better than chance: then the better rank of BM25 and of an embedding model of others counts.
+    The consistency filter takes the best of the ranks by BM25, by an embedding model of others, and by the start
+    model if that is one too: a bare language model's ranks are no better than chance.
     """
-    trained = encoder.backbone.recipe.pooling is not None
-    judges = [measuring.by_encoder(encoder, found)] if trained and s.keep_rank else []
-    if s.keep_rank and not trained:
-        judges = list(_others(found, s.peers, say).values())
+    judges = list(_others(found, s.peers, say).values()) if s.keep_rank else []
+    if judges and encoder.backbone.recipe.pooling is not None:
+        judges.append(measuring.by_encoder(encoder, found))
     picked = selection.select(
         written.examples, written.asked, found, s.held_out, profile.seed,
         (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
@@ -195,8 +196,9 @@ def run(
     unless ``anyway``. Run again, it asks for new passages alone, and goes on with a training that was broken off.
     """
     _, found, written = generated(documents, out, profile, s, say, agree)
-    base = backbones.load(profile.backbone, profile.seed)
-    before = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
+    given, (profile, general) = profile, starting.prepared(profile, s.general, say)
+    before = _encoder(profile)
+    base = before.backbone
     picked = chosen(written, found, before, out, profile, s, say)
     owners = [picked.document_of[e.id] for e in picked.held_out]
     first = measuring.measure(measuring.by_encoder(before, found), picked.held_out, found)
@@ -236,8 +238,13 @@ def run(
                 f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))
             )
         )
-    done.exported = _export(done, picked, written, profile, before, s)
+    done.exported = _export(done, picked, written, given, before, s, general)
     return done
+
+
+def _encoder(profile: Profile) -> Encoder:
+    base = backbones.load(profile.backbone, profile.seed)
+    return Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
 
 
 def _set_aside(model: Path, say: Callable) -> None:
@@ -281,8 +288,9 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
 
 
 def _export(
-    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings
-) -> Path:
+    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings,
+    general: int,
+) -> Path:  # fmt: skip
     folder = done.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     style = profile.train.instruction
@@ -295,6 +303,7 @@ def _export(
         generators=" and ".join(models), documents=len({p.document for p in done.passages}), passages=len(done.passages),
         held_out=len(picked.held_out), held_documents=len({picked.document_of[e.id] for e in picked.held_out}),
         rows=done.rows, difference=str(done.difference), verdict=done.verdict, prompt=prompt.replace("\n", "\\n"),
+        general=general,
     )  # fmt: skip
     export.export(done.model, folder, read_as.pooling, style, card, read_as.max_length)
     path = folder / "config_sentence_transformers.json"
@@ -335,9 +344,8 @@ def looked(
 ) -> Selection:  # fmt: skip
     """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
     _, found, written = generated(documents, out, profile, s, say, agree)
-    base = backbones.load(profile.backbone, profile.seed)
-    encoder = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
-    return chosen(written, found, encoder, out, profile, s, say)
+    profile, _ = starting.prepared(profile, s.general, say)
+    return chosen(written, found, _encoder(profile), out, profile, s, say)
 
 
 def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:

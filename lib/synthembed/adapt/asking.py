@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from synthembed.adapt import queries
-from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
 from synthembed.generation.cost import Meter, own_prices, price

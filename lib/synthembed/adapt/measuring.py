@@ -12,8 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from synthembed.adapt import languages
-from synthembed.adapt.passages import Passage
+from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Example
 from synthembed.corpus.texts import word_count, words
 from synthembed.model.encoder import Encoder

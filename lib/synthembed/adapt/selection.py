@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from synthembed.adapt import languages
-from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
+from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
 from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count, words

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from synthembed.adapt.documents import Document, DocumentsError
+from synthembed.adapt.reading.documents import Document, DocumentsError
 from synthembed.corpus.texts import word_count
 
 

@@ -12,7 +12,7 @@ from functools import cache
 
 import regex
 
-from synthembed.adapt.passages import Passage
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.texts import letters
 
 LOOKED_AT, SIGNS = 40, 200  # passages of a collection, and characters of each
