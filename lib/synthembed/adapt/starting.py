@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,9 +29,7 @@ from synthembed.training import train
 
 RECORDED = "laptop"  # the profile whose replies are recorded, and whose training this is, shorter
 FAMILY = "short-long"  # a question and a text that answers it, as reader and documents are
-CARD = (
-    "{base}, trained on {count} synthetic examples in many languages: what `synthembed adapt` starts from.\n"
-)
+CARD = "{base}, trained on {count} synthetic examples: what `synthembed adapt` starts from.\n"
 
 
 def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profile, int]:
@@ -38,28 +37,39 @@ def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profi
     time, and how many they are; as it is, and 0, if its model embeds already or ``count`` is 0."""
     if not count:
         return profile, 0
-    base = backbones.load(profile.backbone, profile.seed)
-    if base.recipe.pooling is not None:
-        return profile, 0
-    recorded = profiles.load(RECORDED)
+    recorded = profiles.load(RECORDED, ["generate.backend=recorded"])
     wanted = recorded.model_copy(update={
         "backbone": profile.backbone, "lora": profile.lora, "seed": profile.seed, "cluster": profile.cluster,
         "train": recorded.train.model_copy(update={"epochs": 1, "max_steps": None, "workers": profile.train.workers}),
     })  # fmt: skip
     folder = run_folders.own() / "adapt" / ".start" / _key(wanted, count)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "model" / "README.md").exists():  # which is written last
-            found = examples(recorded, folder, count)
-            say(
-                f"first {len(found)} recorded examples in many languages, once for all folders: {shown(folder)}"
-            )
-            model = adapter.merge_lora(train.train(wanted, base, found, folder / "training"))
-            card = CARD.format(base=profile.backbone.model, count=len(found))
-            export.export(model, folder / "model", wanted.backbone.pooling, wanted.train.instruction, card)
+    if not _made(folder) and not _make(folder, wanted, count, say):
+        return profile, 0
     changes = {"model": str(folder / "model"), "layers": None, "revision": None}
     changed = profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
     return changed, len(example_files.read(folder / "examples.jsonl"))
+
+
+def _made(folder: Path) -> bool:
+    return (folder / "model" / "README.md").exists()  # which is written last
+
+
+def _make(folder: Path, profile: Profile, count: int, say: Callable) -> bool:
+    """Whether the base is a bare language model, and so the start model is there now."""
+    base = backbones.load(profile.backbone, profile.seed)
+    if base.recipe.pooling is not None:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if _made(folder):  # by another process, meanwhile
+            return True
+        found = examples(profile, folder, count)
+        say(f"first {len(found)} recorded examples in many languages, once for all folders: {shown(folder)}")
+        model = adapter.merge_lora(train.train(profile, base, found, folder / "training"))
+        card = CARD.format(base=profile.backbone.model, count=len(found))
+        export.export(model, folder / "model", profile.backbone.pooling, profile.train.instruction, card)
+        shutil.rmtree(folder / "training")
+    return True
 
 
 def examples(recorded: Profile, folder: Path, count: int) -> list[Example]:
