@@ -1,6 +1,7 @@
 """What every room's tests may ask for; nothing is fetched from a hub."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,8 +15,30 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from tiny_models import byte_tokenizer, tiny_model
 
+# What takes a worker longest, the longest first: whoever is done takes the next file, and no long one is left for the
+# end. A file that grows beyond half a minute belongs here (--durations says so in every log).
+LONGEST = (
+    "notebooks/test_smoke_run.py", "cluster/test_cluster_training.py", "cluster/test_cluster_encoding.py",
+    "cluster/test_cluster_nodes.py", "browser/test_site.py", "deploy/test_deploy.py", "training/test_distributed.py",
+    "stages/test_warm_kernels.py", "browser/test_notebooks_in_lab.py", "training/test_resume.py",
+    "generation/test_generate.py", "benchmarks/test_benchmarks.py", "benchmarks/test_gpu.py", "stages/test_record.py",
+    "evaluation/large/test_survival.py", "evaluation/test_evaluate.py", "faults/test_faults.py",
+    "cluster/test_cluster_session.py", "training/test_training.py",
+)  # fmt: skip
+
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # else xdist begins with the files of most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one process alone begins with what is quick
+        place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(params=["llama", "mistral", "qwen"])
