@@ -1,6 +1,5 @@
 """The smoke run through papermill: skipping, rebuilding what depends, and executed copies."""
 
-import functools
 import json
 import re
 from collections import defaultdict
@@ -15,7 +14,7 @@ import shared_smoke_run
 from synthembed import profile
 from synthembed.ground import console
 from synthembed.ground.files import ROOT, sha256
-from synthembed.stages import record, runner, warm_kernels
+from synthembed.stages import runner, warm_kernels
 from synthembed.stages.record import STAGES, stale
 from synthembed.widgets import exercises
 
@@ -23,30 +22,22 @@ COURSE = [stage for stage in STAGES if stage < "08"]  # those with exercises
 
 
 @pytest.fixture(scope="module")
-def patch():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory, patch) -> Path:
+def smoke(tmp_path_factory) -> Path:
     """The whole smoke run, made once for all tests of this file; a copy is left to tests that only read one."""
-    # Nobody edits the library meanwhile: a stage's code is hashed once here; kernels hash it for themselves.
-    patch.setattr(record, "code_hash", functools.cache(record.code_hash))
     made = runner.run_stages("smoke", [], "", list(STAGES), tmp_path_factory.mktemp("results"))
     shared_smoke_run.leave(made, tmp_path_factory)
     return made
 
 
 @pytest.fixture(scope="module")
-def kernels(patch):
+def kernels():
     """Of a process that has imported torch once, as a run's own kernels are; test_warm_kernels.py has what is asked
     of them."""
     if not warm_kernels.supported():
         yield warm_kernels.of_this_python()
         return
-    patch.setattr(warm_kernels, "OF_LAUNCH", (*warm_kernels.OF_LAUNCH, "PYTEST_CURRENT_TEST"))
-    with closing(warm_kernels.Server()) as server:
+    with pytest.MonkeyPatch.context() as patch, closing(warm_kernels.Server()) as server:
+        patch.setattr(warm_kernels, "OF_LAUNCH", (*warm_kernels.OF_LAUNCH, "PYTEST_CURRENT_TEST"))
         yield warm_kernels.manager(server)
 
 
