@@ -33,6 +33,10 @@ hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config):
+    if gone := [name for name in LONGEST if not (Path(__file__).parent / name).exists()]:
+        raise pytest.UsageError(
+            f"tests/conftest.py, LONGEST: no file {', '.join(gone)}; name it as it is called now"
+        )
     if hasattr(config.option, "loadscopereorder"):  # else xdist begins with the files of most tests
         config.option.loadscopereorder = False
 
