@@ -109,7 +109,7 @@ def generated(
     """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's, which
     ``agree`` is for. Raises selection.SelectionError, with nothing asked, if the documents are too few."""
     reading, found = _passages(documents, out, s)
-    language = languages.of_collection(found)
+    language = languages.told_of([p.body for p in found])
     say(
         f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', in {language}' if language else ''}"
     )
