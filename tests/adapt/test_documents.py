@@ -138,23 +138,33 @@ def test_letters_whose_marks_stand_apart_are_composed(tmp_path):
         for base, *marks in (unicodedata.normalize("NFD", letter) for letter in text)
     )  # fmt: skip
     (tmp_path / "A.txt").write_bytes(apart.encode("cp1258"))
-    (tmp_path / f"{unicodedata.normalize('NFD', 'Sách mới')}.txt").write_text(unicodedata.normalize("NFD", text + " Hai."))
+    (tmp_path / f"{unicodedata.normalize('NFD', 'Sách mới')}.txt").write_text(
+        unicodedata.normalize("NFD", text + " Hai.")
+    )
     first, second = documents.read(tmp_path).documents
     assert (first.text, first.read_as) == (text, "cp1258")
     assert (second.text, second.title, second.id) == (text + " Hai.", "Sách mới", "Sách mới.txt")
 
 
-@pytest.mark.parametrize(("named", "told"), [("iso-8859-9", "cp1254"), ("windows-1254", "cp1254"), ("utf-16", "cp1254"), ("rot13", "cp1254")])
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [("iso-8859-9", "cp1254"), ("windows-1254", "cp1254"), ("utf-16", "cp1254"), ("rot13", "cp1254")],
+)
 def test_a_page_says_what_it_is_written_in(tmp_path, named, told):
     text = "Yaşlılar için öğle yemeği salı günleri dağıtılır."
-    page = f"<html><head><meta http-equiv=Content-Type content='text/html; charset={named}'></head><p>{text}</p>"
+    page = (
+        f"<html><head><meta http-equiv=Content-Type content='text/html; charset={named}'></head><p>{text}</p>"
+    )
     (tmp_path / "a.html").write_bytes(page.encode("cp1254"))
     (document,) = documents.read(tmp_path).documents
     assert document.text.strip() == text and document.read_as == told
 
 
 def test_a_table_of_a_spreadsheet_is_read_in_its_own_encoding(tmp_path):
-    rows = ["Středeční trh se rozkládá pod podloubím náměstí.", "Za prvního psa vybírá obec šedesát korun ročně."]
+    rows = [
+        "Středeční trh se rozkládá pod podloubím náměstí.",
+        "Za prvního psa vybírá obec šedesát korun ročně.",
+    ]
     table = "title;text\r\n" + "".join(f"Trh {n};{row}\r\n" for n, row in enumerate(rows))
     (tmp_path / "old.csv").write_bytes(table.encode("cp1250"))
     (tmp_path / "wide.tsv").write_bytes(table.replace(";", "\t").replace(".", "!").encode("utf-16"))
@@ -171,7 +181,10 @@ SENTENCES = {  # and how each of them ends
     "Πόσο κοστίζει ο δεύτερος σκύλος; Ο δήμος εισπράττει εκατό ευρώ τον χρόνο. ": ("σκύλος;", "χρόνο."),
     "ቤተ መጻሕፍት በአራት ሰዓት ይከፈታል። መጻሕፍት ለአራት ሳምንት ይሰጣሉ። ": ("ይከፈታል።", "ይሰጣሉ።"),
     "पुस्तकालय दस बजे खुलता है। किताबें चार हफ़्ते के लिए मिलती हैं। ": ("है।", "हैं।"),
-    "Szkoła przy ul. Długiej 5 otwiera bramę o 6. rano. Dzieci kupują np. bułki u p. Nowak. ": ("rano.", "Nowak."),
+    "Szkoła przy ul. Długiej 5 otwiera bramę o 6. rano. Dzieci kupują np. bułki u p. Nowak. ": (
+        "rano.",
+        "Nowak.",
+    ),
     "Η λίμνη· λέγεται π.χ. ότι πάγωσε. Τότε ήρθε ο κ. Ράλλης. ": ("πάγωσε.", "Ράλλης."),
     "나룻배는 호수를 건넌다. 자전거는 공짜로 싣는다. ": ("건넌다.", "싣는다."),
 }
@@ -180,8 +193,8 @@ SENTENCES = {  # and how each of them ends
 @pytest.mark.parametrize("text", SENTENCES)
 def test_passages_end_where_sentences_do(text):
     for words in range(8, 24):
-        found = passages.split([Document("a", "", text * 12)], words)
-        assert len(found) > 3 and all(p.body.endswith(SENTENCES[text]) for p in found)
+        found = passages._bodies(text * 12, words)
+        assert len(found) > 3 and all(body.endswith(SENTENCES[text]) for body in found)
 
 
 def test_one_broken_byte_does_not_make_another_encoding_of_utf8(tmp_path):

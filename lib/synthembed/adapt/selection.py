@@ -24,9 +24,11 @@ from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split
 COPIED = 0.6  # share of a query that may stand in its passage as one run
-LEAST_LETTERS_COPIED = 12  # of such a run in a script that does not separate words, where a word is few of them
+LEAST_LETTERS_COPIED = (
+    12  # of such a run in a script that does not separate words, where a word is few of them
+)
 LEAST_LETTERS_LATIN = 18  # in Latin, where a blank may part syllables (Vietnamese)
-MANY = 3  # passages that one text was written for: a refusal in whatever language, or too general for any
+MANY = 3  # passages that one query was written for: a refusal in whatever language, or too general for any
 LEAST_HELD_OUT = 5  # documents
 LEAST_DOCUMENTS = LEAST_HELD_OUT + 3
 LEAST_TRAINED = 8  # examples
@@ -111,8 +113,8 @@ def select(
     for one in examples:
         held = found.document_of[one.id] in out
         reason = _fault(one)
-        if not reason and {normalised(one.query), normalised(one.negative or "")} & repeated:
-            reason = f"the same text was written for {MANY} passages or more"
+        if not reason and normalised(one.query) in repeated:
+            reason = f"query written for {MANY} passages or more"
         if not reason and queries.setdefault(normalised(one.query), one.id) != one.id:
             reason = "query written twice"
         elif (
@@ -145,11 +147,9 @@ def select(
 
 
 def _repeated(examples: Sequence[Example], asked: Mapping[str, Asked]) -> set[str]:
-    """Queries and hard negatives, normalised, that were written for MANY passages or more."""
-    written = {
-        (text, asked[e.id].passage.key) for e in examples for text in map(normalised, (e.query, e.negative or "")) if text
-    }  # fmt: skip
-    return {text for text, n in Counter(text for text, _ in written).items() if n >= MANY}
+    """Queries, normalised, that were written for MANY passages or more."""
+    written = {(normalised(e.query), asked[e.id].passage.key) for e in examples}
+    return {query for query, count in Counter(query for query, _ in written).items() if count >= MANY}
 
 
 def _fault(one: Example) -> str:

@@ -205,7 +205,9 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
     for number, (place, row) in enumerate(table_rows.rows(path), 1):
         if number == 1 and (not isinstance(row, dict) or text_field not in row):
             there = ", ".join(map(str, list(row)[:6])) if isinstance(row, dict) else "no names"
-            raise Unreadable(f"a table without the field {text_field!r} (it has {there}; say which with --field)")
+            raise Unreadable(
+                f"a table without the field {text_field!r} (it has {there}; say which with --field)"
+            )
         own = str(number)
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))

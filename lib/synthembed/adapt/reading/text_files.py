@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import unicodedata
 from pathlib import Path
 
 import regex
@@ -40,7 +41,9 @@ RARE = ("iso8859_5", "iso8859_6", "cp866", "cp850", "cp852", "cp862", "mac_roman
 # As browsers have it: what a page's head calls by the first name is written in the second, which has more signs.
 WIDER = {"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
          "euc_kr": "cp949", "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
-_HEAD = regex.compile(rb"<(?:meta|\?xml)[^>]*?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", regex.IGNORECASE)
+_HEAD = regex.compile(
+    rb"<(?:meta|\?xml)[^>]*?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", regex.IGNORECASE
+)
 
 
 def text_of(path: Path) -> tuple[str, str]:
@@ -90,7 +93,9 @@ def declared(raw: bytes) -> str:
     except (LookupError, UnicodeDecodeError):
         return ""
     old = name.startswith(("cp", "iso8859", "koi8", "euc", "gb", "big5", "shift", "mac", "tis", "johab"))
-    return WIDER.get(name, name.replace("-", "_")) if old else ""  # a page whose head can be read is not in UTF-16
+    return (
+        WIDER.get(name, name.replace("-", "_")) if old else ""
+    )  # a page whose head can be read is not in UTF-16
 
 
 def guessed(raw: bytes) -> str:
@@ -145,7 +150,8 @@ def _of_one_byte(raw: bytes) -> str:
     readings: dict[str, list[str]] = {}
     for encoding in USED_FOR:
         try:
-            readings.setdefault(telling.decode(encoding), []).append(encoding)
+            reading = unicodedata.normalize("NFC", telling.decode(encoding))
+            readings.setdefault(reading, []).append(encoding)
         except UnicodeDecodeError:
             continue
     faults = {text: _faults(text) for text in readings}
