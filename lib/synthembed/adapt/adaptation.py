@@ -258,9 +258,10 @@ def _set_aside(model: Path, say: Callable) -> None:
 
 def table(rows: list[dict]) -> str:
     """Scores as text, in per cent with 95 % intervals over documents."""
-    head = f"{'system':<10} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
+    wide = max(10, *(len(r["system"]) for r in rows))
+    head = f"{'system':<{wide}} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
     lines = [
-        f"{r['system']:<10} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
+        f"{r['system']:<{wide}} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
         for r in rows
     ]
     return "\n".join([head, *lines])

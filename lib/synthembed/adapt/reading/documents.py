@@ -101,8 +101,9 @@ def read(
             texts.add(digest)
             found.documents.append(document)
     if not found.documents:
+        why = str(found).partition("\n")[2] or "  there is nothing in it"
         raise DocumentsError(
-            f"no document in {folder} can be read. {found}\nRead are {', '.join(FORMATS)} and the tables "
+            f"no document in {folder} can be read:\n{why}\nRead are {', '.join(FORMATS)} and the tables "
             f"{', '.join(TABLES)}; a table's text is to be in its field {text_field!r} (--field)"
         )
     return found
