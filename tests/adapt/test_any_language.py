@@ -117,6 +117,6 @@ def test_bm25_of_english_is_of_words():
 
 
 def test_a_collection_is_told_by_its_language_or_its_script():
-    assert languages.told_of([COPIED["Hindi"][0] * 2]) == "Hindi"
-    assert languages.told_of([COPIED["Amharic"][0] * 3]) == "Ethiopic script"
+    assert languages.told_of([COPIED["Hindi"][0] * 2]) == "taken for Hindi"
+    assert languages.told_of([COPIED["Amharic"][0] * 3]) == "in Ethiopic script"
     assert languages.told_of(["12 34"]) == ""

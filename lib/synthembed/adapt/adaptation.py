@@ -111,7 +111,7 @@ def generated(
     reading, found = _passages(documents, out, s)
     language = languages.told_of([p.body for p in found])
     say(
-        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', in {language}' if language else ''}"
+        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
     if len(reading.documents) < selection.LEAST_DOCUMENTS:

@@ -55,11 +55,12 @@ def of_collection(texts: Sequence[str]) -> str | None:
 
 
 def told_of(texts: Sequence[str]) -> str:
-    """What a collection is in, in words: its language, or the script of one that the detector does not know."""
+    """What a collection is in, in words: a language, which of one that the detector does not know is one like it, or a
+    script, which none that it knows is written in."""
     if language := of_collection(texts):
-        return language
+        return f"taken for {language}"
     seen = scripts(" ".join(text[:SIGNS] for text in texts[:LOOKED_AT])).most_common(1)
-    return f"{seen[0][0]} script" if seen and seen[0][0] != "Latin" else ""
+    return f"in {seen[0][0]} script" if seen and seen[0][0] != "Latin" else ""
 
 
 def scripts(text: str) -> Counter:
