@@ -35,6 +35,7 @@ from synthembed.training import train
 EXAMPLE = "example"  # the name of the documents that come along
 EXAMPLE_FOLDER = PACKAGE / "adapt" / "example"
 PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the code's fingerprint
+CUT = 0.1  # of the passages that training may cut without a word
 SHOWN = 500  # examples of each kind in generated.html
 
 
@@ -111,7 +112,7 @@ def generated(
     reading, found = _passages(documents, out, s)
     language = languages.told_of([p.body for p in found])
     say(
-        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', {language}' if language else ''}"
+        f"{reading}\n{selection.counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
     if len(reading.documents) < selection.LEAST_DOCUMENTS:
@@ -158,6 +159,8 @@ def chosen(
     The consistency filter takes the best of the ranks by BM25, by an embedding model of others, and by the start
     model if that is one too: a bare language model's ranks are no better than chance.
     """
+    if long := too_long(found, encoder, profile.train.max_length, s.words):
+        say(long)
     judges = list(_others(found, s.peers, say).values()) if s.keep_rank else []
     if judges and encoder.backbone.recipe.pooling is not None:
         judges.append(measuring.by_encoder(encoder, found))
@@ -184,6 +187,20 @@ def chosen(
     dropped = ", ".join(f"{why}: {n}" for why, n in picked.drops.counts.most_common()) or "none"
     say(f"examples: {len(picked.train)} to train on, {len(picked.held_out)} held out; dropped: {dropped}")
     return picked
+
+
+def too_long(found: list[Passage], encoder: Encoder, most: int, words: int) -> str:
+    """What to do where training, which reads ``most`` tokens of a passage, would cut many: a word has three in some
+    languages. "" if it cuts few."""
+    lengths = np.array([len(row) for row in encoder.rows([p.text for p in found])])
+    cut, usual = int((lengths > most).sum()), float(np.quantile(lengths, 0.95))
+    if cut <= CUT * len(found):
+        return ""
+    return (
+        f"{cut:,} of {len(found):,} passages are longer than the {most} tokens that are trained on: "
+        f"--set train.max_length={-(-int(usual) // 32) * 32} (slower), or --words "
+        f"{max(20, int(words * most / usual) // 10 * 10)} (other passages, asked for anew)"
+    )
 
 
 def run(
@@ -366,4 +383,4 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     if (out / "replies.jsonl").exists():
         stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
     lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
-    return f"{reading}\n{len(found):,} passages\n{asking.announce(asks, lines, stored)}"
+    return f"{reading}\n{selection.counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"

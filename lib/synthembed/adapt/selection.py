@@ -51,6 +51,11 @@ class Selection:
     dropped: list[tuple[Example, str]] = field(default_factory=list)
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 passage", "2 passages"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def units(passages: Sequence[Passage]) -> dict[str, str]:
     """What is held out whole, by a passage's key: its document, or a part of it where there are too few documents."""
     if len({p.document for p in passages}) >= LEAST_DOCUMENTS:
@@ -70,7 +75,7 @@ def foresee(passages: Sequence[Passage], share: float, seed: int, each: int) -> 
     names = list(dict.fromkeys(of.values()))
     if len(names) < LEAST_DOCUMENTS:
         raise SelectionError(
-            f"{len(passages)} passages of {len({p.document for p in passages})} documents: at least {LEAST_DOCUMENTS} are "
+            f"{counted(len(passages), 'passage')} of {counted(len({p.document for p in passages}), 'document')}: at least {LEAST_DOCUMENTS} are "
             f"needed, as {LEAST_HELD_OUT} are held out to measure by. Give more documents, or cut them shorter (--words 60)"
         )
     out = held_out_documents(names, share, seed)
