@@ -273,7 +273,8 @@ class Listing(BaseHTTPRequestHandler):
         body = json.dumps(
             {"object": "list", "data": [{"id": n, "object": "model"} for n in self.server.names]}
         ).encode()
-        self.send_response(200 if self.server.names else 404)
+        status = self.server.status if hasattr(self.server, "status") else 200
+        self.send_response(status if self.server.names else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -301,6 +302,11 @@ def test_an_endpoint_is_named_by_its_url(monkeypatch):
                 asking.pointed_at(plain, url)
         with pytest.raises(GenerationStopped, match="--llm NAME"):
             asking.pointed_at(plain, "", "", 1.0)
+        server.names, server.status = ["a"], 401
+        with pytest.raises(GenerationStopped, match=r"refuses the key.*OPENAI_API_KEY"):
+            asking.pointed_at(plain, url)
+        with pytest.raises(GenerationStopped, match=r"no server answers.*--endpoint"):
+            asking.pointed_at(plain, "http://127.0.0.1:9/v1")
     finally:
         server.shutdown()
         server.server_close()

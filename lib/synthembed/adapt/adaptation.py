@@ -35,6 +35,7 @@ from synthembed.training import train
 EXAMPLE = "example"  # the name of the documents that come along
 EXAMPLE_FOLDER = PACKAGE / "adapt" / "example"
 PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the code's fingerprint
+CUT = 0.1  # of the passages that training may cut without a word
 SHOWN = 500  # examples of each kind in generated.html
 
 
@@ -109,9 +110,9 @@ def generated(
     """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's, which
     ``agree`` is for. Raises selection.SelectionError, with nothing asked, if the documents are too few."""
     reading, found = _passages(documents, out, s)
-    language = languages.of_collection(found)
+    language = languages.told_of([p.body for p in found])
     say(
-        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', in {language}' if language else ''}"
+        f"{reading}\n{selection.counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
     if len(reading.documents) < selection.LEAST_DOCUMENTS:
@@ -158,6 +159,8 @@ def chosen(
     The consistency filter takes the best of the ranks by BM25, by an embedding model of others, and by the start
     model if that is one too: a bare language model's ranks are no better than chance.
     """
+    if long := too_long(found, encoder, profile.train.max_length, s.words):
+        say(long)
     judges = list(_others(found, s.peers, say).values()) if s.keep_rank else []
     if judges and encoder.backbone.recipe.pooling is not None:
         judges.append(measuring.by_encoder(encoder, found))
@@ -184,6 +187,20 @@ def chosen(
     dropped = ", ".join(f"{why}: {n}" for why, n in picked.drops.counts.most_common()) or "none"
     say(f"examples: {len(picked.train)} to train on, {len(picked.held_out)} held out; dropped: {dropped}")
     return picked
+
+
+def too_long(found: list[Passage], encoder: Encoder, most: int, words: int) -> str:
+    """What to do where training, which reads ``most`` tokens of a passage, would cut many: a word has three in some
+    languages. "" if it cuts few."""
+    lengths = np.array([len(row) for row in encoder.rows([p.text for p in found])])
+    cut, usual = int((lengths > most).sum()), float(np.quantile(lengths, 0.95))
+    if cut <= CUT * len(found):
+        return ""
+    return (
+        f"{cut:,} of {len(found):,} passages are longer than the {most} tokens that are trained on: "
+        f"--set train.max_length={-(-int(usual) // 32) * 32} (slower), or --words "
+        f"{max(20, int(words * most / usual) // 10 * 10)} (other passages, asked for anew)"
+    )
 
 
 def run(
@@ -258,9 +275,10 @@ def _set_aside(model: Path, say: Callable) -> None:
 
 def table(rows: list[dict]) -> str:
     """Scores as text, in per cent with 95 % intervals over documents."""
-    head = f"{'system':<10} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
+    wide = max(10, *(len(r["system"]) for r in rows))
+    head = f"{'system':<{wide}} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
     lines = [
-        f"{r['system']:<10} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
+        f"{r['system']:<{wide}} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
         for r in rows
     ]
     return "\n".join([head, *lines])
@@ -365,4 +383,4 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     if (out / "replies.jsonl").exists():
         stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
     lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
-    return f"{reading}\n{len(found):,} passages\n{asking.announce(asks, lines, stored)}"
+    return f"{reading}\n{selection.counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"
