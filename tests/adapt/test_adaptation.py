@@ -196,6 +196,16 @@ def test_other_documents_need_a_generator_and_are_told_which(tmp_path):
         adaptation.generated(folder, tmp_path / "out", profile.load("adapt"), SETTINGS, QUIET)
 
 
+def test_replies_of_which_none_can_be_used_end_it_before_a_model_is_loaded(tmp_path, monkeypatch, recorded):
+    prose = {"message": {"role": "assistant", "content": "Here you go!"}, "finish_reason": "stop"}
+    monkeypatch.setitem(
+        globals(), "answer", lambda asked: reply_line(asked.custom_id, {"model": "any", "choices": [prose]})
+    )
+    folder = written_folder(tmp_path / "documents", 16)
+    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON.*--llm"):
+        adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+
+
 def test_nothing_is_sent_that_nobody_agreed_to(tmp_path, monkeypatch, recorded):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
     folder = written_folder(tmp_path / "documents", 20)

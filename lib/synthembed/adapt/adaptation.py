@@ -135,6 +135,11 @@ def generated(
         f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())
     ]
     say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
+    if not written.examples:  # fewer than are looked at while they come
+        raise asking.GenerationStopped(
+            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)}): try another --llm, or "
+            "--set generate.max_tokens or generate.response_format"
+        )
     return reading, found, written
 
 
