@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -44,8 +43,6 @@ class Group:
 @pytest.fixture
 def two_nodes():
     """(settings that join the head, the second node), each with one CPU."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with socket.socket() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
         free.bind(("", 0))
         outward.connect(("192.0.2.1", 1))  # sends nothing; tells which address of this machine Ray takes

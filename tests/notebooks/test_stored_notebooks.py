@@ -13,7 +13,7 @@ COURSE = [p for p in NOTEBOOKS if p.stem < "08"]  # the paper itself; 08 and 09 
 # Notebooks that are no stage of a run, with the parameters of their own.
 BESIDE = {
     "09_your_documents": {
-        "documents", "generator", "profile", "overrides", "start", "out", "queries", "peers", "mask",
+        "documents", "generator", "profile", "overrides", "start", "out", "queries", "general", "peers", "mask",
     }
 }  # fmt: skip
 

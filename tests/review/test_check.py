@@ -354,6 +354,12 @@ def test_a_seed_that_was_begun_and_is_in_no_score_is_not_looked_at(tmp_path):
     for place in ("mteb", "seeds/43/mteb", "seeds/44/mteb"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "model_meta.json").write_text("{}")
-    rows = [{"system": "default", "seed": 42}, {"system": "default", "seed": 44}, {"system": "other", "seed": 43}]
-    found = [p.relative_to(tmp_path).as_posix() for p in stored_scores._of_its_seeds(tmp_path, rows, "default")]
+    rows = [
+        {"system": "default", "seed": 42},
+        {"system": "default", "seed": 44},
+        {"system": "other", "seed": 43},
+    ]
+    found = [
+        p.relative_to(tmp_path).as_posix() for p in stored_scores._of_its_seeds(tmp_path, rows, "default")
+    ]
     assert found == ["mteb", "seeds/44/mteb"]
