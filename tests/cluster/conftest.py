@@ -1,7 +1,6 @@
 """One Ray for a file's tests, small and quiet; without Ray there is nothing to test here."""
 
 import os
-import secrets
 import sys
 from importlib.util import find_spec
 
@@ -14,9 +13,6 @@ from tiny_models import byte_tokenizer, tiny_model
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets every other test go first, on two cores
-# Ray reads its token once a process: a local cluster and nodes that are started by hand must have one and the same.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 
 

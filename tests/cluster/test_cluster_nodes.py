@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 from cluster_runs import assert_same, fixed_ports, killing, trained
 from synthembed.cluster import session
+from synthembed.ground.files import ROOT
 from synthembed.profile.cluster import Cluster
+
+OWN = "TWO_NODES_IN_THIS_PROCESS"  # Ray keeps a cluster's token and packages for the life of a process
 
 
 def start(*arguments: str) -> subprocess.Popen:
@@ -43,6 +47,8 @@ class Group:
 @pytest.fixture
 def two_nodes():
     """(settings that join the head, the second node), each with one CPU."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with socket.socket() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
         free.bind(("", 0))
         outward.connect(("192.0.2.1", 1))  # sends nothing; tells which address of this machine Ray takes
@@ -67,6 +73,23 @@ def wait_for(host: str, port: int) -> None:
     raise TimeoutError("the head did not start")
 
 
+@pytest.mark.skipif(OWN in os.environ, reason="this is that process")
+def test_two_nodes_in_a_process_of_their_own(tmp_path):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTEST_"))}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path / 'own'}",
+        __file__,
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=kept | {OWN: "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@pytest.mark.skipif(OWN not in os.environ, reason="runs in the process that the test above starts")
 def test_a_node_that_is_killed_costs_no_number(two_nodes, base, alone, tmp_path):
     """The training goes on with the worker that is left."""
     settings, second = two_nodes
