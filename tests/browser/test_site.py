@@ -1,6 +1,7 @@
 """The site of the committed run, walked page by page in a real browser, with the network cut off."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,16 @@ class Watched:
 
 def pages(site: Path) -> list[str]:
     return sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts)
+
+
+def test_reports_that_stand_alone_lead_to_files_of_the_site(site):
+    reports = [*site.glob("_static/report/*.html"), *site.glob("_static/report-*.html")]
+    assert len(reports) >= 2  # its own, and the other committed run's
+    for report in reports:
+        links = re.findall(r'href="([^"#:]+)[#"]', report.read_text(encoding="utf-8"))
+        for link in links:
+            assert (report.parent / link).resolve().is_relative_to(site), f"{report.name}: {link}"
+            assert (report.parent / link).is_file(), f"{report.name}: {link}"
 
 
 def test_every_page_is_whole_at_both_widths_and_in_both_lights(site, browser):

@@ -35,10 +35,12 @@ def test_the_first_page_has_the_claims_of_the_other_committed_runs(tmp_path, mon
     other = tmp_path / "results" / "longer"
     shutil.copytree(ROOT / "results" / "laptop", other)
     monkeypatch.setattr(book.run_folders, "committed", lambda: other.parent)
+    (tmp_path / "static").mkdir()
     (said,) = book._other_runs(ROOT / "results" / "laptop", tmp_path / "static")
-    ledger = json.loads((tmp_path / "static" / "report-longer" / "claims.json").read_text())
+    ledger = json.loads((other / "07_report" / "claims.json").read_text())
     assert "`longer`" in said and "1 seed:" in said
     assert len(ledger) == 12 and all(claim["id"] in said for claim in ledger)
     href = re.search(r'href="_static/([^"]+)"', said)[1]
-    assert "longer" in (tmp_path / "static" / href).read_text()
+    report = (tmp_path / "static" / href).read_text()
+    assert "longer" in href and ledger[0]["claim"] in report and ".ipynb" not in report
     assert not book._other_runs(other, tmp_path / "none")

@@ -117,6 +117,12 @@ def write_source(run: Path, source: Path) -> None:
     names = course.write(run, source / "course")
     text = _to_course(_report(run, rendered), source / "course")
     (source / "report.md").write_text(text, encoding="utf-8")
+    alone = (
+        static / "report" / "report.html"
+    )  # its notebooks lie in the site as well, and nowhere else for who has it
+    alone.write_text(
+        _to_course(alone.read_text(encoding="utf-8"), source / "course", "../../"), encoding="utf-8"
+    )
     (source / "examples.md").write_text(
         _examples(run, example_scripts.write(run, static / "records")), encoding="utf-8"
     )
@@ -177,20 +183,25 @@ def _index(
 
 
 def _other_runs(run: Path, static: Path) -> list[str]:
-    """Of every other committed run: what becomes of the claims in it, and its report, which is made beside this one's."""
+    """Of every other committed run: what becomes of the claims in it, with its report, whose notebooks are not here."""
     said = []
     for folder in sorted(p.parent.parent for p in run_folders.committed().glob("*/07_report/stage.json")):
         if folder.name == run.name:
             continue
-        out = static / f"report-{folder.name}"
-        page.render(folder, out)
-        ledger = read_json(out / "claims.json")
+        text, out = (
+            (folder / "07_report" / "report.html").read_text(encoding="utf-8"),
+            f"report-{folder.name}.html",
+        )
+        (static / out).write_text(
+            re.sub(r'<a href="[^"]*\.ipynb[^"]*">(.*?)</a>', r"\1", text), encoding="utf-8"
+        )
+        ledger = read_json(folder / "07_report" / "claims.json")
         seeds = len(Results(folder).stage("03_train").get("seeds", [1]))
         by = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in claims.BADGES.items()}
         told = "; ".join(f"{badge}: {', '.join(ids)}" for badge, ids in by.items() if ids)
         said.append(
             f"**The claims by the run `{folder.name}`**, {seeds} {'seed' if seeds == 1 else 'seeds'}: {told}. "
-            f'<a href="_static/{out.name}/report.html">Its report</a> has the evidence.'
+            f'<a href="_static/{out}">Its report</a> has the evidence.'
         )
     return said
 
@@ -211,8 +222,9 @@ def _report(run: Path, rendered: page.Rendered) -> str:
     return "\n\n".join(filter(None, said))
 
 
-def _to_course(text: str, folder: Path) -> str:
-    """The report's links to notebooks as links to the pages of the course, and to a heading that is there."""
+def _to_course(text: str, folder: Path, top: str = "") -> str:
+    """The report's links to notebooks as links to the pages of the course, and to a heading that is there; ``top`` is
+    the way from where the text lies to the site's first page."""
     from docutils.nodes import make_id
 
     headings = {
@@ -223,8 +235,8 @@ def _to_course(text: str, folder: Path) -> str:
     def link(found: re.Match) -> str:
         name, heading = found[1], make_id(unquote(found[2]))
         if name not in headings:
-            return 'href="report.html"'
-        return f'href="course/{name}.html' + (f'#{heading}"' if heading in headings[name] else '"')
+            return f'href="{top}report.html"'
+        return f'href="{top}course/{name}.html' + (f'#{heading}"' if heading in headings[name] else '"')
 
     return re.sub(r'href="[^"]*?/(\w+)\.ipynb#([^"]*)"', link, text)
 
