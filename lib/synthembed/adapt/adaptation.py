@@ -15,7 +15,7 @@ from synthembed.adapt import asking, ladder, measuring, queries, selection, star
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.queries import TASK
 from synthembed.adapt.reading import languages, passages
-from synthembed.adapt.reading.documents import DocumentsError, Reading, read
+from synthembed.adapt.reading.documents import DocumentsError, Reading, counted, read
 from synthembed.adapt.reading.passages import Passage
 from synthembed.adapt.searching import search_index
 from synthembed.adapt.searching.search_page import templates
@@ -112,7 +112,7 @@ def generated(
     reading, found = _passages(documents, out, s)
     language = languages.told_of([p.body for p in found])
     say(
-        f"{reading}\n{selection.counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
+        f"{reading}\n{counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
     if len(reading.documents) < selection.LEAST_DOCUMENTS:
@@ -388,4 +388,4 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     if (out / "replies.jsonl").exists():
         stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
     lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
-    return f"{reading}\n{selection.counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"
+    return f"{reading}\n{counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"

@@ -9,9 +9,8 @@ from synthembed.adapt.measuring import Interval
 
 BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
 
-LIKELY_NOISE = (
-    0.215  # of a 95 % interval's width: 0.84 standard errors, below which a mean falls one time in five
-)
+# Of a 95 % interval's width: 0.84 standard errors, below which a mean falls one time in five.
+LIKELY_NOISE = 0.215
 MODELS = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}  # as start models
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from synthembed.adapt import refusals
 from synthembed.adapt.queries import Asked
 from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.documents import counted
 from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
@@ -24,9 +25,8 @@ from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split
 COPIED = 0.6  # share of a query that may stand in its passage as one run
-LEAST_LETTERS_COPIED = (
-    12  # of such a run in a script that does not separate words, where a word is few of them
-)
+# Of such a run in a script that does not separate words, where a word is few letters.
+LEAST_LETTERS_COPIED = 12
 LEAST_LETTERS_LATIN = 18  # in Latin, where a blank may part syllables (Vietnamese)
 MANY = 3  # passages that one query was written for: a refusal in whatever language, or too general for any
 LEAST_HELD_OUT = 5  # documents
@@ -49,11 +49,6 @@ class Selection:
     drops: Drops
     document_of: dict[str, str]
     dropped: list[tuple[Example, str]] = field(default_factory=list)
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 passage", "2 passages"."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def units(passages: Sequence[Passage]) -> dict[str, str]:

@@ -7,8 +7,6 @@ languages, once for all folders of documents; what a reader's own documents add 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import shutil
 from collections.abc import Callable
@@ -29,6 +27,14 @@ from synthembed.training import train
 
 RECORDED = "laptop"  # the profile whose replies are recorded, and whose training this is, shorter
 FAMILY = "short-long"  # a question and a text that answers it, as reader and documents are
+DEPENDS_ON = (
+    "generate",
+    "analyze",
+    "backbone",
+    "lora",
+    "train",
+    "seed",
+)  # a start model, but for this library's code
 CARD = "{base}, trained on {count} synthetic examples: what `synthembed adapt` starts from.\n"
 
 
@@ -42,7 +48,7 @@ def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profi
         "backbone": profile.backbone, "lora": profile.lora, "seed": profile.seed, "cluster": profile.cluster,
         "train": recorded.train.model_copy(update={"epochs": 1, "max_steps": None, "workers": profile.train.workers}),
     })  # fmt: skip
-    folder = run_folders.own() / "adapt" / ".start" / _key(wanted, count)
+    folder = run_folders.own() / "adapt" / ".start" / f"{wanted.hash(*DEPENDS_ON)}-{count}"
     if not _made(folder) and not _make(folder, wanted, count, say):
         return profile, 0
     changes = {"model": str(folder / "model"), "layers": None, "revision": None}
@@ -83,14 +89,3 @@ def examples(recorded: Profile, folder: Path, count: int) -> list[Example]:
     random.Random(recorded.seed).shuffle(kept)
     example_files.write(folder / "examples.jsonl", kept[:count])
     return kept[:count]
-
-
-def _key(profile: Profile, count: int) -> str:
-    """What the start model depends on, but for this library's code."""
-    settings = {
-        name: getattr(profile, name).model_dump(mode="json")
-        for name in ("generate", "analyze", "backbone", "lora", "train")
-    }
-    return hashlib.sha256(json.dumps([settings, profile.seed, count], sort_keys=True).encode()).hexdigest()[
-        :12
-    ]

@@ -35,6 +35,11 @@ class Unreadable(ValueError):
     """One document that is left out; the message is the reason that it is counted under."""
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 passage", "2 passages"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """``id`` is the path below the folder, for a row of a table with its number or its own id. ``read_as`` names the
@@ -58,7 +63,7 @@ class Reading:
         return Counter(reason for _, reason in self.left_out)
 
     def __str__(self) -> str:
-        told = [f"{len(self.documents):,} document{'s' * (len(self.documents) != 1)}"]
+        told = [counted(len(self.documents), "document")]
         notes = [(d.id, f"read as {d.read_as}") for d in self.documents if d.read_as]
         notes += [(name, f"left out, {reason}") for name, reason in self.left_out]
         for note, count in Counter(note for _, note in notes).most_common():

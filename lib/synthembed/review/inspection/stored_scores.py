@@ -218,9 +218,9 @@ def _texts(folder: Path | None, stage: str, system: str, other: str, rows: list[
 
 def _of_its_seeds(folder: Path, rows: list[dict], system: str) -> list[Path]:
     """Where a row's results lie, of the seeds that its scores are of: others may have been begun or set aside."""
-    seeds = {str(r.get("seed")) for r in rows if r["system"] == system}
-    found = sorted(folder.glob("mteb/model_meta.json")) + sorted(folder.glob("seeds/*/mteb/model_meta.json"))
-    return [p.parent for p in found if p.parts[-4] != "seeds" or p.parts[-3] in seeds]
+    seeds = dict.fromkeys(str(r.get("seed")) for r in rows if r["system"] == system)
+    places = [folder, *(folder / "seeds" / seed for seed in seeds)]  # the main seed's is the folder itself
+    return [p / "mteb" for p in places if (p / "mteb" / "model_meta.json").exists()]
 
 
 def _averages(run: Run) -> Findings:
