@@ -143,10 +143,13 @@ def generated(
     return reading, found, written
 
 
-def _others(found: list[Passage], neural: bool, say: Callable) -> dict[str, measuring.Searcher]:
-    """BM25, and the embedding model of others that knows the language, by name."""
-    systems = {"bm25": measuring.by_bm25(found)}
-    if neural:
+def _systems(
+    found: list[Passage], start: Encoder, peers: bool, say: Callable
+) -> dict[str, measuring.Searcher]:
+    """What ranks passages before anything is trained, by name, each with its passages encoded once: the start model
+    ("before"), BM25, and with ``peers`` the embedding model of others that knows the language."""
+    systems = {"before": measuring.by_encoder(start, found), "bm25": measuring.by_bm25(found)}
+    if peers:
         name = measuring.neural_for(found)
         try:
             systems[name] = measuring.by_neural(name, found)
@@ -156,8 +159,8 @@ def _others(found: list[Passage], neural: bool, say: Callable) -> dict[str, meas
 
 
 def chosen(
-    written: asking.Written, found: list[Passage], encoder: Encoder, out: Path, profile: Profile, s: Settings,
-    say: Callable = print,
+    written: asking.Written, found: list[Passage], encoder: Encoder, systems: dict[str, measuring.Searcher],
+    out: Path, profile: Profile, s: Settings, say: Callable = print,
 ) -> Selection:  # fmt: skip
     """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
 
@@ -166,9 +169,8 @@ def chosen(
     """
     if long := too_long(found, encoder, profile.train.max_length, s.words):
         say(long)
-    judges = list(_others(found, s.peers, say).values()) if s.keep_rank else []
-    if judges and encoder.backbone.recipe.pooling is not None:
-        judges.append(measuring.by_encoder(encoder, found))
+    bare = encoder.backbone.recipe.pooling is None
+    judges = [search for name, search in systems.items() if s.keep_rank and not (bare and name == "before")]
     picked = selection.select(
         written.examples, written.asked, found, s.held_out, profile.seed,
         (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
@@ -221,9 +223,10 @@ def run(
     given, (profile, general) = profile, starting.prepared(profile, s.general, say)
     before = _encoder(profile)
     base = before.backbone
-    picked = chosen(written, found, before, out, profile, s, say)
+    systems = _systems(found, before, s.peers, say)
+    picked = chosen(written, found, before, systems, out, profile, s, say)
     owners = [picked.document_of[e.id] for e in picked.held_out]
-    first = measuring.measure(measuring.by_encoder(before, found), picked.held_out, found)
+    first = measuring.measure(systems.pop("before"), picked.held_out, found)
     say(f"before: nDCG@10 {measuring.interval(measuring.ndcg(first), owners)}")
     data = (
         mixture.shuffled(picked.train, profile.seed) if profile.data.shuffled else picked.train
@@ -238,7 +241,7 @@ def run(
     last = measuring.measure(measuring.by_encoder(after, found, index.vectors), picked.held_out, found)
     rows = [measuring.row("before", first, owners), measuring.row("after", last, owners)]
     if s.peers:
-        for name, search in _others(found, True, say).items():
+        for name, search in systems.items():
             rows.append(measuring.row(name, measuring.measure(search, picked.held_out, found), owners))
     change = measuring.difference(last, first, owners)
     verdict = ladder.judge(change)
@@ -368,7 +371,9 @@ def looked(
     """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
     _, found, written = generated(documents, out, profile, s, say, agree)
     profile, _ = starting.prepared(profile, s.general, say)
-    return chosen(written, found, _encoder(profile), out, profile, s, say)
+    encoder = _encoder(profile)
+    systems = _systems(found, encoder, s.peers, say) if s.keep_rank else {}
+    return chosen(written, found, encoder, systems, out, profile, s, say)
 
 
 def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
