@@ -33,6 +33,7 @@ CLOSES_WITHIN_S = 20.0
 STARTS = 3
 SHIPPED = {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}  # this library, whatever a node has
 # Read by Ray when it is imported: quiet, plain lines in a notebook's cell, no report to its makers.
+MANY_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_TRAIN_V2_ENABLED": "1",
 }  # fmt: skip
@@ -134,7 +135,7 @@ def _installed(local: bool) -> ModuleType:
         os.environ.setdefault(name, value)
     # What Ray does on its own on a Mac and on Windows: a node's address is 127.0.0.1, and nothing listens
     # beyond it. The variable is for Ray's processes, the constant for this one.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if local else "1"
+    os.environ[MANY_NODES] = "0" if local else "1"
     if local and "ray" not in sys.modules:
         _want_token()
     ray = import_module("ray")
@@ -199,6 +200,7 @@ def _close(ray: ModuleType) -> None:
             if str(Path(ray.__file__).parent) in " ".join(child.cmdline()):  # a daemon
                 family += [child, *child.children(recursive=True)]
     ray.shutdown()
+    os.environ.pop(MANY_NODES, None)  # else a ``ray start`` from this process could join nothing
     _, left = psutil.wait_procs(family, timeout=CLOSES_WITHIN_S)
     for process in left:
         process.kill()
