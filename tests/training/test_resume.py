@@ -195,6 +195,45 @@ def test_checkpointing_comes_on_only_if_one_text_does_not_fit(llama, monkeypatch
         memory_budget.fit(chosen, Backbone(llama.model, llama.contract, {}), CORPUS, None, {})
 
 
+@pytest.mark.parametrize(
+    "usable,fits,wanted", [(2000, 10**6, 150), (2000, 110, 75), (10**9, 10**6, "all"), (2000, 0, 0)]
+)
+def test_kept_graphs_grow_into_free_memory(llama, monkeypatch, capsys, usable, fits, wanted):
+    """A stand-in for the allocator: 500 bytes and 10 for each token that is kept; more than ``fits`` fail."""
+    model, chosen = llama, tiny(**{"train.chunk_tokens": 40, "train.grow_graphs": True})
+    batch = batches.Batch(CORPUS[:8], model, chosen.train, 0, 1)
+    all_of_it = sum(map(batch.size_of, batch.chunks))
+    assert len(batch.chunks) > 2 and all_of_it > 200
+    tried = []
+
+    def limited(model, batch, settings, run):
+        tried.append(settings.graph_tokens)
+        if settings.graph_tokens > fits:
+            raise torch.OutOfMemoryError("full")
+
+    def peak(attempt, on):
+        return 0 if memory_budget._out_of_memory(attempt) else 500 + 10 * tried[-1]
+
+    monkeypatch.setattr(memory_budget, "_try", limited)
+    monkeypatch.setattr(memory_budget, "_peak", peak)
+    monkeypatch.setattr(memory_budget, "_usable", lambda on: usable)
+    found = memory_budget.grown(chosen.train, batch, model, None)
+    expected = all_of_it if wanted == "all" else wanted
+    assert found.graph_tokens == expected
+    assert ("free memory keeps the graphs" in capsys.readouterr().out) == (expected > 0)
+    assert found.model_copy(update={"graph_tokens": 0}) == chosen.train  # and nothing else has changed
+
+
+def test_graphs_do_not_grow_on_a_cpu_nor_in_shards(llama, tmp_path):
+    alike = tiny(**{"train.grow_graphs": True})
+    train.train(alike, fresh(llama), CORPUS, tmp_path)
+    meta, _ = checkpoints.read(max((tmp_path / "checkpoints").iterdir()))
+    assert json.loads(meta["facts"])["graph_tokens"] == alike.train.graph_tokens
+    assert checkpoints.run_key(alike, CORPUS, "") == checkpoints.run_key(tiny(), CORPUS, "")
+    with pytest.raises(ValueError, match="grow_graphs and sharded do not go together"):
+        tiny(**{"train.grow_graphs": True, "train.sharded": True})
+
+
 def test_the_heaviest_batch_has_the_longest_texts():
     long = example(99, positive="word " * 40)
     corpus = [*CORPUS[:23], long]

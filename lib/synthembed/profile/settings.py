@@ -105,6 +105,7 @@ class Train(Section):
     max_steps: Positive | None = None  # None = as many as the epochs give
     chunk_tokens: Positive = 16_384  # tokens a chunk, padding included; memory, not mathematics
     graph_tokens: Annotated[int, Field(ge=0)] = 0  # tokens whose graphs may stay in memory
+    grow_graphs: bool = False  # more of them, as far as a GPU's free memory goes; not measured on one yet
     gradient_checkpointing: bool | Literal["auto"] = True  # App. A; "auto" = if one text does not fit
     try_longest_first: bool = True  # the heaviest batch before step 1, so that memory fails early
     workers: Positive = 1  # processes of this machine, one GPU each, started by torchrun
@@ -121,6 +122,11 @@ class Train(Section):
     def _possible(self):
         if self.method == "qlora" and self.sharded:
             raise ValueError("method qlora and sharded do not go together: choose one of them")
+        if self.grow_graphs and self.sharded:
+            raise ValueError(
+                "grow_graphs and sharded do not go together, as a worker short of memory would leave the others "
+                "waiting: set graph_tokens"
+            )
         return self
 
 

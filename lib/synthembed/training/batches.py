@@ -269,13 +269,17 @@ class Batch:
         shares = range(0, len(self.chunks), self.per_worker)
         return [sum(map(len, self.chunks[s : s + self.per_worker])) for s in shares]
 
+    def size_of(self, chunk: list[list[int]]) -> int:
+        """Tokens that a chunk takes, padding included."""
+        return len(chunk) * len(chunk[0]) if self.padded else sum(map(len, chunk))
+
     def keep(self, tokens: int) -> int:
         """How many chunks of each worker may keep their graphs within a budget of tokens."""
         counts = []
         for start in range(0, len(self.chunks), self.per_worker):
             left, count = tokens, 0
             for chunk in self.chunks[start : start + self.per_worker]:
-                left -= len(chunk) * len(chunk[0]) if self.padded else sum(map(len, chunk))
+                left -= self.size_of(chunk)
                 if left < 0:
                     break
                 count += 1

@@ -21,7 +21,14 @@ from synthembed.profile.settings import Profile
 from synthembed.training import workers
 
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
-HOW_IT_RUNS = {"workers", "sharded", "trackers", "checkpoint_every", "graph_tokens"}  # moves no number
+HOW_IT_RUNS = {
+    "workers",
+    "sharded",
+    "trackers",
+    "checkpoint_every",
+    "graph_tokens",
+    "grow_graphs",
+}  # moves no number
 
 
 def run_key(profile: Profile, examples: list[Example], code: str) -> str:
