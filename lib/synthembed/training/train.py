@@ -176,12 +176,7 @@ def prepare(profile: Profile, backbone: Backbone) -> tuple[Backbone, dict[str, t
             adapter.quantise(backbone, adapter.targets_of(backbone.model, profile.lora))
         model = adapter.add_lora(backbone, profile.lora, profile.seed)
     if profile.train.sharded and workers.world() > 1:
-        if profile.train.method != "qlora":
-            model = workers.shard_of_first(
-                workers.of_first(model), memory_budget.layers_of, hardware.device()
-            )
-        else:
-            workers.shard(model.model, memory_budget.layers_of(model.model))
+        model = workers.shard_of_first(workers.of_first(model), memory_budget.layers_of, hardware.device())
     memory_budget.set_checkpointing(model, profile.train.gradient_checkpointing is True)
     model.model.train()
     return model, {n: p for n, p in model.model.named_parameters() if p.requires_grad}
@@ -333,9 +328,9 @@ def worker(
 
 
 def _reads_alone(profile: Profile) -> bool:
-    """Whether the first worker alone reads the base, since the model is sharded and not put into 4 bits before."""
+    """Whether the first worker alone reads the base, since every training of it is sharded."""
     runs = [profile, *([profile.for_pretraining()] if profile.pretrain else [])]
-    return workers.world() > 1 and all(run.train.sharded and run.train.method != "qlora" for run in runs)
+    return workers.world() > 1 and all(run.train.sharded for run in runs)
 
 
 def base_of(profile: Profile) -> Backbone:
