@@ -152,7 +152,7 @@ def test_parts_end_in_time_and_none_costs_another(tmp_path, capsys):
 
     clock = Clock()
     run = Run(tmp_path / "x.json", 1, clock)
-    assert not run.part(["a", "b"], 0.2, slow)
+    assert not run.part(["a", "b"], 3, slow)
     assert not run.part(["c", "d"], 5, wrong)
     assert not run.part(["e"], 5, absent) and not run.part(["f"], 5, full)
     clock.now = 59.0
@@ -160,7 +160,7 @@ def test_parts_end_in_time_and_none_costs_another(tmp_path, capsys):
     assert run.part(["h"], 2, lambda: [row("h", 3.0, None, "", "s", "")])
     found = {r["name"].removeprefix("gpu/"): r["check"] for r in json.loads(run.out.read_text())}
     assert found == {
-        "a": "", "b": "skipped: its 0 s were over", "c": "then", "d": "failed: ValueError: no such thing",
+        "a": "", "b": "skipped: its 3 s were over", "c": "then", "d": "failed: ValueError: no such thing",
         "e": "not measured: not installed: thing", "f": "skipped: out of memory",
         "g": "skipped: 1 s are left of the run, the part may take 5", "h": "",
     }  # fmt: skip
