@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import shutil
 import tracemalloc
 
 import pytest
@@ -167,6 +168,15 @@ def test_every_public_set_is_read_in_its_form(tmp_path, entry):
         mixed.examples
     )
     assert facts["revision"] and not facts["dropped"]
+
+
+def test_a_set_beside_its_own_backup_is_not_read_twice(tmp_path):
+    write(tmp_path / "data", BY_NAME["nli"], 6)
+    shutil.copytree(tmp_path / "data", tmp_path / "data.old")
+    with pytest.raises(
+        ReadError, match=r"nli.*lies in 2 folders of .*\(data, data\.old\).*keep the one that is meant"
+    ):
+        read(sets={"nli": {"source": str(tmp_path), "ratio": 1}})
 
 
 def test_a_ratio_takes_its_share_whatever_the_order(tmp_path):

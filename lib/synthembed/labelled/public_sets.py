@@ -257,6 +257,12 @@ def _matching(root: Path, pattern: str, key: str, part: tuple[str, str]) -> list
     for wanted in (PurePath(exact).name, PurePath(plain).name):
         found = {name: f for name, f in files.items() if PurePath(name).match(wanted)}
         mine = [f for name, f in found.items() if "{part}" not in pattern or _names(name, part)]
+        folders = sorted({f.parent.relative_to(root).as_posix() for f in mine})
+        if len(folders) > 1:
+            raise ReadError(
+                f"{key}: {wanted} lies in {len(folders)} folders of {root} ({', '.join(folders[:3])}), and would be read "
+                "from all of them: keep the one that is meant"
+            )
         if mine:
             return mine
         others += found

@@ -151,6 +151,7 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.csv", b"PK\x03\x04....", r"a\.csv is a zip archive"),
         ("a.xlsx", JSONL, r"a\.xlsx: .xlsx is no table"),
         ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", r"git lfs pull"),
+        ("a.jsonl", b"version https://hawser.github.com/spec/v1\noid sha256:00\nsize 1\n", r"git lfs pull"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_whole_is_refused(tmp_path, name, data, said):

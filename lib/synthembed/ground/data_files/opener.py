@@ -26,6 +26,7 @@ DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 GIT_LFS = b"version https://git-lfs.github.com/spec/"  # stands in place of a file that was not fetched
 NOT_TEXT = {
     GIT_LFS: "is a git-lfs pointer, not the data: run git lfs pull where it was cloned",
+    b"version https://hawser.github.com/spec/": "is a pointer of an early git-lfs, not the data: run git lfs pull there",
     b"/annex/objects/": "is a git-annex pointer, not the data: run git annex get where it was cloned",
     b"\xff\xfe\x00\x00": "is UTF-32 (byte 0: FF FE 00 00)",
     b"\x00\x00\xfe\xff": "is UTF-32 (byte 0: 00 00 FE FF)",
