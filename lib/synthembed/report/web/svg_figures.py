@@ -4,7 +4,10 @@ content in words."""
 from __future__ import annotations
 
 import html
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,18 +25,52 @@ Drawn = dict[str, list[tuple[str, str]]]  # name of a figure → (run, SVG text)
 
 def draw(runs: list[Results], folder: Path) -> Drawn:
     """Draw every figure that the runs have results for, as files in ``folder`` and as SVG text."""
-    from synthembed.report import figures
+    return begin(runs, folder)()
 
-    drawn: Drawn = {}
-    for results in runs:
-        for name, make, words in _figures(results):
+
+def begin(runs: list[Results], folder: Path) -> Callable[[], Drawn]:
+    """As ``draw``, meanwhile: returns what waits for the figures. They are drawn by a forked process where that is
+    safe (Linux, one thread: a command, not a kernel), else by the call that waits."""
+    wanted = [
+        (results.name, name, name if len(runs) == 1 else f"{name}-{results.name}", make, words)
+        for results in runs
+        for name, make, words in _figures(results)
+    ]
+
+    def save() -> None:
+        from synthembed.report import figures
+
+        for _, _, file, make, _ in wanted:
             figure = make(figures)
-            file = name if len(runs) == 1 else f"{name}-{results.name}"
             figures.save(figure, folder, file)
             figures.plt.close(figure)
+
+    child = _forked(save)
+
+    def finish() -> Drawn:
+        if child is None or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            save()  # what the other process could not, and then it says here why not
+        drawn: Drawn = {}
+        for run, name, file, _, words in wanted:
             svg = (folder / f"{file}.svg").read_text(encoding="utf-8")
-            drawn.setdefault(name, []).append((results.name, inline(svg, file, words)))
-    return drawn
+            drawn.setdefault(name, []).append((run, inline(svg, file, words)))
+        return drawn
+
+    return finish
+
+
+def _forked(work: Callable[[], None]) -> int | None:
+    """The id of a process that does ``work`` and ends with 0 if it could; None where none is forked."""
+    if sys.platform != "linux" or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
+        return None
+    if child := os.fork():
+        return child
+    ended = 1
+    try:
+        work()
+        ended = 0
+    finally:
+        os._exit(ended)  # nothing of the parent's is closed or flushed a second time
 
 
 def _figures(results: Results) -> Iterator[tuple[str, Callable, str]]:
