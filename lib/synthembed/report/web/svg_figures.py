@@ -29,27 +29,20 @@ def draw(runs: list[Results], folder: Path) -> Drawn:
 
 
 def begin(runs: list[Results], folder: Path) -> Callable[[], Drawn]:
-    """As ``draw``, meanwhile: returns what waits for the figures. They are drawn by a forked process where that is
-    safe (Linux, one thread: a command, not a kernel), else by the call that waits."""
+    """As ``draw``, meanwhile: returns what waits for the figures. Two forked processes draw them where that is safe
+    (Linux, one thread: a command, not a kernel), else the call that waits."""
     wanted = [
         (results.name, name, name if len(runs) == 1 else f"{name}-{results.name}", make, words)
         for results in runs
         for name, make, words in _figures(results)
     ]
-
-    def save() -> None:
-        from synthembed.report import figures
-
-        for _, _, file, make, _ in wanted:
-            figure = make(figures)
-            figures.save(figure, folder, file)
-            figures.plt.close(figure)
-
-    child = _forked(save)
+    parts = [[(file, make) for *_, file, make, _ in wanted[n::2]] for n in range(2)]
+    at_work = [_forked(lambda part=part: _save(part, folder)) for part in parts]
 
     def finish() -> Drawn:
-        if child is None or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            save()  # what the other process could not, and then it says here why not
+        for part, child in zip(parts, at_work, strict=True):
+            if child is None or os.waitpid(child, 0)[1]:
+                _save(part, folder)  # what the other process could not do, and then it says here why not
         drawn: Drawn = {}
         for run, name, file, _, words in wanted:
             svg = (folder / f"{file}.svg").read_text(encoding="utf-8")
@@ -57,6 +50,18 @@ def begin(runs: list[Results], folder: Path) -> Callable[[], Drawn]:
         return drawn
 
     return finish
+
+
+def _save(wanted: list[tuple[str, Callable]], folder: Path) -> None:
+    """Draw (file's name, what draws it)."""
+    if not wanted:
+        return
+    from synthembed.report import figures
+
+    for file, make in wanted:
+        figure = make(figures)
+        figures.save(figure, folder, file)
+        figures.plt.close(figure)
 
 
 def _forked(work: Callable[[], None]) -> int | None:
