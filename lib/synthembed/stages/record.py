@@ -298,7 +298,7 @@ class Stage:
         """What earlier sittings spent on what the stage has now; ``wall_s`` is this sitting's alone. Loading and
         saving in between has no record, so this is a few per cent too low."""
         now = {what: s for what, s in _seconds(self.folder, others=False) if what in self.earlier}
-        return round(sum(now.values()), 1)
+        return round(sum(now.values(), 0.0), 1)
 
     def _write(self, status: str) -> dict:
         record = {
