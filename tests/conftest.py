@@ -1,6 +1,5 @@
 """What every room's tests may ask for; nothing is fetched from a hub."""
 
-import functools
 import os
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 import torch
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
-from synthembed.stages import fingerprints
 from tiny_models import byte_tokenizer, tiny_model
 
 # What takes a worker longest, the longest first: whoever is done takes the next file, and no long one is left for the
@@ -45,24 +43,6 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:  # one process alone begins with what is quick
         place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path, len(place)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def imports_are_looked_up_once():
-    """Nobody edits the library while its tests run: what its notebooks and modules import is parsed once. Every file's
-    bytes are still read each time that code is hashed."""
-    ours, reached, data_of = fingerprints.PACKAGE, fingerprints._reached, fingerprints._data_of
-    reached_once, data_of_once = functools.cache(reached), functools.cache(data_of)
-
-    def remembered(source, package=ours):  # a package that a test made is edited
-        return reached_once(source) if package == ours else reached(source, package)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fingerprints, "_reached", remembered)
-        patch.setattr(
-            fingerprints, "_data_of", lambda m: (data_of_once if m.is_relative_to(ours) else data_of)(m)
-        )
-        yield
 
 
 @pytest.fixture(params=["llama", "mistral", "qwen"])

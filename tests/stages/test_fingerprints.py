@@ -1,8 +1,16 @@
 """A stage's code: every module of ours that its notebook reaches, at any depth, and the data they read."""
 
+import ast
+import io
+import json
+import os
+import re
+import tokenize
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthembed.stages import fingerprints
 from synthembed.stages.fingerprints import PACKAGE, _data_of, _reached
 
@@ -93,3 +101,126 @@ def test_code_hash_follows_imports():
     }
     assert {"suites/embedded_tasks.py", "suites/benchmarks.py", "mteb_runs.py"} <= tail
     assert fingerprints.code_of("report.page") != fingerprints.code_of("evaluation.passkey")
+
+
+# --- what of a source is code ----------------------------------------------------------------------
+
+
+def tokens(source: str) -> list[str]:
+    """What Python reads of a source, comments and empty lines aside, as its own tokenizer finds it."""
+    aside = (tokenize.COMMENT, tokenize.NL)
+    found = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [t.string for t in found if t.type not in aside]
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_of_every_module_comments_go_and_nothing_else():
+    for path in SOURCES:
+        source = path.read_text(encoding="utf-8")
+        plain = fingerprints.without_comments(source)
+        assert tokens(plain) == tokens(source), path
+        found = {t.type for t in tokenize.generate_tokens(io.StringIO(plain).readline)}
+        assert not found & {tokenize.COMMENT}, path
+
+
+def test_of_every_module_docstrings_go_and_nothing_else():
+    for path in SOURCES[::3]:
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        without = fingerprints.without_docstrings(source, tree)
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        said = [n.body[0] for n in ast.walk(tree) if isinstance(n, documented) and ast.get_docstring(n)]
+        gone = {line for text in said for line in range(text.lineno, text.end_lineno + 1)}
+        left = [line for number, line in enumerate(source.split("\n"), 1) if number not in gone]
+        assert said and without == "\n".join(left), path
+
+
+PIECES = [
+    "x = 1", "# a note", "    # indented", "", "y = '# no note'  # a note", 'z = """', "# within or without", '"""',
+    "f = f\"{x!r:#>4}\"", "r = r'\\'  # '", "s = 'it\\'s'  # a note", "t = '''# a", "'''", "w = x + \\", "    1",
+]  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(PIECES), max_size=9))
+def test_what_is_left_of_a_source_is_what_python_reads(pieces):
+    source = "\n".join(pieces) + "\n"
+    try:
+        expected = ast.dump(ast.parse(source))
+    except (SyntaxError, ValueError):
+        return
+    plain = fingerprints.without_comments(source)
+    assert ast.dump(ast.parse(plain)) == expected
+    assert fingerprints.without_comments(plain) == plain
+
+
+EDITS = {
+    "a comment": ("value = 1", "value = 1  # the first", True),
+    "a line of comment": ("value = 1", "# the first\n\nvalue = 1", True),
+    "a function's docstring": ('    """One."""\n', '    """One, and\n    more."""\n', True),
+    "the module's docstring": ('"""About."""', '"""About it."""', True),
+    "a class without one": ('    """A thing."""\n    size = 2', "    size = 2", True),
+    "a text that is none": ('text = """Said."""', 'text = """Said again."""', False),
+    "a sign within a text": ("'a # b'", "'a # c'", False),
+    "a number": ("value = 1", "value = 2", False),
+    "an indentation": ("    if value:\n        return 1\n    return 2", "    if value:\n        return 1\n        return 2", False),
+    "a text after the first statement": ('    value\n    "x"', '    value\n    "y"', False),
+}  # fmt: skip
+MODULE = '''"""About."""
+
+value = 1
+text = """Said."""
+sign = 'a # b'
+
+
+class Thing:
+    """A thing."""
+    size = 2
+
+
+def one():
+    """One."""
+    if value:
+        return 1
+    return 2
+
+
+def two():
+    value
+    "x"
+'''
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_words_about_the_code_are_no_code_and_all_else_is(house, edit):
+    old, new, same = EDITS[edit]
+    assert MODULE.count(old) == 1
+    (house / "plain.py").write_text(MODULE)
+    before = fingerprints._hash_of("", "from house import top", house)
+    (house / "plain.py").write_text(MODULE.replace(old, new))
+    assert (fingerprints._hash_of("", "from house import top", house) == before) is same
+
+
+def test_an_edit_of_the_same_size_is_seen(house):
+    def code():
+        return fingerprints._hash_of("", "from house import top", house)
+
+    path = house / "room" / "sibling.py"
+    before = code()
+    path.write_text("x = 2\n")
+    os.utime(path, ns=(1, 1))
+    assert code() != before
+
+
+def test_no_stage_shows_what_its_hash_leaves_out():
+    """A module that read its own words, or another's, would make something of what counts as no code."""
+    for notebook in sorted((PACKAGE.parents[1] / "notebooks").glob("0*.ipynb")):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        plain = "\n".join(s for s in code if not s.startswith("%"))
+        sources = {p: p.read_text(encoding="utf-8") for p in _reached(plain)} | {notebook: "\n".join(code)}
+        for path, source in sources.items():
+            if path.name != "fingerprints.py":
+                assert not re.search(r"__doc__|\bgetsource|\bgetdoc\b|getcomments", source), path

@@ -21,7 +21,7 @@ NAME, SETTING = "06_long_context", "long_context.queries"
 @pytest.fixture(autouse=True)
 def small_road(monkeypatch):
     """A stage of two kinds of files: those that it goes on with, and the others. No input, no notebook."""
-    spec = Spec((), ("seed", "long_context"), keep=("kept/*",), scratch=("checkpoints/*",))
+    spec = Spec((), ("seed", "long_context"), keep=("kept/**/*",), scratch=("checkpoints/*",))
     monkeypatch.setitem(record.STAGES, NAME, spec)
 
 
@@ -255,3 +255,59 @@ def test_what_the_committed_run_cannot_answer_is_refused(places):
 def test_no_paid_backend_is_asked_for_what_a_notebook_lacks(places):
     with pytest.raises(MissingInput, match="02_analyze needs"):
         Stage.open("02_analyze", "smoke", "generate.backend=live")
+
+
+def worked(stage, step: int, seconds: float, task: str = "") -> None:
+    """A step of training of so many seconds in the stage's log, or a scored task."""
+    if task:
+        place = stage.folder / "kept" / "mteb" / f"{task}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps({"task_name": task, "date": f"{step}", "evaluation_time": seconds}))
+        return
+    line = {"step": step, "loss": 1.0, "tokens": 100, "tokens_per_s": 100 / seconds, "eta_s": seconds}
+    (stage.folder / "kept").mkdir(exist_ok=True)
+    with open(stage.folder / "kept" / "log.jsonl", "a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def test_a_stage_that_was_resumed_says_what_earlier_sittings_had_done(tmp_path):
+    first = begun(tmp_path)
+    worked(first, 1, 40.0)
+    worked(first, 2, 50.0)
+    worked(first, 1, 30.0, task="Kept")
+    worked(first, 1, 20.0, task="Again")
+    with open(first.folder / "kept" / "log.jsonl", "a") as log:
+        log.write('{"step": 3, "tok')  # as a kill leaves it
+    record = json.loads((first.folder / "stage.json").read_text())
+    assert record["status"] == "running" and run_folders.seconds_of(record) < 10
+
+    second = fill(begun(tmp_path), "resumed")
+    worked(second, 3, 70.0)
+    worked(second, 2, 25.0, task="Again")  # made again: of the first try nothing is left
+    record = second.close()
+    assert record["kept_s"] == 120.0 and record["wall_s"] < 10
+    assert run_folders.seconds_of(record) == record["wall_s"] + 120.0
+
+
+def test_of_a_stage_made_again_only_what_it_went_on_with_is_counted(tmp_path):
+    first = begun(tmp_path)
+    worked(first, 1, 40.0)
+    worked(first, 2, 60.0)
+    assert fill(first, "old").close()["kept_s"] == 0.0
+    again = begun(tmp_path, number=4)
+    aside = again.folder / "kept" / run_folders.OTHERS / "key"
+    aside.mkdir(parents=True)
+    lines = (again.folder / "kept" / "log.jsonl").read_text().splitlines(keepends=True)
+    (again.folder / "kept" / "log.jsonl").write_text(lines[0])
+    (aside / "log.jsonl").write_text(lines[1])  # of other settings: no part of what this stage is
+    assert fill(again, "new").close()["kept_s"] == 40.0
+    back = begun(tmp_path)
+    place = back.folder / "kept"
+    os.replace(place / run_folders.OTHERS / "key" / "log.jsonl", place / "log.jsonl")
+    assert fill(back, "old").close()["kept_s"] == 60.0, "what was set aside and is wanted again"
+    assert fill(begun(tmp_path, anew=True), "anew").close()["kept_s"] == 0.0
+
+
+def test_a_record_from_before_has_its_last_sitting_only():
+    assert run_folders.seconds_of({"wall_s": 12.5}) == 12.5
+    assert run_folders.seconds_of({}) == 0.0

@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from synthembed.generation import request_bodies
 from synthembed.generation.items import Item
 from synthembed.generation.paid.ledger import Ledger
+from synthembed.ground.files import read_yaml
 from synthembed.profile.generate_settings import Generate, Price
 from synthembed.profile.settings import Profile
 
@@ -30,7 +29,7 @@ UNIT_WORDS = {"sentence": 18, "phrase": 6, "passage": 60}
 @cache
 def prices() -> dict:
     """The dated price table."""
-    return yaml.safe_load((Path(__file__).parent / "prices.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "prices.yaml")
 
 
 def price(

@@ -59,6 +59,13 @@ def read_json(path: Path, default=None):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
 
 
+def read_yaml(path: Path):
+    """A YAML file of the package; libyaml, where PyYAML was built with it, reads it ten times as fast."""
+    import yaml
+
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def write_json(path: Path, data) -> None:
     """Atomically: a reader sees the old file or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")

@@ -127,6 +127,12 @@ def _holder(path: Path) -> dict:
     return {}
 
 
+def seconds_of(record: dict) -> float:
+    """How long a stage took by its stage.json: the sitting that ended it (``wall_s``), and what earlier ones had done
+    that it went on with (``kept_s``, which older records do not have)."""
+    return record.get("wall_s", 0.0) + record.get("kept_s", 0.0)
+
+
 # --- a stage beside itself -----------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from statistics import variance
 
+from scipy.special import stdtrit
+
 from synthembed.ground.files import read_json, read_lines
 
 EQUAL, WITHIN, DIFFERENT, MISSING = "equal", "within", "different", "not made"
@@ -196,11 +198,9 @@ def _tolerance(spreads: dict, key: tuple[str, tuple[str, ...]], runs: tuple[Path
     found = spreads.get(what[2 : len(_WHO)])
     if not found:
         return None
-    from scipy.stats import t as student
-
     freedom = sum(n - 1 for _, n in found)
     pooled = sum(v * (n - 1) for v, n in found) / freedom
-    return float(student.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(2 * pooled))
+    return float(stdtrit(freedom, (1 + LEVEL) / 2) * math.sqrt(2 * pooled))
 
 
 def _size(pair: Pair) -> float:

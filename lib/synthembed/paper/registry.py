@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
+from synthembed.ground.files import read_yaml
 from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 
@@ -49,7 +48,7 @@ def published() -> dict:
 
 @cache
 def _registry() -> dict:
-    return yaml.safe_load((FOLDER / "artefacts.yaml").read_text(encoding="utf-8"))
+    return read_yaml(FOLDER / "artefacts.yaml")
 
 
 def artefacts(*kinds: str) -> dict[str, dict]:

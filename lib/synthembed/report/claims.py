@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
-import yaml
 
 from synthembed import paper
 from synthembed.evaluation import intervals
+from synthembed.ground.files import read_yaml
 from synthembed.report.evidence import Evidence, Find, evidence_of
 from synthembed.report.results import Results
 from synthembed.report.words.labels import SYSTEM_NAMES
@@ -31,7 +31,7 @@ FLOOR = 5.0  # points above chance that the better side of a comparison must hav
 
 @cache
 def load() -> list[dict]:
-    return yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "claims.yaml")
 
 
 def ledger(results: Results) -> list[dict]:

@@ -19,7 +19,7 @@ plt.switch_backend(matplotlib.get_backend())
 PAPER, OURS = "#999999", "#0072B2"
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
 STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9,
+    "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "font.size": 9, "font.family": "DejaVu Sans",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "synthembed",
 }  # fmt: skip
@@ -29,8 +29,11 @@ def save(figure, folder: Path, name: str) -> None:
     """PNG and SVG, without dates and with ids made from what is drawn, so that equal figures are equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):  # the salt of a file's ids counts when it is written
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        # "tight", or what tight_layout leaves behind, would draw each file once more to measure it.
+        figure.set_layout_engine(None)
+        around = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches=around)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches=around)
 
 
 def figure2(statistics: dict):

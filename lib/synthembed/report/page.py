@@ -22,10 +22,9 @@ from synthembed.report import claims, rendering, tables
 from synthembed.report.rendering import latex, markdown, to_html
 from synthembed.report.results import Results, Scores, lookup
 from synthembed.report.verdicts import best, summary, verdicts
-from synthembed.report.web import sections
+from synthembed.report.web import sections, svg_figures
 from synthembed.report.web.svg_figures import (
     by_system_of_equal_tasks,
-    draw,
     figure3_bars,
     rows_of_table1,
     stand_ins,
@@ -61,13 +60,14 @@ def build(folders: Path | list[Path], out: Path, reference: Path | None = None) 
 def render(folders: Path | list[Path], out: Path, reference: Path | None = None) -> Rendered:
     """As ``build``, with what the page shows."""
     runs = [Results(f) for f in ([folders] if isinstance(folders, Path) else folders)]
+    drawing = svg_figures.begin(runs, out / "figures")
     entries = best([verdicts(r) for r in runs])
     ledgers = [claims.ledger(r) for r in runs]
     made = {name: tables.build(name, runs) for name in paper.artefacts("table")}
     made |= {"verdicts": summary(entries), "claims": claims.frame(runs, ledgers)}
     for name, table in made.items():
         rendering.write(table, out / "tables", name)
-    drawn = draw(runs, out / "figures")
+    drawn = drawing()
     write_json(out / "verdicts.json", entries)
     write_json(
         out / "claims.json",

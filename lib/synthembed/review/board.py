@@ -137,7 +137,7 @@ def _row(entry: Entry) -> tuple[str, float, tuple]:
         raise BoardError(f"{shown(entry.run)}: no trained model has been evaluated in it")
     settings, machine = train["settings"], train["machine"]
     layers = settings["backbone"].get("layers")
-    minutes = sum(r.get("wall_s", 0) for r in results.records.values()) / 60
+    minutes = sum(map(run_folders.seconds_of, results.records.values())) / 60
     device = machine.get("gpu") or f"{machine.get('cores')} cores"
     tasks = {r["task"] for r in rows if r["system"] == "trained"}
     suite = f"{rows[0]['benchmark']}: {len(tasks)} tasks, mteb {record['versions']['mteb']}, {record['settings']['evaluate']['max_length']} tokens a text"

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from synthembed.evaluation.scores import TABLE1
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json
 from synthembed.report import page
 from synthembed.report.claims import BADGES
@@ -149,7 +150,7 @@ def _claims(results: Results) -> str:
 
 def minutes(results: Results) -> str:
     """What the run took, and on what."""
-    seconds = sum(r.get("wall_s", 0) for r in results.records.values())
+    seconds = sum(map(run_folders.seconds_of, results.records.values()))
     machine = results.stage("03_train").get("machine", {})
     device = machine.get("gpu") or f"{machine.get('cores', '?')} cores, no GPU"
     return f"The committed run took {seconds / 60:.0f} minutes ({device}); setting up downloads the packages first.\n"

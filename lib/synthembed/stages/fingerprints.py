@@ -9,9 +9,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from synthembed.ground.files import CHECKOUT, PACKAGE, ROOT
@@ -20,18 +24,17 @@ ASIDE = {"exercise", "explore"}  # tags of cells that no artefact is made from
 
 
 def code_hash(stage: str) -> str:
-    """Hash of the stage's notebook and of every module of ours that it reaches by imports. Cells that a reader
-    writes in (widgets/exercises.py) are left out: an exercise that is solved makes nothing stale."""
+    """Hash of the stage's notebook and of every module of ours that it reaches by imports, comments and docstrings
+    aside. Cells that a reader writes in (widgets/exercises.py) are left out: an exercise that is solved makes
+    nothing stale."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
-    return hash_of_notebook(notebook) if notebook.exists() else hashlib.sha256().hexdigest()[:16]
-
-
-def hash_of_notebook(notebook: Path, package: Path = PACKAGE) -> str:
-    """Hash of a notebook's code and of what it reaches in ``package``, which may be that of another commit."""
+    if not notebook.exists():
+        return hashlib.sha256().hexdigest()[:16]
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [c for c in cells if c["cell_type"] == "code" and not ASIDE & set(c["metadata"].get("tags", ()))]
     sources = ["".join(c["source"]) for c in code]
-    return _hash_of("\n".join(sources), "\n".join(s for s in sources if not s.startswith("%")), package)
+    plain = [s if s.startswith("%") else without_comments(s) for s in sources]
+    return _hash_of("\n".join(plain), "\n".join(s for s in sources if not s.startswith("%")))
 
 
 def code_of(*modules: str) -> str:
@@ -43,19 +46,90 @@ def code_of(*modules: str) -> str:
 def _hash_of(text: str, imports: str, package: Path = PACKAGE) -> str:
     digest = hashlib.sha256(text.encode())
     for path in sorted(_reached(imports, package)):
-        for file in [path, *_data_of(path)]:
+        digest.update(path.relative_to(package).as_posix().encode() + _module(path).digest)
+        for file in _data_of(path):
             digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+# --- a module's source -----------------------------------------------------------------------------
+
+# Strings, so that no # within one is taken for a comment; empty lines; comments with the space before them. In a raw
+# string a quote after a backslash does not end it either; an empty line after one ends a statement, and stays.
+_LEXED = re.compile(
+    r"""(?P<string>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+    r"|(?<!\\\n)^[ \t]*(?:\#[^\n]*)?\n|[ \t]*\#[^\n]*",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def without_comments(source: str) -> str:
+    """Python source without its comments and the lines that are empty then; nothing else of it is touched."""
+    return _LEXED.sub(lambda found: found["string"] or "", source)
+
+
+def without_docstrings(source: str, tree: ast.Module) -> str:
+    """Python source, parsed as ``tree``, without the docstrings that have lines of their own."""
+    lines, gone = source.split("\n"), set()
+    for body in _bodies(tree):
+        if ast.get_docstring(body, clean=False) is None:
+            continue
+        at = body.body[0]
+        before = lines[at.lineno - 1].encode()[: at.col_offset]
+        after = lines[at.end_lineno - 1].encode()[at.end_col_offset :]
+        if not before.strip() and not after.strip():
+            gone.update(range(at.lineno - 1, at.end_lineno))
+    return "\n".join(line for number, line in enumerate(lines) if number not in gone)
+
+
+def _bodies(tree: ast.Module) -> Iterator[ast.AST]:
+    yield tree
+    for node in _statements(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node; expressions, which are most of a tree, are not looked into."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for below in getattr(node, field, ()):
+            yield below
+            yield from _statements(below)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What a module's source says: a hash of its code, what it imports of ours, its PACKAGE_DATA."""
+
+    digest: bytes
+    imports: tuple[ast.AST, ...]
+    data: tuple[str, ...]
+
+
+def _module(path: Path) -> _Module:
+    about = path.stat()
+    return _read(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _read(path: Path, changed: int, size: int) -> _Module:
+    source = path.read_text(encoding="utf-8")
+    tree, data = ast.parse(source), ()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PACKAGE_DATA":
+            data = tuple(ast.literal_eval(node.value))
+    code = without_comments(without_docstrings(source, tree))
+    return _Module(hashlib.sha256(code.encode()).digest(), _imports(tree), data)
+
+
+def _imports(tree: ast.Module) -> tuple[ast.AST, ...]:
+    return tuple(node for node in _statements(tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def _data_of(module: Path) -> list[Path]:
     """Package data that a module reads, as its ``PACKAGE_DATA`` says: patterns from the module's folder
     on. A changed prompt or recording is changed code."""
-    for node in ast.parse(module.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PACKAGE_DATA":
-            patterns = ast.literal_eval(node.value)
-            return [file for pattern in patterns for file in _files(module.parent, pattern)]
-    return []
+    return [file for pattern in _module(module).data for file in _files(module.parent, pattern)]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -69,8 +143,8 @@ def _reached(source: str, package: Path = PACKAGE) -> set[Path]:
     import in turn, with the packages that they lie in."""
     found: set[Path] = set()
 
-    def visit(text: str, inside: tuple[str, ...]) -> None:
-        for node in ast.walk(ast.parse(text)):
+    def visit(imports: tuple[ast.AST, ...], inside: tuple[str, ...]) -> None:
+        for node in imports:
             for name in _imported(node, inside, package.name):
                 for end in range(len(name) + 1):  # importing a.b.c runs a and a.b as well
                     add(name[:end])
@@ -78,11 +152,11 @@ def _reached(source: str, package: Path = PACKAGE) -> set[Path]:
     def add(name: tuple[str, ...]) -> None:
         module = package.joinpath(*name)
         path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-        if path.exists() and path not in found:
+        if path not in found and path.exists():
             found.add(path)
-            visit(path.read_text(encoding="utf-8"), name if module.is_dir() else name[:-1])
+            visit(_module(path).imports, name if module.is_dir() else name[:-1])
 
-    visit(source, ())
+    visit(_imports(ast.parse(source)), ())
     return found
 
 

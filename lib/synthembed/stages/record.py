@@ -16,7 +16,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
@@ -51,6 +51,22 @@ def _here(path: Path, folder: Path) -> bool:
 
 def _finished(folder: Path) -> bool:
     return read_json(folder / "stage.json", {}).get("status") == "done"
+
+
+def _seconds(folder: Path, others: bool = True) -> Iterator[tuple[object, float]]:
+    """(what tells it from any other, seconds) of each step of training and each scored task below a folder, or
+    with ``others`` also of those that were set aside. A torn line of a killed training has none."""
+    for path in folder.rglob("*.json*"):
+        if not others and not _here(path, folder):
+            continue
+        if path.name == "log.jsonl":
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError, ZeroDivisionError):
+                    step = json.loads(line)
+                    yield line, step["tokens"] / step["tokens_per_s"]
+        elif "mteb" in path.parts and '"evaluation_time"' in (text := path.read_text(encoding="utf-8")):
+            scored = json.loads(text)
+            yield (scored.get("task_name"), scored.get("date")), scored["evaluation_time"] or 0.0
 
 
 def inputs_of(stage: str, folder: Path) -> dict[str, str]:
@@ -120,6 +136,7 @@ class Stage:
     reading: bool = False
     started: float = field(default_factory=time.time)
     facts: dict = field(default_factory=dict)
+    earlier: dict = field(default_factory=dict)  # what was done before it was opened (_seconds)
     watch: object = None
     _aside: tempfile.TemporaryDirectory | None = None
 
@@ -228,6 +245,7 @@ class Stage:
                 path.unlink()
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+        self.earlier = dict(_seconds(self.folder))
         self._write("running")
 
     def _kept(self, folder: Path, anew: bool = False) -> list[Path]:
@@ -276,6 +294,12 @@ class Stage:
             if p.suffix not in (".partial", *NOTEBOOK) and _here(p, self.folder)
         }
 
+    def _kept_seconds(self) -> float:
+        """What earlier sittings spent on what the stage has now; ``wall_s`` is this sitting's alone. Loading and
+        saving in between has no record, so this is a few per cent too low."""
+        now = {what: s for what, s in _seconds(self.folder, others=False) if what in self.earlier}
+        return round(sum(now.values(), 0.0), 1)
+
     def _write(self, status: str) -> dict:
         record = {
             "stage": self.name,
@@ -293,6 +317,7 @@ class Stage:
             "machine": machine(),
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "wall_s": round(time.time() - self.started, 1),
+            "kept_s": self._kept_seconds() if status == "done" else 0.0,
             **self.facts,
         }
         write_json(self.folder / "stage.json", record)

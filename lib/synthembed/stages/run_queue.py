@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from synthembed.ground import run_folders
 from synthembed.ground.files import read_json, shown
 from synthembed.stages.record import STAGES
 
@@ -14,7 +15,7 @@ FAILED, DONE = "failed", "done"
 
 def outcome(profile: str, make: Callable[[], Path]) -> dict:
     """Run ``make``, which returns a run's folder, and say what became of it: profile, status, seconds, run, report
-    (both None if it failed before there was one), stages {name: seconds of its record}, verdicts {kind: count},
+    (both None if it failed before there was one), stages {name: seconds, earlier sittings included}, verdicts {kind: count},
     error (None, or the message). Errors of ours and of the file system are told; others are faults, and raised."""
     started = time.monotonic()
     found = {"profile": profile, "status": DONE, "seconds": 0.0, "run": None, "report": None, "stages": {},
@@ -37,7 +38,9 @@ def _of_run(folder: Path) -> dict:
     return {
         "run": shown(folder),
         "report": shown(report) if report.exists() else None,
-        "stages": {s: r["wall_s"] for s, r in records.items() if r.get("status") == "done"},
+        "stages": {
+            s: round(run_folders.seconds_of(r), 1) for s, r in records.items() if r.get("status") == "done"
+        },
         "verdicts": counts,
     }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from synthembed.ground import run_folders
 from synthembed.ground.files import read_json
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
 
@@ -56,7 +57,7 @@ def _row(results: Results, stage: str, record: dict) -> dict:
         "commit": (record.get("commit") or "–")[:10] + changed,
         "profile": f"{profile} ({record.get('profile_hash')})",
         "seeds": ", ".join(map(str, record.get("seeds", []))) or "–",
-        "seconds": record.get("wall_s", "–"),
+        "seconds": round(run_folders.seconds_of(record), 1) if "wall_s" in record else "–",
         "usd": cost(results, stage),
         "machine": f"{machine.get('gpu') or machine.get('processor')}, {machine.get('cores')} cores",
         "data": "; ".join(f"{k}: {digest(record[k])}" for k in ("inputs", "outputs") if record.get(k)) or "–",

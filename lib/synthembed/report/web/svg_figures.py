@@ -4,7 +4,10 @@ content in words."""
 from __future__ import annotations
 
 import html
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,18 +25,57 @@ Drawn = dict[str, list[tuple[str, str]]]  # name of a figure → (run, SVG text)
 
 def draw(runs: list[Results], folder: Path) -> Drawn:
     """Draw every figure that the runs have results for, as files in ``folder`` and as SVG text."""
+    return begin(runs, folder)()
+
+
+def begin(runs: list[Results], folder: Path) -> Callable[[], Drawn]:
+    """As ``draw``, meanwhile: returns what waits for the figures. Two forked processes draw them where that is safe
+    (Linux, one thread: a command, not a kernel), else the call that waits."""
+    wanted = [
+        (results.name, name, name if len(runs) == 1 else f"{name}-{results.name}", make, words)
+        for results in runs
+        for name, make, words in _figures(results)
+    ]
+    parts = [[(file, make) for *_, file, make, _ in wanted[n::2]] for n in range(2)]
+    at_work = [_forked(lambda part=part: _save(part, folder)) for part in parts]
+
+    def finish() -> Drawn:
+        for part, child in zip(parts, at_work, strict=True):
+            if child is None or os.waitpid(child, 0)[1]:
+                _save(part, folder)  # what the other process could not do, and then it says here why not
+        drawn: Drawn = {}
+        for run, name, file, _, words in wanted:
+            svg = (folder / f"{file}.svg").read_text(encoding="utf-8")
+            drawn.setdefault(name, []).append((run, inline(svg, file, words)))
+        return drawn
+
+    return finish
+
+
+def _save(wanted: list[tuple[str, Callable]], folder: Path) -> None:
+    """Draw (file's name, what draws it)."""
+    if not wanted:
+        return
     from synthembed.report import figures
 
-    drawn: Drawn = {}
-    for results in runs:
-        for name, make, words in _figures(results):
-            figure = make(figures)
-            file = name if len(runs) == 1 else f"{name}-{results.name}"
-            figures.save(figure, folder, file)
-            figures.plt.close(figure)
-            svg = (folder / f"{file}.svg").read_text(encoding="utf-8")
-            drawn.setdefault(name, []).append((results.name, inline(svg, file, words)))
-    return drawn
+    for file, make in wanted:
+        figure = make(figures)
+        figures.save(figure, folder, file)
+        figures.plt.close(figure)
+
+
+def _forked(work: Callable[[], None]) -> int | None:
+    """The id of a process that does ``work`` and ends with 0 if it could; None where none is forked."""
+    if sys.platform != "linux" or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
+        return None
+    if child := os.fork():
+        return child
+    ended = 1
+    try:
+        work()
+        ended = 0
+    finally:
+        os._exit(ended)  # nothing of the parent's is closed or flushed a second time
 
 
 def _figures(results: Results) -> Iterator[tuple[str, Callable, str]]:

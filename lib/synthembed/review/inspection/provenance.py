@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from functools import cache
@@ -24,10 +25,15 @@ from synthembed.ground.run_folders import NOT_COMMITTED, OTHERS
 from synthembed.profile.places import KEYS
 from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, doubt, held, wrong
 from synthembed.stages.definitions import stages_in
-from synthembed.stages.fingerprints import code_hash, hash_of_notebook
+from synthembed.stages.fingerprints import code_hash
 from synthembed.stages.record import NOTEBOOK, STAGES
 
 SELF = ("stage.json", "where.json")
+HASHES = """
+import json, sys
+from synthembed.stages.fingerprints import code_hash
+print(json.dumps({stage: code_hash(stage) for stage in sys.argv[1:]}))
+"""
 
 
 def files(run: Run) -> Findings:
@@ -258,7 +264,20 @@ _KEPT: list[tempfile.TemporaryDirectory] = []  # until this process ends
 _hash_here = cache(code_hash)  # of a stage, while this process runs
 
 
-@cache
 def _hash_at(tree: Path, stage: str) -> str | None:
-    notebook = tree / "notebooks" / f"{stage}.ipynb"
-    return hash_of_notebook(notebook, tree / "lib" / "synthembed") if notebook.exists() else None
+    """By the commit's own rule of what is code, which may be another than today's; None if it cannot say."""
+    return _hashes_at(tree).get(stage)
+
+
+@cache
+def _hashes_at(tree: Path) -> dict[str, str]:
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        HASHES,
+        *(p.stem for p in sorted((tree / "notebooks").glob("*.ipynb"))),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tree / "lib")}
+    done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, encoding="utf-8")
+    return json.loads(done.stdout) if done.returncode == 0 else {}

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
-from synthembed.ground.files import ROOT, read_json
+from synthembed.ground.files import ROOT, read_json, read_yaml
 from synthembed.profile.settings import Profile
 from synthembed.stages.planning import forecast, workload
 from synthembed.training import gpu_cost
@@ -49,7 +47,7 @@ class Machines:
 
 @cache
 def prices() -> dict:
-    return yaml.safe_load((Path(__file__).parent / "gpu_prices.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "gpu_prices.yaml")
 
 
 def machines(name: str, count: int, usd: float | None = None) -> Machines:
