@@ -8,9 +8,11 @@ from synthembed.widgets import passkey_viewer, similarities
 ATTACK = "<script>alert(1)</script>"
 
 
-def letters(texts: list[str], instruction: str) -> np.ndarray:
+def letters(texts: list[str], instruction: str | list[str]) -> np.ndarray:
     """A model that counts letters, of the instruction as well."""
-    counts = np.array([[1.0 + (instruction + t).lower().count(c) for c in "abcdefghij"] for t in texts])
+    each = [instruction] * len(texts) if isinstance(instruction, str) else instruction
+    read = [(one + text).lower() for one, text in zip(each, texts, strict=True)]
+    counts = np.array([[1.0 + text.count(c) for c in "abcdefghij"] for text in read])
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
@@ -48,11 +50,16 @@ def test_a_text_is_encoded_once_whatever_else_changes():
     made = similarities.playground({"m": lambda: counting}, "a", ["b", "c"])
     for query in ("bee", "cab"):
         made.controls[0].value = query
-    assert asked == [2, 1, 1, 1]
+    assert asked == [3, 1, 1], "the first answer takes one pass"
     made.controls[1].value = "b\nd\nh"
-    assert asked[4:] == [2], "what stayed is not encoded again"
+    assert asked[3:] == [2], "what stayed is not encoded again"
     cosines = letters(["b", "d", "h"], "") @ letters(["cab"], "")[0]
     assert all(f"{x:.3f}" in made.shown.value for x in cosines)
+    made.controls[2].value, made.controls[1].value = "find", "cab\nb"
+    cosines = letters(["cab", "b"], "") @ letters(["cab"], "find")[0]
+    assert asked[4:] == [1] and all(f"{x:.3f}" in made.shown.value for x in cosines), (
+        "under an instruction it is another"
+    )
 
 
 def test_a_change_shows_the_same_as_an_argument_and_text_is_escaped():
