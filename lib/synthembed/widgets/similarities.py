@@ -10,8 +10,7 @@ import numpy as np
 
 from synthembed.widgets.explorer import Explorer
 
-# texts, and the instruction of all or a list with that of each → vectors of length 1
-Encode = Callable[[list[str], str | list[str]], np.ndarray]
+Encode = Callable[[list[str], list[str]], np.ndarray]  # texts, the instruction of each → vectors of length 1
 CELL = "text-align:left;padding:2px 10px"
 BLUE = "0,114,178"
 TOP = "text-align:left;vertical-align:top;padding:4px 10px;line-height:1.35"
@@ -40,12 +39,11 @@ def playground(
             loaded[name] = models[name]()
         wanted = [(instruction, query), *(("", text) for text in texts)]
         if unread := [one for one in dict.fromkeys(wanted) if (name, *one) not in read]:
-            before, new = (list(column) for column in zip(*unread, strict=True))
-            # All in one pass: on two cores the first answer takes little longer than any other.
-            found = loaded[name](new, before[0] if len({*before}) == 1 else before)
+            # In one pass, query and documents together: a pass reads all weights, however few its tokens.
+            found = loaded[name]([text for _, text in unread], [told for told, _ in unread])
             read.update(((name, *one), vector) for one, vector in zip(unread, found, strict=True))
-        asked, *told = (read[name, *one] for one in wanted)
-        return list(np.stack(told) @ asked)
+        asked, *found = (read[name, *one] for one in wanted)
+        return list(np.stack(found) @ asked)
 
     def draw(query: str, lines: str, instruction: str) -> str:
         texts = [line.strip() for line in lines.splitlines() if line.strip()]

@@ -80,8 +80,9 @@ def look(encode: Encode) -> dict:
 
 
 def similarities(encode: Encode, query: str, documents: list[str], instruction: str = "") -> list[float]:
-    """Cosines of a query, under an instruction, to documents, which have none."""
-    return [round(float(x), 4) for x in encode(documents, "") @ encode([query], instruction)[0]]
+    """Cosines of a query, under an instruction, to documents, which have none; read as the playground reads them."""
+    asked, *found = encode([query, *documents], [instruction, *[""] * len(documents)])
+    return [round(float(x), 4) for x in np.stack(found) @ asked]
 
 
 def messages() -> tuple[list[dict], list[dict]]:
