@@ -31,8 +31,9 @@ widgets.prompts(items, render, lambda item: good, faults, "short-short", "any")"
     "playground": """
 import numpy as np
 from synthembed.widgets.similarities import neighbours, playground
-def letters(texts, instruction):
-    counts = np.array([[1.0 + (instruction + t).count(c) for c in "abcdefghij"] for t in texts])
+def letters(texts, instructions):
+    read = [told + text for told, text in zip(instructions, texts)]
+    counts = np.array([[1.0 + text.count(c) for c in "abcdefghij"] for text in read])
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 playground({"letters": lambda: letters}, "bad cab", ["a cab", "jig"], "", {"letters": [0.5, 0.25]})""",
     "neighbours": """

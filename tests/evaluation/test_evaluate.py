@@ -20,7 +20,7 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Submission
-from synthembed.report import page, publishing
+from synthembed.report import publishing
 from tiny_models import byte_tokenizer, tiny_model
 
 PLAN = profile.load("laptop")
@@ -185,7 +185,7 @@ def test_a_system_without_some_category_has_no_average_to_compare():
 
     rows = [{"system": "a", "category": c, "task": c, "score": 50.0} for c in ("STS", "Retr.")]
     rows += [{"system": "bm25", "category": "Retr.", "task": "Retr.", "score": 30.0}]
-    found = page.by_system_of_equal_tasks(rows)
+    found = scores.by_system_of_equal_tasks(rows)
     assert found["a"]["Avg"] == 50 and found["bm25"] == {"Retr.": 30.0}
 
 

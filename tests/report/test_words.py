@@ -22,6 +22,7 @@ PLAN = {
         {"id": "shuffled", "set": {"data.setting": "synthetic", "data.shuffled": True}},
         {"id": "pooled", "set": {"backbone.pooling": "mean", "evaluate.tasks": ["A"]}},
         {"id": "odd", "set": {"train.temperature": 0.1}},
+        {"id": "once", "set": {"seeds": [42]}},
     ],
 }
 
@@ -63,6 +64,7 @@ def ends(delta, low, high, **more) -> dict:
         ("shuffled", "synthetic data only, every query with another one's documents"),
         ("pooled", "mean pooling"),
         ("odd", "train.temperature = 0.1"),
+        ("once", "Gemma-3-270M, 12 layers: synthetic + docstring pairs"),
         ("of another run", "of another run"),
     ],
 )

@@ -117,13 +117,27 @@ def test_an_executed_copy_shows_its_parameters_once():
 
 def test_a_long_log_is_folded_and_none_of_it_lost():
     lines = [f"line {n} <b>\n" for n in range(40)]
-    (found,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines}])
+    (found,) = runner._joined(runner.LOG, [{"output_type": "stream", "name": "stdout", "text": lines}])
     assert found["data"]["text/plain"] == "".join(lines)
     assert (
         "40 lines of log" in found["data"]["text/html"] and "line 39 &lt;b&gt;" in found["data"]["text/html"]
     )
-    (short,) = runner._joined([{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
+    (short,) = runner._joined(runner.LOG, [{"output_type": "stream", "name": "stdout", "text": lines[:5]}])
     assert short["text"] == lines[:5]
+
+
+@pytest.mark.parametrize("tags", [[], [runner.WHOLE]])
+def test_what_a_cell_is_there_to_show_is_not_folded(tmp_path, tags):
+    lines = [f"line {n}\n" for n in range(40)]
+    cell = {
+        "cell_type": "code", "metadata": {"tags": tags}, "source": [],
+        "outputs": [{"output_type": "stream", "name": "stdout", "text": lines}],
+    }  # fmt: skip
+    about = {"papermill": {"input_path": "a", "output_path": "b"}}
+    (tmp_path / "a.ipynb").write_text(json.dumps({"metadata": about, "cells": [cell]}))
+    runner._forget_paths(tmp_path / "a.ipynb")
+    (output,) = json.loads((tmp_path / "a.ipynb").read_text())["cells"][0]["outputs"]
+    assert output.get("text") == (lines if tags else None)
 
 
 def test_the_overview_is_made_again_when_the_papers_profile_was_edited(tmp_path, capsys):

@@ -8,9 +8,10 @@ from synthembed.widgets import passkey_viewer, similarities
 ATTACK = "<script>alert(1)</script>"
 
 
-def letters(texts: list[str], instruction: str) -> np.ndarray:
+def letters(texts: list[str], instructions: list[str]) -> np.ndarray:
     """A model that counts letters, of the instruction as well."""
-    counts = np.array([[1.0 + (instruction + t).lower().count(c) for c in "abcdefghij"] for t in texts])
+    read = [(one + text).lower() for one, text in zip(instructions, texts, strict=True)]
+    counts = np.array([[1.0 + text.count(c) for c in "abcdefghij"] for text in read])
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
@@ -34,25 +35,30 @@ def test_known_numbers_load_no_model_and_a_change_loads_each_once():
     query.value, instruction.value = "jig", "find"
     documents.value = "jig\n\nhead\n"
     assert [x.count for x in loads.values()] == [1, 1]
-    cosines = letters(["jig", "head"], "") @ letters(["jig"], "find")[0]
+    cosines = letters(["jig", "head"], ["", ""]) @ letters(["jig"], ["find"])[0]
     assert all(f"{x:.3f}" in made.shown.value for x in cosines)
 
 
 def test_a_text_is_encoded_once_whatever_else_changes():
     asked = []
 
-    def counting(texts, instruction):
+    def counting(texts, instructions):
         asked.append(len(texts))
-        return letters(texts, instruction)
+        return letters(texts, instructions)
 
     made = similarities.playground({"m": lambda: counting}, "a", ["b", "c"])
     for query in ("bee", "cab"):
         made.controls[0].value = query
-    assert asked == [2, 1, 1, 1]
+    assert asked == [3, 1, 1], "the first answer takes one pass"
     made.controls[1].value = "b\nd\nh"
-    assert asked[4:] == [2], "what stayed is not encoded again"
-    cosines = letters(["b", "d", "h"], "") @ letters(["cab"], "")[0]
+    assert asked[3:] == [2], "what stayed is not encoded again"
+    cosines = letters(["b", "d", "h"], [""] * 3) @ letters(["cab"], [""])[0]
     assert all(f"{x:.3f}" in made.shown.value for x in cosines)
+    made.controls[2].value, made.controls[1].value = "find", "cab\nb"
+    cosines = letters(["cab", "b"], ["", ""]) @ letters(["cab"], ["find"])[0]
+    assert asked[4:] == [1] and all(f"{x:.3f}" in made.shown.value for x in cosines), (
+        "under an instruction it is another"
+    )
 
 
 def test_a_change_shows_the_same_as_an_argument_and_text_is_escaped():

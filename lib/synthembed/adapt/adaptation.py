@@ -15,13 +15,14 @@ from synthembed.adapt import asking, ladder, measuring, queries, selection, star
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.queries import TASK
 from synthembed.adapt.reading import languages, passages
-from synthembed.adapt.reading.documents import DocumentsError, Reading, counted, read
+from synthembed.adapt.reading.documents import DocumentsError, Reading, read
 from synthembed.adapt.reading.passages import Passage
 from synthembed.adapt.searching import search_index
 from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
 from synthembed.ground import places, run_folders
+from synthembed.ground.console import counted
 from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture

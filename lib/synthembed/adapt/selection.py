@@ -16,11 +16,11 @@ import numpy as np
 from synthembed.adapt import refusals
 from synthembed.adapt.queries import Asked
 from synthembed.adapt.reading import languages
-from synthembed.adapt.reading.documents import counted
 from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
 from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count, words
+from synthembed.ground.console import counted
 from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split

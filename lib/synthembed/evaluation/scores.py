@@ -84,3 +84,13 @@ def by_system(rows: list[dict]) -> dict[str, dict[str, float]]:
     """system → averages, in the order in which systems appear."""
     systems = dict.fromkeys(r["system"] for r in rows)
     return {s: averages([r for r in rows if r["system"] == s]) for s in systems}
+
+
+def by_system_of_equal_tasks(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Averages by system; a system without a score in some category has no ``Avg`` to compare."""
+    found = by_system(rows)
+    categories = {c for values in found.values() for c in values if c in TABLE1}
+    return {
+        system: {c: v for c, v in values.items() if c != "Avg" or categories <= set(values)}
+        for system, values in found.items()
+    }

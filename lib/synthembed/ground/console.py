@@ -1,4 +1,5 @@
-"""Plain-text progress with an ETA: at most a line every few seconds, also under papermill."""
+"""Plain text for who watches: progress with an ETA, at most a line every few seconds, also under papermill; numbers
+of things in words."""
 
 from __future__ import annotations
 
@@ -29,6 +30,11 @@ class Progress:
             f"ETA {int(left // 60)}:{int(left % 60):02d}{'  ' + note if note else ''}",
             flush=True,
         )
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 passage", "2 passages"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def last_only(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from synthembed import paper
-from synthembed.evaluation.scores import APART, COLUMNS
+from synthembed.evaluation.scores import APART, COLUMNS, by_system_of_equal_tasks
 from synthembed.ground import run_folders
 from synthembed.ground.files import write_json
 from synthembed.paper import reference_run
@@ -24,7 +24,6 @@ from synthembed.report.results import Results, Scores, lookup
 from synthembed.report.verdicts import best, summary, verdicts
 from synthembed.report.web import sections, svg_figures
 from synthembed.report.web.svg_figures import (
-    by_system_of_equal_tasks,
     figure3_bars,
     rows_of_table1,
     stand_ins,
@@ -140,11 +139,11 @@ def variance(runs: list[Results]) -> str:
         once = sum(d.get("why") == "one seed" for d in deltas)
         noise = sum(d["within_noise"] for d in deltas) - once
         said += (
-            f" Of our {len(deltas)} differences, {noise} lie within noise: their 95 % interval on tasks like "
-            "these (tasks resampled, seeds by Student's t) holds zero, and the tables say so."
+            f" Within noise: {noise} of our {len(deltas)} differences, whose 95 % interval on tasks like these (tasks "
+            "resampled, seeds by Student's t) holds zero; the tables say so."
         )
         if once:
-            said += f" {once} are of trainings that were run once: nothing tells whether they would repeat."
+            said += f" Run once: {once}, of which nothing tells whether they would repeat."
     return said
 
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from synthembed.evaluation.scores import TABLE1
+from synthembed.evaluation.scores import TABLE1, by_system_of_equal_tasks
 from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json
 from synthembed.report import page
@@ -163,4 +163,4 @@ def _rows(results: Results) -> list[dict]:
 
 def _averages(results: Results) -> dict[str, dict[str, float]]:
     """Systems that have every category, as the table has them."""
-    return page.by_system_of_equal_tasks(_rows(results)) if results.evaluation else {}
+    return by_system_of_equal_tasks(_rows(results)) if results.evaluation else {}

@@ -30,6 +30,7 @@ from synthembed.stages.warm_kernels import Server
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LOG = 15  # printed lines of a cell beyond which its executed copy folds them
+WHOLE = "whole"  # tag of a cell whose print is what it shows, however long
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
@@ -126,7 +127,8 @@ def _forget_paths(notebook: Path) -> None:
             if WIDGET in output.get("data", ()) and "text/html" in output["data"]:
                 del output["data"][WIDGET]
         if "outputs" in cell:
-            cell["outputs"] = _joined([
+            log = float("inf") if WHOLE in cell["metadata"].get("tags", ()) else LOG
+            cell["outputs"] = _joined(log, [
                 o for o in cell["outputs"] if o.get("name") != "stderr" and WIDGET not in o.get("data", ())
             ])  # fmt: skip
     text = json.dumps(data, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
@@ -163,8 +165,9 @@ def _parameters_once(cells: list[dict]) -> list[dict]:
     return [cell for cell in cells if cell is not given]
 
 
-def _joined(outputs: list[dict]) -> list[dict]:
-    """Printed text that follows on printed text as one output, of progress the last line."""
+def _joined(log: float, outputs: list[dict]) -> list[dict]:
+    """Printed text that follows on printed text as one output, of progress the last line; more than ``log`` lines
+    are folded."""
     joined = []
     for printed, group in groupby(outputs, lambda o: o.get("name") == "stdout"):
         found = list(group)
@@ -172,7 +175,7 @@ def _joined(outputs: list[dict]) -> list[dict]:
             text = console.last_only("".join("".join(o["text"]) for o in found))
             found = (
                 [_folded(text)]
-                if text.count("\n") > LOG
+                if text.count("\n") > log
                 else [found[0] | {"text": text.splitlines(keepends=True)}]
             )
         joined += found

@@ -7,6 +7,7 @@ import html
 import ipywidgets
 import pandas as pd
 
+from synthembed.ground.console import counted
 from synthembed.widgets.explorer import Explorer
 
 CELL = "text-align:left;vertical-align:top;padding:2px 8px;line-height:1.4"  # widgets set lines far apart
@@ -74,7 +75,7 @@ def browse(
             chosen &= joined.str.contains(containing.casefold(), regex=False)
         found = frame[chosen]
         shown = found if outcome != KEPT else found.drop(columns="outcome")
-        count = f"<p>{len(found):,} example{'s' * (len(found) != 1)}</p>"
+        count = f"<p>{counted(len(found), 'example')}</p>"
         return count + (table(shown, rows, whole=True) if len(found) else "")
 
     return Explorer(controls, draw)

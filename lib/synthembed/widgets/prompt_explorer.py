@@ -7,6 +7,7 @@ from html import escape
 
 import ipywidgets
 
+from synthembed.ground.console import counted
 from synthembed.profile.taxonomy import FAMILIES, LANGUAGES, PLACEHOLDERS
 from synthembed.widgets.explorer import Explorer
 
@@ -94,7 +95,7 @@ def prompts(
         )
         spoken = ", ".join(f"{k} = {v}" for k, v in item.placeholders) or "no placeholders"
         return (
-            f"<p>{verdict}</p><p>{len(found):,} such request{'s' * (len(found) != 1)}; this is item {item.number}, "
+            f"<p>{verdict}</p><p>{counted(len(found), 'such request')}; this is item {item.number}, "
             f'{LANGUAGES[item.language]}: {escape(spoken)}</p><pre style="{PRE}">{escape(rendered(item))}</pre>'
             f'<details><summary>the reply</summary><pre dir="auto" style="{PRE}">{escape(reply.value)}</pre></details>'
         )

@@ -7,6 +7,7 @@ from html import escape
 
 import ipywidgets
 
+from synthembed.ground.console import counted
 from synthembed.widgets.explorer import Explorer
 
 POOLINGS = ("last", "mean", "weighted-mean")
@@ -62,7 +63,7 @@ def tokens(
             return "<p>Nothing is left to read.</p>"
         share = shares(len(kept), pooling)
         words = max(1, len(text.split()))
-        told = f"{len(kept)} tokens for {words} word{'s' * (words != 1)}; the last token has {share[-1]:.0%} of the vector."
+        told = f"{counted(len(kept), 'token')} for {counted(words, 'word')}; the last token has {share[-1]:.0%} of the vector."
         if not with_eos:
             told += " Without eos the library refuses these ids."
         return f"<p>{told}</p>" + reading_places({pooling: (kept, pooling)})

@@ -10,7 +10,7 @@ import numpy as np
 
 from synthembed.widgets.explorer import Explorer
 
-Encode = Callable[[list[str], str], np.ndarray]  # texts, instruction → vectors of length 1
+Encode = Callable[[list[str], list[str]], np.ndarray]  # texts, the instruction of each → vectors of length 1
 CELL = "text-align:left;padding:2px 10px"
 BLUE = "0,114,178"
 TOP = "text-align:left;vertical-align:top;padding:4px 10px;line-height:1.35"
@@ -34,17 +34,16 @@ def playground(
     read: dict[tuple[str, str, str], np.ndarray] = {}  # a reader changes one text at a time
     first = (query, "\n".join(documents), instruction)
 
-    def vectors(name: str, texts: list[str], instruction: str) -> np.ndarray:
+    def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
         if name not in loaded:
             loaded[name] = models[name]()
-        encode = loaded[name]
-        if unread := [text for text in dict.fromkeys(texts) if (name, instruction, text) not in read]:
-            for text, vector in zip(unread, encode(unread, instruction), strict=True):
-                read[name, instruction, text] = vector
-        return np.stack([read[name, instruction, text] for text in texts])
-
-    def cosines(name: str, query: str, texts: list[str], instruction: str) -> list[float]:
-        return list(vectors(name, texts, "") @ vectors(name, [query], instruction)[0])
+        wanted = [(instruction, query), *(("", text) for text in texts)]
+        if unread := [one for one in dict.fromkeys(wanted) if (name, *one) not in read]:
+            # In one pass, query and documents together: a pass reads all weights, however few its tokens.
+            found = loaded[name]([text for _, text in unread], [told for told, _ in unread])
+            read.update(((name, *one), vector) for one, vector in zip(unread, found, strict=True))
+        asked, *found = (read[name, *one] for one in wanted)
+        return list(np.stack(found) @ asked)
 
     def draw(query: str, lines: str, instruction: str) -> str:
         texts = [line.strip() for line in lines.splitlines() if line.strip()]

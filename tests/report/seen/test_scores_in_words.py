@@ -58,6 +58,17 @@ def test_who_is_ahead_is_named_and_who_lacks_a_category_is_not(tmp_path):
     assert "No other system here has more" in in_words.averages(results(tmp_path, EVALUATION, rows=rows), {})
 
 
+def test_languages_of_several_seeds_are_told_by_their_mean():
+    """As the table above the paragraph has them: not by the last seed that was read."""
+    rows = [
+        {"system": s, "category": "Multil.", "task": "M", "language": x, "seed": n, "score": score}
+        for s, x, n, score in [("trained", "eng", 1, 90.0), ("trained", "eng", 2, 70.0), ("trained", "swh", 1, 20.0),
+                               ("trained", "swh", 2, 40.0), ("base", "eng", None, 75.0), ("base", "swh", None, 35.0)]
+    ]  # fmt: skip
+    said = in_words.languages(rows, 152)
+    assert "best in eng (80) and worst in swh (30)" in said and "Ahead of the base in 1 of 2." in said
+
+
 def test_a_run_without_results_says_so_everywhere(tmp_path):
     empty = Results(tmp_path)
     assert "no trained model" in in_words.averages(empty, {})

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from synthembed.adapt.reading import text_files
+from synthembed.ground.console import counted
 from synthembed.ground.data_files import table_rows
 from synthembed.ground.data_files.opener import ReadError
 
@@ -33,11 +34,6 @@ class DocumentsError(ValueError):
 
 class Unreadable(ValueError):
     """One document that is left out; the message is the reason that it is counted under."""
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 passage", "2 passages"."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True, slots=True)

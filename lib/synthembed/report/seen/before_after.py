@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from torch.nn.functional import normalize
 
 from synthembed.evaluation import peers, systems
 from synthembed.evaluation.protocol import dtype
@@ -16,7 +17,8 @@ from synthembed.evaluation.suites.embedded_tasks import DATA, rows
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 
-Encode = Callable[[list[str], str], np.ndarray]  # texts, instruction → vectors of length 1
+# texts, and the instruction of all or a list with that of each → vectors of length 1
+Encode = Callable[[list[str], str | list[str]], np.ndarray]
 TEXTS = 300
 INSTRUCTION = "Classify the main topic of the given text"  # that of the task whose texts these are
 NEAREST = 3
@@ -78,8 +80,9 @@ def look(encode: Encode) -> dict:
 
 
 def similarities(encode: Encode, query: str, documents: list[str], instruction: str = "") -> list[float]:
-    """Cosines of a query, under an instruction, to documents, which have none."""
-    return [round(float(x), 4) for x in encode(documents, "") @ encode([query], instruction)[0]]
+    """Cosines of a query, under an instruction, to documents, which have none; read as the playground reads them."""
+    asked, *found = encode([query, *documents], [instruction, *[""] * len(documents)])
+    return [round(float(x), 4) for x in np.stack(found) @ asked]
 
 
 def messages() -> tuple[list[dict], list[dict]]:
@@ -111,9 +114,16 @@ def principal_axes(vectors: np.ndarray) -> np.ndarray:
 def encoder_of(profile, model: Backbone, static: bool = False) -> Encode:
     """A model as the run reads it; without instructions if it was trained so (``train.instruction``)."""
     scored = systems.subject(profile, model, "synthembed/looked-at", "1", static)
-    return lambda texts, instruction: scored.encoder.encode(
-        texts, instruction if scored.style == "natural" else "", normalize=True
-    )
+    encoder, told = scored.encoder, scored.style == "natural"
+
+    def encode(texts: list[str], instruction: str | list[str]) -> np.ndarray:
+        if isinstance(instruction, str):
+            return encoder.encode(texts, instruction if told else "", normalize=True)
+        each = zip(texts, instruction, strict=True)
+        rows = [encoder.rows([text], one if told else "")[0] for text, one in each]
+        return normalize(encoder.encode_rows(rows), dim=-1).numpy()
+
+    return encode
 
 
 def before(profile, base: Backbone) -> dict[str, dict]:

@@ -132,8 +132,8 @@ def languages(rows: list[dict], documents: int) -> str:
     """Retrieval by language, ``documents`` to a language: where the trained model does well, and beside others."""
     several = [r for r in rows if r["category"] == APART[0]]
     of = {
-        s: {r["language"]: r["score"] for r in several if r["system"] == s}
-        for s in dict.fromkeys(r["system"] for r in several)
+        s: frame.groupby("language")["score"].mean().to_dict()  # of several seeds, as the table has them
+        for s, frame in pd.DataFrame(several, columns=["system", "language", "score"]).groupby("system")
     }
     if not of.get("trained"):
         return f"{HEAD}Retrieval in several languages was not run."

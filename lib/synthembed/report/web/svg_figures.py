@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from synthembed import paper
-from synthembed.evaluation.scores import COLUMNS, TABLE1, by_system
+from synthembed.evaluation.scores import COLUMNS, by_system_of_equal_tasks
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
 from synthembed.report.verdicts import of_cell
 from synthembed.report.words import alt_texts, hero, labels
@@ -150,16 +150,6 @@ def rows_of_table1(results: Results) -> list[dict]:
         if rows := [r for r in results.evaluation if r["benchmark"].removesuffix(", part") == benchmark]:
             return rows
     return []
-
-
-def by_system_of_equal_tasks(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Averages by system; a system without a score in some category has no ``Avg`` to compare."""
-    found = by_system(rows)
-    categories = {c for values in found.values() for c in values if c in TABLE1}
-    return {
-        system: {c: v for c, v in values.items() if c != "Avg" or categories <= set(values)}
-        for system, values in found.items()
-    }
 
 
 def table5(results: Results) -> pd.DataFrame:

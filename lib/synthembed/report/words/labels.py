@@ -46,7 +46,8 @@ CHANGED_TO = {
     ("train.hard_negatives", False): "no hard negatives",
     ("backbone.initialisation", "random"): "random weights",
 }
-NAMED_ELSEWHERE = ("data.setting", "backbone.model", "backbone.layers")
+# Told by other words, or, as how often a row was trained, no change to what it is.
+NAMED_ELSEWHERE = ("data.setting", "backbone.model", "backbone.layers", "seeds")
 SUITE = "embedded"
 # The suite's own names of columns that the paper has for its benchmarks.
 SUITE_COLUMNS = {
