@@ -19,7 +19,7 @@ def server(context: int = 4096, parallel: int = 4, model: str = MODEL) -> Iterat
 
     params = xllamacpp.CommonParams()
     params.model.path = str(embedded.fetch(model))
-    params.n_ctx, params.n_parallel, params.warmup = context, parallel, False
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = context, parallel, False, 0
     params.cpuparams.n_threads = os.cpu_count() or 1
     running = xllamacpp.Server(params)
     try:
