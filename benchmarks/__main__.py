@@ -1,6 +1,7 @@
 """``python -m benchmarks [encode train ...]``: measurements into results/bench/<name>.json."""
 
 import importlib
+import os
 import sys
 
 from synthembed.ground.files import ROOT, write_json
@@ -9,6 +10,12 @@ NAMES = ["encode", "train", "generate", "gpu", "busy", "scale", "explorers"]
 
 
 def main() -> None:
+    load, cores = (os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0), os.cpu_count() or 1
+    if load > 0.5 * cores:
+        print(
+            f"the machine is busy (load {load:.1f} on {cores} cores): ratios hold roughly, rates do not",
+            flush=True,
+        )
     for name in sys.argv[1:] or NAMES:
         if name not in NAMES:
             sys.exit(f"no benchmark {name!r}: there are {', '.join(NAMES)}")

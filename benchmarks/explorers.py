@@ -27,10 +27,11 @@ from synthembed.generation.items import render, schema_of
 from synthembed.ground.files import read_lines
 from synthembed.model import backbone, instructions
 from synthembed.report.seen import before_after
-from synthembed.stages.fingerprints import machine
 from synthembed.widgets.explorer import Explorer
 from synthembed.widgets.passkey_viewer import passkeys
 from synthembed.widgets.similarities import neighbours, playground
+
+from benchmarks.measure import of_now
 
 BOUND = 300.0  # ms within which an answer seems to come at once
 Made = tuple[Callable[[], Explorer], int, list]  # how it is made, a control's number, its values in turn
@@ -71,7 +72,7 @@ def _measured(name: str, make: Callable[[], Explorer], number: int, values: list
     )
     return {
         "name": f"explorers/{name}", "ours": median, "peer": BOUND, "peer_name": "the bound", "ratio": BOUND / median,
-        "unit": f"ms, median of {rounds} answers", "check": check, "machine": machine(),
+        "unit": f"ms, median of {rounds} answers", "check": check, **of_now(),
     }  # fmt: skip
 
 

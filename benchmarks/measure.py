@@ -7,9 +7,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from synthembed.stages.fingerprints import machine
+from synthembed.stages.fingerprints import commit, machine
 
 
 def in_turn(sides: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:
@@ -44,9 +45,14 @@ def _peak_gb() -> float:
 
 
 def row(name: str, ours: float | None, peer: float | None, peer_name: str, unit: str, check: str) -> dict:
-    """One measurement; ``ours`` and ``peer`` are rates, so that a ratio above 1 is for us.
-    What was not measured is None."""
+    """One measurement; ``ours`` and ``peer`` are rates, so that a ratio above 1 is for us. What was not measured is
+    None."""
     return {
         "name": name, "ours": ours, "peer": peer, "peer_name": peer_name,
-        "ratio": ours / peer if ours is not None and peer else None, "unit": unit, "check": check, "machine": machine(),
+        "ratio": ours / peer if ours is not None and peer else None, "unit": unit, "check": check, **of_now(),
     }  # fmt: skip
+
+
+def of_now() -> dict:
+    """Where a measurement is made, when, and of which code."""
+    return {"machine": machine(), "date": datetime.now(UTC).date().isoformat(), **commit()}

@@ -6,7 +6,19 @@ from synthembed.model.cpu import onednn_linear
 from synthembed.profile.settings import Backbone
 from tiny_models import byte_tokenizer, tiny_model
 
-KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
+KEYS = {
+    "name",
+    "ours",
+    "peer",
+    "peer_name",
+    "ratio",
+    "unit",
+    "check",
+    "machine",
+    "date",
+    "commit",
+    "uncommitted_changes",
+}
 
 
 @pytest.fixture(autouse=True)
