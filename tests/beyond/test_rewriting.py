@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +79,56 @@ def test_the_same_requests_go_to_the_base_and_what_cannot_be_used_is_counted(sou
     again = serve(GOOD | {"input": "a door was left open"})  # only what has no reply is asked again
     found = rewriting.rewrite("embedded:x", source, run, 3, profile.Analyze())
     assert [body["messages"] for body in again.asked] == [["3"]] and found["kept"] == 2
+
+
+def test_an_interrupt_ends_it_at_once_keeps_what_came_and_is_gone_on_from(
+    source, serve, tmp_path, monkeypatch
+):
+    cancelled = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait=wait)
+
+    class Held(dict):
+        """The second request's body: under way until the rest is cancelled."""
+
+        def __or__(self, other):
+            cancelled.wait(20)
+            return dict(self) | other
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run, read = tmp_path / "by-x", rewriting.read_lines
+    client = serve(GOOD, GOOD, GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(rewriting, "ThreadPoolExecutor", Pool)
+        patch.setattr(rewriting, "Progress", lambda *_: interrupted)
+        patch.setattr(rewriting, "read_lines", lambda p: (
+            line | {"body": Held(line["body"])} if line["custom_id"] == "2" else line for line in read(p)
+        ))  # fmt: skip
+        with pytest.raises(KeyboardInterrupt):
+            rewriting.rewrite("embedded:x", source, run, 3, profile.Analyze())
+    assert [body["messages"] for body in client.asked] == [["1"], ["2"]]  # and not the third
+    again = serve(GOOD | {"input": "a door was left open"}, GOOD | {"input": "the lamp is lit"})
+    found = rewriting.rewrite("embedded:x", source, run, 3, profile.Analyze())
+    assert [body["messages"] for body in again.asked] == [["2"], ["3"]] and found["asked"] == 3
+
+
+def test_examples_stand_in_the_order_of_the_requests_whoever_was_answered_first(source, serve, tmp_path):
+    run = tmp_path / "by-x"
+    store = run / "01_generate" / "replies.jsonl"
+    store.parent.mkdir(parents=True)
+    serve(*(GOOD | {"input": f"the kettle is on, number {n}"} for n in range(3)))
+    alone = profile.Analyze()
+    rewriting.rewrite("embedded:x", source, run, 3, alone)
+    before = example_files.read(run / "02_analyze" / "examples.jsonl")
+    store.write_text("".join(reversed(store.read_text().splitlines(keepends=True))))
+    rewriting.rewrite("embedded:x", source, run, 3, alone)
+    assert example_files.read(run / "02_analyze" / "examples.jsonl") == before and len(before) == 3
 
 
 def test_requests_that_were_not_made_are_named_with_the_remedy(tmp_path):

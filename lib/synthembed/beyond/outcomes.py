@@ -47,7 +47,8 @@ def systems_of(experiment: Experiment) -> dict[str, tuple[str, float | None]]:
     for row in experiment.rows:
         found[f"{experiment.id}/{row.id}"] = row.id, row.x
         for reading in row.readings:
-            found[f"{experiment.id}/{row.id}@{reading.id}"] = f"{row.id}, {reading.id}", None
+            name = f"{row.id}, {reading.id}" if len(experiment.rows) > 1 else reading.id
+            found[f"{experiment.id}/{row.id}@{reading.id}"] = name, None
     return found
 
 
@@ -136,6 +137,14 @@ def transfer(scored: dict, experiment: Experiment) -> dict[str, dict[str, tuple]
 
 
 KINDS = {"Multil.": "retrieval", "Bitext": "translation pairs", "Retr.": "retrieval"}
+
+
+def tested_languages(scored: dict, experiment: Experiment) -> dict[str, list[str]]:
+    """Group of the heat map's columns → the languages in it that were tested, English aside."""
+    mine = {r["language"] for r in scored["rows"] if r["system"].startswith(f"{experiment.id}/")}
+    codes = sorted({code for language in mine for code in language.split("+")})
+    groups = {group: [c for c in codes if group_of(c) == group] for group in GROUPS[1:]}
+    return {group: some for group, some in groups.items() if some}
 
 
 def group_of(language: str) -> str:

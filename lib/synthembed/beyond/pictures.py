@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import matplotlib
@@ -15,31 +16,69 @@ from synthembed.report.figures import OURS, PALETTE, PAPER, STYLE
 
 WIDTH = 118  # signs of a caption's line at a figure 7 inches wide
 SCORE = "mean score of the tasks, per cent"
+NO_MORE = {"layers"}  # axes that end: a base has no more layers than it has, so nothing is predicted of more
 
 
-def _seeds(counts) -> str:
-    counts = sorted({len(c) for c in counts})
+# --- the words under a figure -------------------------------------------------------------------------------
+
+
+def _seeds(lines: list[Outcome], bars: str = "Bars:") -> str:
+    """How many trainings there are, and what the bars are of them."""
+    counts = sorted({len(line.seeds) for line in lines if line.score})
     if not counts or counts == [1]:
         return "One training a row: no interval, and no difference here is more than noise may be."
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{bars} 95 % interval of the mean (Student's t) over {many} trainings a row, that differ in seed."
+
+
+def _same(lines: list[Outcome]) -> tuple[bool, bool]:
+    """Whether all rows have as many examples, and as many steps."""
+    shown = [line for line in lines if line.score]
+    return len({line.examples for line in shown}) == 1, len({line.steps for line in shown}) == 1
+
+
+def _sizes(lines: list[Outcome]) -> str:
+    """What all rows share of examples and steps; where they differ, it stands with each row."""
+    first, (examples, steps) = next(line for line in lines if line.score), _same(lines)
+    common = [f"{first.steps:,} steps"] if steps and first.steps else []
+    common += [f"drawn from {first.examples:,} examples"] if examples and first.examples else []
+    return f"Each training: {', '.join(common)}." if common else ""
+
+
+def _notes(experiment: Experiment) -> str:
+    """What rows are whose names do not say it."""
+    return "; ".join(f"{row.id}: {row.note}" for row in experiment.rows if row.note)
+
+
+def _absent(lines: list[Outcome]) -> tuple[str, ...]:
+    """The rows that the figure does not show: those of too few examples with their number, and the others."""
+    few = {
+        line.row: found[1] for line in lines if (found := re.match(r"not run: ([\d,]+) examples", line.why))
+    }
+    others = [line.row for line in lines if line.why and line.row not in few]
+    counted = ", ".join(f"{row} {count}" for row, count in few.items())
     return (
-        f"Dots: {many} trainings a row, that differ in seed; bars: 95 % interval of their mean (Student's t)."
+        f"No training, as these are too few examples: {counted}." if few else "",
+        f"Not run here: {', '.join(others)}." if others else "",
     )
 
 
-def _finish(figure, experiment: Experiment, tasks: set[str], told: tuple[str, ...]):
-    """Title, and under the axes what is varied, what is held, what it was scored on, how sure it is."""
+def _finish(figure, experiment: Experiment, tasks: set[str], lines: list[Outcome], told: tuple[str, ...]):
+    """Title, and under the axes what is varied, what is held, what it was scored on, how sure it is, what lacks."""
     names = ", ".join(sorted(name.removeprefix("Embedded") for name in tasks))
-    parts = [f"Varied: {experiment.varied}.", f"Held: {experiment.held}.",
-             f"Scored on this project's small suite ({names}); not comparable with published numbers.", *told]  # fmt: skip
-    lines = [
-        line for part in parts if part for line in textwrap.wrap(part, int(WIDTH * figure.get_figwidth() / 7))
-    ]
+    parts = [f"Varied: {experiment.varied}.", f"Held: {experiment.held}.", _sizes(lines), _notes(experiment), *told,
+             f"Scored on this project's small suite ({names}); not comparable with published numbers.", *_absent(lines)]  # fmt: skip
+    width = int(WIDTH * figure.get_figwidth() / 7)
+    wrapped = [line for part in parts if part for line in textwrap.wrap(part, width)]
+    inches = 0.148 * len(wrapped) + 0.05
+    figure.set_figheight(figure.get_figheight() + inches)
     figure.suptitle(experiment.question, fontsize=10, x=0.01, ha="left")
-    height = (0.148 * len(lines) + 0.05) / figure.get_figheight()
-    figure.text(0.01, 0.01, "\n".join(lines), fontsize=7.5, va="bottom", linespacing=1.35)
-    figure.tight_layout(rect=(0, height, 1, 1))
+    figure.text(0.01, 0.01, "\n".join(wrapped), fontsize=7.5, va="bottom", linespacing=1.35)
+    figure.tight_layout(rect=(0, inches / figure.get_figheight(), 1, 1))
     return figure
+
+
+# --- the kinds of figures -----------------------------------------------------------------------------------
 
 
 def _bar(axis, place, value, color, horizontal: bool = False) -> None:
@@ -52,7 +91,8 @@ def _bar(axis, place, value, color, horizontal: bool = False) -> None:
 def bars(lines: list[Outcome], against: str):
     """A line for each row: every training a dot, the interval of the mean, and the difference to the reference."""
     shown = [line for line in lines if line.score]
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(shown) + 1.9))
+    same = _same(lines)
+    figure, axis = plt.subplots(figsize=(7, 0.4 * len(shown) + 1.0))
     for y, line in enumerate(shown):
         color = "black" if line.row == against else OURS
         _bar(axis, y, line.score, color, horizontal=True)
@@ -61,17 +101,17 @@ def bars(lines: list[Outcome], against: str):
         axis.annotate(
             _delta(line, against), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8
         )
-    axis.set_yticks(range(len(shown)), [_label(line) for line in shown])
+    axis.set_yticks(range(len(shown)), [_label(line, *same) for line in shown])
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.set(xlabel=SCORE)
     _least_span(axis, 4)
     if reference := next((line for line in shown if line.row == against), None):
         axis.axvline(reference.score[0], color=PAPER, linewidth=0.8, linestyle=":")
-    told = f"Right: difference to {against!r}"
+    told = f"Right: difference to {against!r} (black, dotted line)"
     if any(len(line.seeds) > 1 for line in shown):
         told += ", with its 95 % interval over seeds and texts; * if that leaves out 0"
-    return figure, (_seeds(line.seeds for line in shown), told + ".")
+    return figure, (_seeds(shown, "Dots: one training each; bars:"), told + ".")
 
 
 def _least_span(axis, points: float) -> None:
@@ -81,8 +121,10 @@ def _least_span(axis, points: float) -> None:
         axis.set_xlim(low - lacking / 2, high + lacking / 2)
 
 
-def _label(line: Outcome) -> str:
-    return f"{line.row} ({line.examples:,} ex.)" if line.examples else line.row
+def _label(line: Outcome, same_examples: bool, same_steps: bool) -> str:
+    sizes = [f"{line.examples:,} ex."] if line.examples and not same_examples else []
+    sizes += [f"{line.steps:,} steps"] if line.steps and not same_steps else []
+    return f"{line.row} ({', '.join(sizes)})" if sizes else line.row
 
 
 def _delta(line: Outcome, against: str) -> str:
@@ -99,7 +141,8 @@ def curve(lines: list[Outcome], x_label: str):
     """Score against what is varied, with a line in its logarithm through the rows and what it predicts."""
     shown = [line for line in lines if line.score]
     xs = [line.x for line in shown]
-    figure, axis = plt.subplots(figsize=(7, 4.5))
+    figure, axis = plt.subplots(figsize=(7, 3.4))
+    further = x_label not in NO_MORE
     for line in shown:
         _bar(axis, line.x, line.score, OURS)
         axis.plot([line.x] * len(line.seeds), line.seeds, "o", color=OURS, markersize=3.5, alpha=0.6)
@@ -108,7 +151,7 @@ def curve(lines: list[Outcome], x_label: str):
         least = min(len(line.seeds) for line in shown)
         values = np.array([line.seeds[:least] for line in shown]).T
         trend = trends.fit(xs, values)
-        grid = np.geomspace(min(xs), 4 * max(xs), 60)
+        grid = np.geomspace(min(xs), (4 if further else 1) * max(xs), 60)
         ends = [trend.at(x) for x in grid]
         axis.plot(grid, [e[0] for e in ends], color=PALETTE[1], linewidth=1.2)
         if ends[0][1] is not None:
@@ -116,22 +159,24 @@ def curve(lines: list[Outcome], x_label: str):
             axis.fill_between(grid, low, high, color=PALETTE[1], alpha=0.12, linewidth=0)
             margin = 6
             axis.set_ylim(values.min() - margin, values.max() + margin)
-        axis.axvline(max(xs), color=PAPER, linewidth=0.8, linestyle=":")
-        axis.text(max(xs), axis.get_ylim()[0], " predicted →", fontsize=7.5, color="#555555", va="bottom")
-        told = predicted(xs, values, x_label)
+        if further:
+            axis.axvline(max(xs), color=PAPER, linewidth=0.8, linestyle=":")
+            axis.text(max(xs), axis.get_ylim()[0], " predicted →", fontsize=7.5, color="#555555", va="bottom")
+        told = predicted(xs, values, x_label, further)
     axis.set_xscale("log", base=2)
     axis.set_xticks(xs, [f"{x:,.0f}" for x in xs])
     axis.minorticks_off()
     axis.set(xlabel=x_label, ylabel=SCORE)
-    return figure, (_seeds(line.seeds for line in shown), told)
+    return figure, (_seeds(shown, "Dots: one training each; bars:"), told)
 
 
-def predicted(xs: list[float], values: np.ndarray, x_label: str) -> str:
-    """In words: what a doubling gives, what the curve says of twice the largest, and how well it foretold the
-    largest from the others."""
+def predicted(xs: list[float], values: np.ndarray, x_label: str, further: bool = True) -> str:
+    """In words: what a doubling gives, what the curve says of twice the largest (if there is ``further`` to go), and
+    how well it foretold the largest from the others."""
     trend = trends.fit(xs, values)
-    told = f"Line: fitted in log2 of {x_label}; a doubling gives {_spoken(trend.slope, sign=True)} points, "
-    told += f"{2 * max(xs):,.0f} would have {_spoken(trend.at(2 * max(xs)))}."
+    several = ", with its 95 % interval over seeds (band, brackets)" if len(values) > 1 else ""
+    told = f"Line: fitted in log2 of {x_label}{several}; a doubling gives {_spoken(trend.slope, sign=True)} points"
+    told += f", {2 * max(xs):,.0f} would have {_spoken(trend.at(2 * max(xs)))}." if further else "."
     if known := trends.foretold(xs, values):
         told += f" Without the largest it foretold {_spoken(known[0])} for it; measured {_spoken(known[1])}."
     return told
@@ -144,11 +189,11 @@ def _spoken(value: tuple, sign: bool = False) -> str:
     return form.format(mean) + ends
 
 
-def heat(cells: dict[str, dict[str, tuple]]):
+def heat(cells: dict[str, dict[str, tuple]], lines: list[Outcome], languages: dict[str, list[str]]):
     """Trained on × tested on; each cell with its score and half the width of its interval over seeds."""
     columns = list(dict.fromkeys(c for row in cells.values() for c in row))
     values = np.array([[row.get(c, (np.nan,))[0] for c in columns] for row in cells.values()])
-    figure, axis = plt.subplots(figsize=(7, 0.5 * len(cells) + 2.3))
+    figure, axis = plt.subplots(figsize=(7, 0.5 * len(cells) + 1.4))
     centred = values - np.nanmean(values, 0)
     most = max(1.0, np.nanmax(np.abs(centred)))
     axis.grid(visible=False)
@@ -163,20 +208,16 @@ def heat(cells: dict[str, dict[str, tuple]]):
     axis.set_xticks(range(len(columns)), [c.replace(", ", "\n") for c in columns], fontsize=8)
     axis.set_yticks(range(len(cells)), list(cells))
     axis.set(ylabel="trained on", xlabel="tested on")
-    several = any(v[1] is not None for row in cells.values() for v in row.values())
-    sure = (
-        "±: half the 95 % interval of the mean over trainings that differ in seed."
-        if several
-        else _seeds([[0]])
-    )
-    return figure, (sure, "Colour: above (blue) or below (red) the mean of the column.")
+    tested = "; ".join(f"{group}: {', '.join(some)}" for group, some in languages.items())
+    told = f"In a cell: mean score, per cent. Colour: above (blue) or below (red) the mean of its column. Tested on {tested}."
+    return figure, (_seeds(lines, "±: half of the"), told)
 
 
-def by_bytes(points: dict[tuple[str, str], list[tuple]]):
+def by_bytes(points: dict[tuple[str, str], list[tuple]], lines: list[Outcome]):
     """Score against bytes a stored vector: colour is the training, mark and line the precision."""
     rows, kinds = (list(dict.fromkeys(name[n] for name in points)) for n in (0, 1))
     styles, marks = ("-", "--", ":", "-."), "osD^"
-    figure, axis = plt.subplots(figsize=(7, 4.9))
+    figure, axis = plt.subplots(figsize=(7, 4.2))
     for (row, kind), some in points.items():
         color, n = PALETTE[rows.index(row)], kinds.index(kind)
         shift = 1.03 ** (rows.index(row) - (len(rows) - 1) / 2)
@@ -190,14 +231,12 @@ def by_bytes(points: dict[tuple[str, str], list[tuple]]):
     axis.minorticks_off()
     axis.set(xlabel="bytes of a stored vector", ylabel=SCORE)
     axis.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    several = any(p[2] is not None for some in points.values() for p in some)
-    sure = "Bars: 95 % interval of the mean over trainings that differ in seed." if several else _seeds([[0]])
-    return figure, (sure,)
+    return figure, (_seeds(lines),)
 
 
-def steps(curves: dict[str, dict[str, dict[int, tuple]]]):
+def steps(curves: dict[str, dict[str, dict[int, tuple]]], lines: list[Outcome]):
     """Learning curves by category, one panel for each row."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(7, 4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(curves), figsize=(7, 3.4), sharey=True, squeeze=False)
     for axis, (row, categories) in zip(axes[0], curves.items(), strict=True):
         for n, (category, values) in enumerate(categories.items()):
             color = PALETTE[n % len(PALETTE)]
@@ -207,12 +246,10 @@ def steps(curves: dict[str, dict[str, dict[int, tuple]]]):
                 _bar(axis, step, value, color)
         places = sorted({step for values in categories.values() for step in values})
         axis.set_xticks(places, [str(p) for p in places])
-        axis.set(title=row, xlabel="optimiser steps")
+        axis.set(title=row if len(curves) > 1 else "", xlabel="optimiser steps")
     axes[0][0].set_ylabel("score of the category, per cent")
     axes[0][0].legend(fontsize=7.5)
-    several = any(v[1] is not None for c in curves.values() for s in c.values() for v in s.values())
-    sure = "Bars: 95 % interval of the mean over trainings that differ in seed." if several else _seeds([[0]])
-    return figure, (sure,)
+    return figure, (_seeds(lines),)
 
 
 def draw(scored: dict, experiment: Experiment, dims: int = 0):
@@ -228,7 +265,7 @@ def draw(scored: dict, experiment: Experiment, dims: int = 0):
     tasks = {r["task"] for r in scored["rows"] if r["system"].startswith(begin)}
     with matplotlib.rc_context(STYLE):
         figure, told = _drawn(scored, experiment, lines, dims)
-        return _finish(figure, experiment, tasks, told)
+        return _finish(figure, experiment, tasks, lines, told)
 
 
 def _drawn(scored: dict, experiment: Experiment, lines: list[Outcome], dims: int):
@@ -236,9 +273,11 @@ def _drawn(scored: dict, experiment: Experiment, lines: list[Outcome], dims: int
     if experiment.kind == "curve":
         return curve(lines, experiment.axis or experiment.varied)
     if experiment.kind == "heat":
-        return heat(outcomes.transfer(scored, experiment))
+        return heat(
+            outcomes.transfer(scored, experiment), lines, outcomes.tested_languages(scored, experiment)
+        )
     if experiment.kind == "bytes":
-        return by_bytes(outcomes.by_bytes(scored, experiment, dims))
+        return by_bytes(outcomes.by_bytes(scored, experiment, dims), lines)
     if experiment.kind == "steps":
-        return steps(outcomes.learning_curves(scored, experiment))
+        return steps(outcomes.learning_curves(scored, experiment), lines)
     return bars(lines, experiment.against or experiment.rows[0].id)

@@ -7,7 +7,7 @@ machine, under the same schemas and through the same filters; so what differs be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from synthembed.ground.files import read_lines, shown, write_json
 from synthembed.profile.settings import Analyze
 
 AT_ONCE = 4  # requests that the server answers side by side
-LONGEST = 400  # tokens of a reply: the laptop corpus' mean is 150
+LONGEST = 256  # tokens of a reply: the laptop corpus' mean is 150, and what a small base runs on to goes round in circles
 
 
 def rewrite(model: str, source: Path, run: Path, count: int, settings: Analyze) -> dict:
@@ -44,7 +44,10 @@ def rewrite(model: str, source: Path, run: Path, count: int, settings: Analyze) 
     finally:
         store.close()
     asked = {line["custom_id"]: items[line["custom_id"]] for line in wanted}
-    parsed = example_files.from_replies(store.path, asked, drops)
+    place = {line["custom_id"]: number for number, line in enumerate(wanted)}
+    parsed = sorted(
+        example_files.from_replies(store.path, asked, drops), key=lambda e: place[e.id]
+    )  # not as they came
     kept = filters.filtered(parsed, settings, drops, asked, evaluation_texts.suite_texts())
     (run / "02_analyze").mkdir(parents=True, exist_ok=True)
     example_files.write(run / "02_analyze" / "examples.jsonl", kept)
@@ -68,16 +71,20 @@ def _ask(model: str, lines: list[dict], store: ReplyStore, drops: Drops) -> None
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
 
-        def reply(line: dict) -> dict | openai.APIError:
+        def reply(line: dict) -> dict:
             body = line["body"] | {"model": model, "max_completion_tokens": LONGEST}
-            try:
-                return client.chat.completions.create(**body).model_dump(mode="json")
-            except openai.APIError as error:
-                return error
+            return client.chat.completions.create(**body).model_dump(mode="json")
 
-        for number, (line, found) in enumerate(zip(lines, pool.map(reply, lines), strict=True), 1):
-            if isinstance(found, dict):
-                store.append(reply_line(line["custom_id"], found))
-            else:
-                drops.add(f"no reply: {type(found).__name__}", str(found))
-            progress(number, len(lines))
+        asked = {pool.submit(reply, line): line["custom_id"] for line in lines}
+        try:
+            for number, future in enumerate(as_completed(asked), 1):
+                try:
+                    store.append(reply_line(asked[future], future.result()))
+                except openai.APIError as error:
+                    drops.add(f"no reply: {type(error).__name__}", str(error))
+                progress(number, len(lines))
+        except (
+            BaseException
+        ):  # an interrupt: what is stored stays, and the pool must not first ask for the rest
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
