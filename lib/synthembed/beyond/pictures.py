@@ -47,7 +47,8 @@ def _sizes(lines: list[Outcome]) -> str:
 
 def _notes(experiment: Experiment) -> str:
     """What rows are whose names do not say it."""
-    return "; ".join(f"{row.id}: {row.note}" for row in experiment.rows if row.note)
+    told = "; ".join(f"{row.id}, {row.note}" for row in experiment.rows if row.note)
+    return f"Rows: {told}." if told else ""
 
 
 def _absent(lines: list[Outcome]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import typer
 
 from synthembed.commands import adapt, export
 from synthembed.commands.build_site import site
+from synthembed.commands.descriptions import descriptions
 from synthembed.commands.estimate import estimate
 from synthembed.commands.options import (
     BatchTokensOption,
@@ -375,7 +376,8 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
 
 
 for command in (
-    estimate, site, check.check, board.board, publish.publish, rewrite, adapt.adapt, adapt.search, export.export,
+    estimate, site, check.check, board.board, publish.publish, rewrite, descriptions, adapt.adapt, adapt.search,
+    export.export,
 ):  # fmt: skip
     app.command()(command)
 
