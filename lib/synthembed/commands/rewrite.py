@@ -16,7 +16,10 @@ def rewrite(
     profile: ProfileOption = "beyond",
     examples: Annotated[int, typer.Option(help="How many requests are answered.")] = 400,
 ) -> None:
-    """Have an embedded base answer a run's requests: about 150 a quarter of an hour on two cores."""
+    """Have an embedded base answer a run's requests: 400 in about a quarter of an hour on two cores that are free.
+
+    About a third of the replies can be used. It may be interrupted, and goes on where it was.
+    """
     from synthembed import profile as profiles
     from synthembed.beyond import rewriting
     from synthembed.ground.weights.embedded import EMBEDDED
