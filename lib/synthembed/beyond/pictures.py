@@ -40,7 +40,7 @@ def _same(lines: list[Outcome]) -> tuple[bool, bool]:
 def _sizes(lines: list[Outcome]) -> str:
     """What all rows share of examples and steps; where they differ, it stands with each row."""
     first, (examples, steps) = next(line for line in lines if line.score), _same(lines)
-    common = [f"{first.steps:,} steps"] if steps and first.steps else []
+    common = [f"{first.steps:,} step{'s' * (first.steps > 1)}"] if steps and first.steps else []
     common += [f"drawn from {first.examples:,} examples"] if examples and first.examples else []
     return f"Each training: {', '.join(common)}." if common else ""
 
@@ -124,7 +124,7 @@ def _least_span(axis, points: float) -> None:
 
 def _label(line: Outcome, same_examples: bool, same_steps: bool) -> str:
     sizes = [f"{line.examples:,} ex."] if line.examples and not same_examples else []
-    sizes += [f"{line.steps:,} steps"] if line.steps and not same_steps else []
+    sizes += [f"{line.steps:,} step{'s' * (line.steps > 1)}"] if line.steps and not same_steps else []
     return f"{line.row} ({', '.join(sizes)})" if sizes else line.row
 
 
