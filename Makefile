@@ -12,8 +12,8 @@ reproduce: setup
 test: extras
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lab: setup
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb \
+lab: setup  # what transformers says to PEFT of its next version is no news to a reader
+	PYTHONWARNINGS=ignore::FutureWarning:transformers.modeling_utils $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb \
 	  --ContentsManager.pre_save_hook=synthembed.widgets.stored_notebooks.without_outputs
 
 bench: setup

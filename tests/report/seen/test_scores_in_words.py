@@ -69,6 +69,36 @@ def test_languages_of_several_seeds_are_told_by_their_mean():
     assert "best in eng (80) and worst in swh (30)" in said and "Ahead of the base in 1 of 2." in said
 
 
+def test_one_kind_of_task_is_told_with_base_chance_and_who_is_ahead():
+    rows = [row("trained", 60.0, seed=1), row("trained", 64.0, seed=2), row("base", 5.0), row("minilm", 70.0),
+            row("bm25", 61.9), row("trained", 1.0, "B", "Bitext", seed=1)]  # fmt: skip
+    said = in_words.standing(rows, "STS", {"STS": 0.0})
+    assert (
+        "has 62.0; the base 5.0, chance 0.0. Ahead of it: all-MiniLM-L6-v2 (70.0). Its 2 trainings lie between"
+        in said
+    )
+    assert "60.0 and 64.0" in said and "BM25" not in said
+    assert "No other system here has more. It was trained once" in in_words.standing(rows[::2][:1], "STS", {})
+    assert "was not measured" in in_words.standing(rows, "Retr.", {})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-1.0, 4.0, "holds 0, so this may be noise"),
+        (1.0, 4.0, "does not hold 0"),
+        (None, None, "nothing here says"),
+    ],
+)
+def test_a_pre_training_moved_what_its_pairs_say_as_surely_as_its_interval(tmp_path, low, high, said):
+    bars = {"M": {"w/ cont. pre-train": {"STS": 52.5}, "original": {"STS": 50.0}}}
+    fills = {"after": {"table7": "M, w/ cont. pre-train"}}
+    made = results(tmp_path, ABLATIONS, intervals={"after": interval(2.5, low, high, 3)}, fills=fills)
+    text = in_words.pre_training(made, bars)
+    assert "In the place of M a contrastive pre-training moved STS +2.5 points" in text and said in text
+    assert "No row" in in_words.pre_training(made, {})
+
+
 def test_a_run_without_results_says_so_everywhere(tmp_path):
     empty = Results(tmp_path)
     assert "no trained model" in in_words.averages(empty, {})

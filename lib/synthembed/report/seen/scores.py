@@ -13,7 +13,7 @@ from statistics import fmean
 import pandas as pd
 
 from synthembed.evaluation.intervals import BENCHMARK, wilson
-from synthembed.evaluation.scores import APART, TABLE1, by_system, by_task
+from synthembed.evaluation.scores import APART, TABLE1, averages_by_seed, by_system, by_task
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
 from synthembed.report.tables import SYSTEM_NAMES
 from synthembed.report.verdicts import KINDS
@@ -128,8 +128,9 @@ def _moved(interval: dict) -> str:
     return text + ("; one training was run, so what another seed would give is not in this." if once else ".")
 
 
-def languages(rows: list[dict], documents: int) -> str:
-    """Retrieval by language, ``documents`` to a language: where the trained model does well, and beside others."""
+def languages(rows: list[dict], documents: int | None) -> str:
+    """Retrieval by language: where the trained model does well, and beside others. ``documents`` to a language, as in
+    the suite, give chance; None for a benchmark where it is next to nothing."""
     several = [r for r in rows if r["category"] == APART[0]]
     of = {
         s: frame.groupby("language")["score"].mean().to_dict()  # of several seeds, as the table has them
@@ -148,11 +149,59 @@ def languages(rows: list[dict], documents: int) -> str:
             text += (
                 f" Ahead of {_name(other)} in {sum(ours[x] > of[other][x] for x in shared)} of {len(shared)}."
             )
+    if documents is None:
+        return text
     chance = 100 * sum(1 / log2(r + 1) for r in range(1, min(10, documents) + 1)) / documents
     return text + (
         f" One right text among {documents} has nDCG@10 {chance:.0f} by chance. A language has some dozens of "
         "questions: a difference of a few points in one of them is noise."
     )
+
+
+def standing(rows: list[dict], column: str, chance: dict[str, float]) -> str:
+    """One kind of task, a column of the averages: the trained model beside the base, chance and the others, and what
+    its seeds say of noise."""
+    first = next((r["benchmark"] for r in rows), "")
+    mine = [r for r in rows if r["benchmark"] == first]
+    found = {s: v[column] for s, v in by_system(mine).items() if column in v}
+    if "trained" not in found:
+        return f"{HEAD}The trained model was not measured on this."
+    ours = found.pop("trained")
+    known = [f"{_name(s)} {found[s]:.1f}" for s in ("base",) if s in found]
+    known += [f"chance {chance[column]:.1f}"] if column in chance else []
+    text = f"{HEAD}The trained model has {ours:.1f}" + (f"; {', '.join(known)}." if known else ".")
+    ahead = [f"{_name(s)} ({v:.1f})" for s, v in found.items() if v > ours]
+    text += f" Ahead of it: {', '.join(ahead)}." if ahead else " No other system here has more."
+    seeds = averages_by_seed([r for r in mine if r["system"] == "trained"])
+    values = [v[column] for v in seeds.values() if column in v]
+    if len(values) > 1:
+        return text + (
+            f" Its {len(values)} trainings lie between {min(values):.1f} and {max(values):.1f}: a difference no larger may "
+            "be noise of training, and other texts would add theirs."
+        )
+    return text + " It was trained once, so nothing here says what another seed would give."
+
+
+def pre_training(results: Results, bars: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Figure 3's pairs (page.figure3_bars): what a contrastive pre-training moved, and whether that is more than noise."""
+    scores, said = results.scores[ABLATIONS], []
+    for model, kinds in bars.items():
+        plain, after = (
+            next(v for k, v in kinds.items() if ("pre-train" in k) == with_it) for with_it in (False, True)
+        )
+        moved = ", ".join(
+            f"{column} {after[column] - plain[column]:+.1f}" for column in plain if column in after
+        )
+        interval = scores.intervals.get(scores.filler("table7", f"{model}, w/ cont. pre-train") or "", {})
+        here = interval.get(BENCHMARK, interval)
+        if here.get("low") is None:
+            sure = "nothing here says how far other texts or another seed would move that"
+        elif here["low"] <= 0 <= here["high"]:
+            sure = f"the average's interval [{here['low']:+.1f}, {here['high']:+.1f}] holds 0, so this may be noise"
+        else:
+            sure = f"the average's interval [{here['low']:+.1f}, {here['high']:+.1f}] does not hold 0"
+        said.append(f"In the place of {model} a contrastive pre-training moved {moved} points; {sure}.")
+    return HEAD + (" ".join(said) or "No row of this run was pre-trained so.")
 
 
 def ablations(results: Results) -> str:
