@@ -16,7 +16,8 @@ GENERATORS = ("recorded", "embedded", "endpoint")
 
 def adapt(
     documents: Annotated[
-        str, typer.Argument(help="A folder (txt, md, html, pdf, jsonl, parquet, csv), or `example`.")
+        str,
+        typer.Argument(help="A folder (txt, md, html, pdf, docx, odt, jsonl, parquet, csv), or `example`."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where all of it goes; runs/adapt/NAME by default.")
