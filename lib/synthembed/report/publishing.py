@@ -138,14 +138,19 @@ the right, and gives vectors of length 1; tokenizer.json puts bos and eos around
 
 def _card(source: Path, form: str, about: str, measured: str, losses: list[str]) -> str:
     prompts = read_json(source / "config_sentence_transformers.json", {}).get("prompts", {})
-    query = prompts.get("query", "")
+    query, document = prompts.get("query", ""), prompts.get("document", "")
     parts = [
         f"# {source.resolve().name} as {form.upper()}", about,
-        f"Before a query stands `{query!r}`, before a document nothing." if query else "Texts take no prompt.",
+        f"Before a query stands {_prompt(query)}, before a document {_prompt(document)}."
+        if query or document else "Texts take no prompt.",
         f"{measured} ({len(parity.TEXTS)} texts in {_SCRIPTS} scripts, code and signs included).",
         "What the format does not carry:\n\n" + "\n".join(f"- {loss}" for loss in losses),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _prompt(text: str) -> str:
+    return f"`{text!r}`" if text else "nothing"
 
 
 def _new(folder: Path) -> None:
