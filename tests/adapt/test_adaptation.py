@@ -319,7 +319,7 @@ def test_replies_of_which_none_can_be_used_end_it_before_a_model_is_loaded(tmp_p
         globals(), "answer", lambda asked: reply_line(asked.custom_id, {"model": "any", "choices": [prose]})
     )
     folder = written_folder(tmp_path / "documents", 16)
-    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON.*--llm"):
+    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON(.|\n)*--llm"):
         adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, measuring, queries, selection, starting
+from synthembed.adapt import advice, asking, ladder, measuring, queries, selection, starting
 from synthembed.adapt.embedding import cut_texts, exporting, prompts
 from synthembed.adapt.embedding.prompts import Prompted
 from synthembed.adapt.ladder import Symptoms
@@ -136,8 +136,8 @@ def generated(
     say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
     if not written.examples:  # fewer than are looked at while they come
         raise asking.GenerationStopped(
-            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)}): try another --llm, or "
-            "--set generate.max_tokens or generate.response_format"
+            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)})\n"
+            f"{advice.on(str(dict(written.drops.counts)), profile) or 'What to try: another --llm'}"
         )
     return reading, found, written
 
