@@ -60,7 +60,12 @@ def adapt(
             help="Recorded examples of many subjects that a bare language model is trained on first; 0: none.",
         ),
     ] = 512,
-    task: Annotated[str, typer.Option(help="The instruction before every query.")] = "",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="The instruction before every query; without it a model with prompts of its own keeps them."
+        ),
+    ] = "",
     field: Annotated[str, typer.Option(help="A table's field that holds the text.")] = "text",
     mask: Annotated[
         str, typer.Option(help="Hide personal data first: contacts, or module:function of your own.")

@@ -53,7 +53,7 @@ def _titled(paragraphs: list[tuple[str, str]], said: str) -> tuple[str, str]:
     titled = next((text for style, text in paragraphs if style == "title"), "")
     title = titled or (first if style == "heading 1" else said)
     texts = [text for _, text in paragraphs]
-    return title, "\n\n".join(texts[first == title :])
+    return title, "\n\n".join(texts[1:] if first == title else texts)
 
 
 def _docx(archive: zipfile.ZipFile) -> tuple[list[tuple[str, str]], str]:
