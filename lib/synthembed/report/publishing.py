@@ -55,6 +55,10 @@ def export(
         return told + _compared(folder, run / "03_train" / "model", check)
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
+    if form == "peft" and not run and (source / "modules.json").exists():
+        raise FileNotFoundError(
+            f"{source} has its adapter in its weights, and none apart: choose sentence-transformers, gguf or onnx"
+        )
     if not (source / wanted).exists():
         raise FileNotFoundError(
             f"{source / wanted} is missing: weights are not committed, so run the training first"
@@ -107,7 +111,9 @@ def _compared(folder: Path, source: Path, check: bool) -> str:
         return ""
     from sentence_transformers import SentenceTransformer
 
-    encode = lambda texts: SentenceTransformer(str(folder)).encode(list(texts), normalize_embeddings=True)  # noqa: E731
+    def encode(texts):
+        return SentenceTransformer(str(folder)).encode(list(texts), prompt="", normalize_embeddings=True)
+
     return f"; the least cosine to our vectors is {parity.check(source, 'sentence-transformers', encode):.5f}"
 
 

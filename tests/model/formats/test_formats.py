@@ -99,6 +99,21 @@ def test_onnxruntime_has_an_encoders_vectors(tmp_path, kind):
     assert parity.check(source, "onnxruntime", encode) > 0.99999
 
 
+def test_a_default_prompt_is_in_no_comparison_and_a_merged_model_has_no_adapter(tmp_path):
+    pytest.importorskip("onnxruntime")
+    source = exported(tmp_path)
+    path = source / "config_sentence_transformers.json"
+    said = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(said | {"prompts": said["prompts"] | {"all": "x: "}, "default_prompt_name": "all"})
+    )
+    for form in ("sentence-transformers", "onnx"):
+        told = publishing.export(None, tmp_path / form, form, str(source))
+        assert "the least cosine to our vectors is 1.0000" in told.lower() or "0.9999" in told
+    with pytest.raises(FileNotFoundError, match="none apart: choose sentence-transformers"):
+        publishing.export(None, tmp_path / "peft", "peft", str(source))
+
+
 def test_sentence_transformers_has_our_vectors(tmp_path):
     from sentence_transformers import SentenceTransformer
 
