@@ -92,6 +92,16 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     assert "photo.jpg" in str(found) and sum(found.counts().values()) == 10
 
 
+def test_the_lines_of_a_pdf_are_joined_to_sentences(tmp_path):
+    line = ") Tj 0 -12 Td ("
+    pdf(
+        tmp_path / "a.pdf",
+        [f"The ferry takes bi-{line}cycles for free,{line}but no cars.{line}Dogs pay.", "next page of it"],
+    )
+    (document,) = documents.read(tmp_path).documents
+    assert document.text == "The ferry takes bicycles for free, but no cars.\nDogs pay.\n\nnext page of it"
+
+
 GERMAN = "Straße nach Süden: die Bücherei öffnet um zehn, „außer montags“ – und im Mai."
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import regex
+
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
 
@@ -119,8 +121,8 @@ def _pdf(path: Path) -> tuple[str, str]:
         raise Unreadable("damaged, or no PDF") from None
     if sum(map(str.isalnum, "".join(pages))) < LEAST_LETTERS * max(1, len(pages)):
         raise Unreadable("scanned: its pages have no text (run OCR on it first)")
-    joined = "\n\n".join(pages)
-    return str(title or ""), re.sub(r"(\w)-\n(\w)", r"\1\2", joined)  # words that a line's end divides
+    joined = re.sub(r"(\w)-\n(\w)", r"\1\2", "\n\n".join(pages))  # words that a line's end divides
+    return str(title or ""), regex.sub(r" *(?<!\n)\n(?=\p{Ll})", " ", joined)  # and sentences
 
 
 READERS: dict[str, Callable[[str], tuple[str, str]]] = {
