@@ -3,6 +3,7 @@
 import json
 import threading
 import urllib.request
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -16,12 +17,18 @@ from synthembed.adapt import (
     queries,
     selection,
 )
+from synthembed.adapt.embedding import cut_texts, prompts
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
 from synthembed.adapt.reading import documents, languages, passages
 from synthembed.adapt.searching import search_index, search_page
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
+from synthembed.ground.weights.saved_models import Recipe
+from synthembed.model import backbone, export
+from synthembed.model.backbone import Backbone
+from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 QUIET = lambda text: None  # noqa: E731
 WORDS = [
@@ -125,6 +132,116 @@ def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
     assert index.new == 1 and len(index.passages) == 40  # one added, one gone; the rest was kept
 
 
+@pytest.fixture
+def with_prompts(tmp_path):
+    """A model that embeds already and has prompts of its own, under names that are not all ours."""
+    plain = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "tiny"})
+    folder = export.export(plain, tmp_path / "own prompts", "mean", "natural", "a card", 300)
+    path = folder / "config_sentence_transformers.json"
+    said = {"query": "ask: ", "passage": "text: ", "STS": "alike: "}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": said}))
+    return folder
+
+
+def cosines(one, other):
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def test_a_models_own_prompts_are_used_before_in_and_after_the_training_and_exported(
+    tmp_path, with_prompts, recorded, one_thread, monkeypatch
+):
+    from sentence_transformers import SentenceTransformer
+
+    trained_on = []
+    train = adaptation.train.train
+    monkeypatch.setattr(
+        adaptation.train,
+        "train",
+        lambda p, b, data, *rest: (trained_on.append((p, data)), train(p, b, data, *rest))[1],
+    )
+    folder = written_folder(tmp_path / "documents", 24)
+    texts, asked = ["amber birch 0 stands by the birch"], ["where is amber?"]
+    before = prompts.encoder(backbone.load(tiny(with_prompts).backbone), "last")
+    theirs = SentenceTransformer(str(with_prompts))
+    assert cosines(before.encode(texts), theirs.encode(texts, prompt_name="passage")).min() > 0.9999
+    assert cosines(before.encode(asked, "a task"), theirs.encode_query(asked)).min() > 0.9999
+    settings = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, general=8)
+    done = adaptation.run(
+        folder, tmp_path / "out", tiny(with_prompts, **{"train.epochs": 3}), settings, anyway=True, say=QUIET
+    )
+    ((used, data),) = trained_on
+    assert used.train.instruction == "none"
+    assert all(
+        e.query.startswith("ask: ") and e.positive.startswith("text: ") and e.negative.startswith("text: ")
+        for e in data
+    )
+    assert "ask: " not in (tmp_path / "out" / "examples.jsonl").read_text()
+    said = json.loads((done.exported / "config_sentence_transformers.json").read_text())
+    assert said["prompts"] == {"query": "ask: ", "passage": "text: ", "STS": "alike: ", "document": "text: "}
+    assert "takes `ask: ` before it, a passage `text: `" in (done.exported / "README.md").read_text()
+    index, ours = adaptation.opened(tmp_path / "out", QUIET), SentenceTransformer(str(done.exported))
+    assert index.new == 0
+    assert cosines(index.vectors, ours.encode_document([p.text for p in index.passages])).min() > 0.999
+    assert cosines(index.encoder.encode(asked, index.instruction), ours.encode_query(asked)).min() > 0.999
+    assert (
+        cosines(ours.encode_query(asked), theirs.encode_query(asked)).max() < 0.9999
+    )  # it learned something
+
+
+def test_whose_prompts_stand_before_a_text():
+    plain = Backbone(None, None, {})
+    instruct = "Instruct: {}\nQuery: "
+    of = lambda task=queries.TASK, style="natural", **said: prompts.of(  # noqa: E731
+        replace(plain, recipe=Recipe(**said)), task, style
+    )
+    assert of() == prompts.Prompts(instruct.format(queries.TASK)) and of("Find") == prompts.Prompts(
+        instruct.format("Find")
+    )
+    assert (
+        of(pooling="mean") == of(style="none") == prompts.Prompts()
+    )  # one that embeds and names no prompt has none
+    assert of(style="task-type") == prompts.Prompts("query: ")
+    e5 = {"pooling": "mean", "prompts": {"query": "query: ", "document": "", "passage": "passage: "}}
+    assert of(**e5) == prompts.Prompts("query: ", "passage: ")
+    assert of("Find", **e5) == prompts.Prompts(instruct.format("Find"), "passage: ")
+    default = {"pooling": "mean", "prompts": {"all": "x: "}, "prompt": "x: "}
+    assert of(**default) == prompts.Prompts("x: ", "x: ")
+    base = replace(plain, recipe=Recipe(**default))
+    assert prompts.exported(base, of(**default), "natural")["default_prompt_name"] == "all"
+    example = queries.Example("i", "short-long", "t", "", "", "q", "p", None, ("n",))
+    natural = profile.load("adapt")
+    assert prompts.to_train(natural, [example], of("t"), "t") == (natural, [example])
+    bare, (told,) = prompts.to_train(natural, [example], prompts.Prompts("query: ", "d: "), "t")
+    assert (bare.train.instruction, told.query, told.documents()) == ("none", "query: q", ["d: p", "d: n"])
+    assert told.negative is None
+    alike, (same,) = prompts.to_train(natural, [example], prompts.Prompts("query: "), "t")
+    assert (alike.train.instruction, same.query) == ("none", "query: q")
+
+
+def test_texts_that_are_cut_are_counted_and_told_with_what_to_do():
+    plain = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "tiny"})
+    read_as = prompts.Prompted(plain, "last", 400, prompts=prompts.Prompts("q: ", "d: "))
+    train = profile.load("adapt", ["train.max_length=200"]).train
+    found = [passages.Passage(str(n), "", "a" * (180 + 30 * n)) for n in range(10)]  # bytes are tokens
+    examples = [
+        queries.Example(str(n), "short-long", "t", "", "", "q" * (150 + 60 * n), "p", "n" * 100 * n)
+        for n in range(5)
+    ]
+    trained, read = cut_texts.told(found, examples, read_as, train, 120)
+    assert (
+        "9 of 10 passages (above 200 tokens)" in trained
+        and "4 of 5 queries" in trained
+        and "3 of 4 hard" in trained
+    )
+    assert "train.max_length=400 " in trained and "--words 50" in trained
+    assert "2 of 10 passages (above 400 tokens)" in read and "queries" not in read and "--words 100" in read
+    longer = profile.load("adapt", ["train.max_length=200", "train.document_max_length=500"]).train
+    trained, _ = cut_texts.told(found, examples, read_as, longer, 120)
+    assert "of 10 passages" not in trained and "4 of 5 queries (above 200 tokens)" in trained
+    whole = [passages.Passage("a", "", "short")]
+    assert not cut_texts.told(whole, examples[:1], read_as, train, 120)
+
+
 def test_only_new_passages_are_asked_for(tmp_path, recorded):
     folder = written_folder(tmp_path / "documents", 24)
     adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
@@ -202,7 +319,7 @@ def test_replies_of_which_none_can_be_used_end_it_before_a_model_is_loaded(tmp_p
         globals(), "answer", lambda asked: reply_line(asked.custom_id, {"model": "any", "choices": [prose]})
     )
     folder = written_folder(tmp_path / "documents", 16)
-    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON.*--llm"):
+    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON(.|\n)*--llm"):
         adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
 
 

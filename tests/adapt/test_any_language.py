@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from synthembed import profile
-from synthembed.adapt import adaptation, measuring, queries, refusals, selection
+from synthembed.adapt import measuring, queries, refusals, selection
 from synthembed.adapt.reading import documents, languages, passages
 
 REFUSALS = [
@@ -103,16 +103,3 @@ def test_a_collection_is_told_by_its_language_or_its_script():
     assert languages.told_of([COPIED["Hindi"][0] * 2]) == "taken for Hindi"
     assert languages.told_of([COPIED["Amharic"][0] * 3]) == "in Ethiopic script"
     assert languages.told_of(["12 34"]) == ""
-
-
-def test_passages_of_more_tokens_than_are_trained_on_are_told_with_what_to_do():
-    class Rows:
-        def rows(self, texts):
-            return [[0] * 3 * len(text.split()) for text in texts]
-
-    found = [passages.Passage(str(n), "", "ሰላም " * 100) for n in range(10)]
-    told = adaptation.too_long(found, Rows(), 192, 120)
-    assert told.startswith("10 of 10 passages are longer than the 192 tokens")
-    assert "train.max_length=320 " in told and "--words 70 " in told
-    assert not adaptation.too_long(found, Rows(), 320, 120)
-    assert not adaptation.too_long(passages.split([documents.Document("a", "", "ሰላም")]), Rows(), 192, 120)

@@ -92,6 +92,16 @@ def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):
     assert "photo.jpg" in str(found) and sum(found.counts().values()) == 10
 
 
+def test_the_lines_of_a_pdf_are_joined_to_sentences(tmp_path):
+    line = ") Tj 0 -12 Td ("
+    pdf(
+        tmp_path / "a.pdf",
+        [f"The ferry takes bi-{line}cycles for free,{line}but no cars.{line}Dogs pay.", "next page of it"],
+    )
+    (document,) = documents.read(tmp_path).documents
+    assert document.text == "The ferry takes bicycles for free, but no cars.\nDogs pay.\n\nnext page of it"
+
+
 GERMAN = "Straße nach Süden: die Bücherei öffnet um zehn, „außer montags“ – und im Mai."
 
 
@@ -144,6 +154,33 @@ def test_letters_whose_marks_stand_apart_are_composed(tmp_path):
     first, second = documents.read(tmp_path).documents
     assert (first.text, first.read_as) == (text, "cp1258")
     assert (second.text, second.title, second.id) == (text + " Hai.", "Sách mới", "Sách mới.txt")
+
+
+OF_MACS = {
+    "mac_roman": ("La biblioteca apre alle dieci, però il lunedì è chiusa. Si può prendere in prestito più di un libro.",
+                  "La leña se reparte los lunes por la mañana. Quien llega tarde pierde su turno según la lista.",
+                  "Le bac traverse le lac à toute heure. Les vélos sont acceptés, mais pas les voitures à moteur."),
+    "mac_cyrillic": ("Библиотека открыта с девяти до шести часов. Книги выдают на четыре недели.",
+                     "Пором ходить через озеро кожні сорок хвилин. Велосипеди перевозять безкоштовно.",
+                     "Скела прелази језеро сваких четрдесет минута. Бицикли се возе бесплатно."),
+    "mac_latin2": ("Knihovna je otevřena od devíti do šesti. Knihy se půjčují na čtyři týdny.",
+                   "Prom kursuje przez zalew co czterdzieści minut. Rowery jadą za darmo, łódź zostaje.",
+                   "A komp negyven percenként kel át a tavon. A kerékpárok ingyen utaznak, autót nem visz."),
+    "mac_greek": ("Το πλοίο περνά τη λίμνη κάθε σαράντα λεπτά. Τα ποδήλατα ταξιδεύουν δωρεάν.",),
+    "mac_turkish": ("Kütüphane dokuzda açılır, altıda kapanır. Kitaplar dört haftalığına ödünç verilir.",),
+    "mac_iceland": ("Bókasafnið er opið frá níu til sex. Bækur eru lánaðar í fjórar vikur, það er ókeypis.",),
+    "mac_romanian": ("Biblioteca este deschisă de la nouă la șase. Cărțile se împrumută pe patru săptămâni.",),
+    "mac_croatian": ("Knjižnica je otvorena od devet do šest. Knjige se posuđuju na četiri tjedna.",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", OF_MACS)
+def test_files_of_old_macs_are_told_by_their_line_ends_and_language(tmp_path, encoding):
+    for number, text in enumerate(OF_MACS[encoding]):
+        (tmp_path / f"{number}.txt").write_bytes(text.replace(". ", ".\r").encode(encoding))
+    found = documents.read(tmp_path).documents
+    assert [d.text for d in found] == [text.replace(". ", ".\n") for text in OF_MACS[encoding]]
+    assert {d.read_as for d in found} == {encoding}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
 """What an adaptation of a bare language model starts from, made once for all folders."""
 
+import json
+
 import pytest
 from synthembed import profile
 from synthembed.adapt import starting
 from synthembed.corpus import example_files
 from synthembed.corpus.example import Example
-from synthembed.model import backbone
+from synthembed.model import backbone, export
+from synthembed.model.backbone import Backbone
+from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 
 @pytest.fixture
@@ -40,6 +45,19 @@ def test_a_bare_model_is_trained_once_and_one_that_embeds_never(own, tiny_folder
     assert starting.prepared(bare, 0, said.append) == (bare, 0) and len(said) == 1
     other = bare.with_overrides({"seed": 7})
     assert starting.prepared(other, 8, said.append)[0].backbone != changed.backbone and len(said) == 2
+
+
+def test_a_model_that_cannot_be_read_as_it_says_is_told(own, tmp_path):
+    plain = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "tiny"})
+    folder = export.export(plain, tmp_path / "cls", "mean", "natural", "a card")
+    given = profile.Profile(name="tiny").with_overrides({"backbone.model": str(folder)})
+    said = []
+    assert starting.prepared(given, 0, said.append) == (given, 0) and not said
+    path = folder / "1_Pooling" / "config.json"
+    way = json.loads(path.read_text()) | {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    path.write_text(json.dumps(way))
+    assert starting.prepared(given, 0, said.append) == (given, 0)
+    assert "it pools by cls" in said[0] and "--start" in said[0]
 
 
 def test_a_training_that_was_broken_off_leaves_no_start_model(own, tiny_folder, monkeypatch, one_thread):

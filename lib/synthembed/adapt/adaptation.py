@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, measuring, queries, selection, starting
+from synthembed.adapt import advice, asking, ladder, measuring, queries, selection, starting
+from synthembed.adapt.embedding import cut_texts, exporting, prompts
+from synthembed.adapt.embedding.prompts import Prompted
 from synthembed.adapt.ladder import Symptoms
 from synthembed.adapt.queries import TASK
 from synthembed.adapt.reading import languages, passages
@@ -26,17 +27,15 @@ from synthembed.ground.console import counted
 from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
-from synthembed.model import adapter, export
+from synthembed.model import adapter
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
-from synthembed.model.encoder import Encoder
 from synthembed.profile.settings import Profile
 from synthembed.training import train
 
 EXAMPLE = "example"  # the name of the documents that come along
 EXAMPLE_FOLDER = PACKAGE / "adapt" / "example"
 PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the code's fingerprint
-CUT = 0.1  # of the passages that training may cut without a word
 SHOWN = 500  # examples of each kind in generated.html
 
 
@@ -138,14 +137,14 @@ def generated(
     say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
     if not written.examples:  # fewer than are looked at while they come
         raise asking.GenerationStopped(
-            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)}): try another --llm, or "
-            "--set generate.max_tokens or generate.response_format"
+            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)})\n"
+            f"{advice.on(str(dict(written.drops.counts)), profile) or 'What to try: another --llm'}"
         )
     return reading, found, written
 
 
 def _systems(
-    found: list[Passage], start: Encoder, peers: bool, say: Callable
+    found: list[Passage], start: Prompted, peers: bool, say: Callable
 ) -> dict[str, measuring.Searcher]:
     """What ranks passages before anything is trained, by name, each with its passages encoded once: the start model
     ("before"), BM25, and with ``peers`` the embedding model of others that knows the language."""
@@ -160,7 +159,7 @@ def _systems(
 
 
 def chosen(
-    written: asking.Written, found: list[Passage], encoder: Encoder, systems: dict[str, measuring.Searcher],
+    written: asking.Written, found: list[Passage], encoder: Prompted, systems: dict[str, measuring.Searcher],
     out: Path, profile: Profile, s: Settings, say: Callable = print,
 ) -> Selection:  # fmt: skip
     """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
@@ -168,8 +167,8 @@ def chosen(
     The consistency filter takes the best of the ranks by BM25, by an embedding model of others, and by the start
     model if that is one too: a bare language model's ranks are no better than chance.
     """
-    if long := too_long(found, encoder, profile.train.max_length, s.words):
-        say(long)
+    for line in cut_texts.told(found, written.examples, encoder, profile.train, s.words):
+        say(line)
     bare = encoder.backbone.recipe.pooling is None
     judges = [search for name, search in systems.items() if s.keep_rank and not (bare and name == "before")]
     picked = selection.select(
@@ -197,20 +196,6 @@ def chosen(
     return picked
 
 
-def too_long(found: list[Passage], encoder: Encoder, most: int, words: int) -> str:
-    """What to do where training, which reads ``most`` tokens of a passage, would cut many: a word has three in some
-    languages. "" if it cuts few."""
-    lengths = np.array([len(row) for row in encoder.rows([p.text for p in found])])
-    cut, usual = int((lengths > most).sum()), float(np.quantile(lengths, 0.95))
-    if cut <= CUT * len(found):
-        return ""
-    return (
-        f"{cut:,} of {len(found):,} passages are longer than the {most} tokens that are trained on: "
-        f"--set train.max_length={-(-int(usual) // 32) * 32} (slower), or --words "
-        f"{max(20, int(words * most / usual) // 10 * 10)} (other passages, asked for anew)"
-    )
-
-
 def run(
     documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print,
     agree: Callable[[], bool] | None = None,
@@ -222,7 +207,7 @@ def run(
     """
     _, found, written = generated(documents, out, profile, s, say, agree)
     given, (profile, general) = profile, starting.prepared(profile, s.general, say)
-    before = _encoder(profile)
+    before = _encoder(profile, s.task)
     base = before.backbone
     systems = _systems(found, before, s.peers, say)
     picked = chosen(written, found, before, systems, out, profile, s, say)
@@ -235,8 +220,9 @@ def run(
     wanted = profile.model_copy(
         update={"backbone": profile.backbone.model_copy(update={"pooling": before.pooling})}
     )
+    wanted, data = prompts.to_train(wanted, data, before.prompts, s.task)
     model = adapter.merge_lora(train.train(wanted, base, data, out / "training"))
-    after = Encoder(model, before.pooling, before.max_length)
+    after = prompts.encoder(model, before.pooling, before.prompts)
     (out / "index.npz").unlink(missing_ok=True)  # of a model that was trained before
     index = search_index.build(found, after, s.task, out / "index.npz")
     last = measuring.measure(measuring.by_encoder(after, found, index.vectors), picked.held_out, found)
@@ -264,13 +250,13 @@ def run(
                 f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))
             )
         )
-    done.exported = _export(done, picked, written, given, before, s, general)
+    done.exported = _export(done, picked, written, given, before, general)
     return done
 
 
-def _encoder(profile: Profile) -> Encoder:
+def _encoder(profile: Profile, task: str) -> Prompted:
     base = backbones.load(profile.backbone, profile.seed)
-    return Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
+    return prompts.encoder(base, profile.backbone.pooling, prompts.of(base, task, profile.train.instruction))
 
 
 def _set_aside(model: Path, say: Callable) -> None:
@@ -309,42 +295,28 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
         say(f"{folder} is no longer there: what was read of it is searched")
         found = [Passage(**row) for row in read_lines(out / "passages.jsonl")]
     loaded = backbones.load(Profile(name="search").backbone.model_copy(update={"model": str(out / "model")}))
-    index = search_index.build(found, Encoder(loaded), s.task, out / "index.npz")
+    index = search_index.build(found, prompts.encoder(loaded, "last"), s.task, out / "index.npz")
     say(f"{len(found):,} passages, {index.new:,} of them encoded now")
     return index
 
 
 def _export(
-    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings,
+    done: Adapted,
+    picked: Selection,
+    written: asking.Written,
+    profile: Profile,
+    read_as: Prompted,
     general: int,
-) -> Path:  # fmt: skip
-    folder = done.folder / "model"
-    shutil.rmtree(folder, ignore_errors=True)
-    style = profile.train.instruction
-    said = [(line.get("response") or {}).get("body", {}).get("model", "an LLM")
+) -> Path:
+    said = [str((line.get("response") or {}).get("body", {}).get("model", "an LLM"))
             for line in read_lines(done.folder / "replies.jsonl") if line["custom_id"] in written.asked]  # fmt: skip
-    models = sorted({Path(name).name if os.path.isabs(name) else name for name in map(str, said)})
-    prompt = export.TEMPLATE.format(instruction=s.task, text="") if style == "natural" else ""
-    card = templates().get_template("card.md.jinja").render(
-        name=done.folder.name, base=places.as_written(embedded.original(profile.backbone.model)), train=len(picked.train),
-        generators=" and ".join(models), documents=len({p.document for p in done.passages}), passages=len(done.passages),
+    return exporting.write(
+        done.folder / "model", done.model, read_as, profile,
+        name=done.folder.name, train=len(picked.train), generators=exporting.writers(said),
+        documents=len({p.document for p in done.passages}), passages=len(done.passages),
         held_out=len(picked.held_out), held_documents=len({picked.document_of[e.id] for e in picked.held_out}),
-        rows=done.rows, difference=str(done.difference), verdict=done.verdict, prompt=prompt.replace("\n", "\\n"),
-        general=general,
+        rows=done.rows, difference=str(done.difference), verdict=done.verdict, general=general,
     )  # fmt: skip
-    export.export(done.model, folder, read_as.pooling, style, card, read_as.max_length)
-    path = folder / "config_sentence_transformers.json"
-    config = read_json(path)
-    write_json(path, config | {"prompts": config["prompts"] | {"query": prompt}})
-    for notice in _notices(profile.backbone.model):
-        shutil.copy(notice, folder)
-    return folder
-
-
-def _notices(model: str) -> list[Path]:
-    """Terms that travel with the start model's weights: of an embedded one, or in the folder of one made of it."""
-    own = [p for p in sorted(Path(model).glob("*")) if p.suffix in (".md", ".html") and p.name != "README.md"]
-    return own if Path(model).is_dir() else embedded.notices(model)
 
 
 def _symptoms(rows, change, picked: Selection, written, profile: Profile, out: Path) -> Symptoms:
@@ -372,7 +344,7 @@ def looked(
     """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
     _, found, written = generated(documents, out, profile, s, say, agree)
     profile, _ = starting.prepared(profile, s.general, say)
-    encoder = _encoder(profile)
+    encoder = _encoder(profile, s.task)
     systems = _systems(found, encoder, s.peers, say) if s.keep_rank else {}
     return chosen(written, found, encoder, systems, out, profile, s, say)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from synthembed.adapt import queries
+from synthembed.adapt import advice, queries
 from synthembed.adapt.queries import Asked
 from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
@@ -90,10 +90,7 @@ def _only_model(profile: Profile) -> str:
     if not url:
         raise GenerationStopped("name the model that writes the queries: --llm NAME")
     try:
-        with endpoint.client(
-            profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})
-        ) as client:
-            names = [model.id for model in client.models.list()]
+        names = advice.models_of(profile)
     except openai.APIConnectionError:
         raise GenerationStopped(
             f"no server answers at {url}: start it, or name another one with --endpoint (its base URL, often with /v1)"
@@ -200,7 +197,8 @@ def ask(
     failed = sum(n for reason, n in failures.items() if reason not in two_steps.STRAY)
     if failed > profile.generate.failures_at_most * len(asked):
         raise GenerationStopped(
-            f"{failed:,} of {len(asked):,} requests have no reply ({written.failures}). What came is stored: run again "
+            f"{failed:,} of {len(asked):,} requests have no reply ({written.failures}"
+            f"{'; what the endpoint said of them stands above' if paid else ''}). What came is stored: run again "
             f"to ask for the rest{'; or ' + REMEDY if not paid else ''}"
         )
     return written
@@ -221,15 +219,17 @@ def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: d
         if len(first) == two_steps.FIRST and all(first):
             raise GenerationStopped(
                 f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(first))}), so that nothing "
-                "more is asked: try another --llm, or --set generate.max_tokens or generate.response_format"
+                f"more is asked; what came is in {path.with_name('replies.jsonl')}"
             )
 
-    if profile.generate.backend == "recorded":
-        try:
-            return two_steps.ask(path, profile, store, meter, look)
-        except GenerationStopped:
+    try:
+        return two_steps.ask(path, profile, store, meter, look)
+    except GenerationStopped as stopped:
+        if profile.generate.backend == "recorded":
             raise GenerationStopped(f"no reply is recorded for these documents; {REMEDY}") from None
-    return two_steps.ask(path, profile, store, meter, look)
+        if not (remedy := advice.on(str(stopped), profile)):
+            raise
+        raise GenerationStopped(f"{stopped}\n{remedy}") from None
 
 
 def _read(replies: Path, asked: dict[str, Asked], task: str) -> Written:

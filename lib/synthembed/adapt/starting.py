@@ -20,6 +20,8 @@ from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
 from synthembed.ground import run_folders
 from synthembed.ground.files import shown
+from synthembed.ground.weights.embedded import folder_of
+from synthembed.ground.weights.saved_models import recipe_of
 from synthembed.model import adapter, export
 from synthembed.model import backbone as backbones
 from synthembed.profile.settings import Profile
@@ -40,7 +42,14 @@ CARD = "{base}, trained on {count} synthetic examples: what `synthembed adapt` s
 
 def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profile, int]:
     """The profile with a start model that was trained on ``count`` recorded examples, which is made here the first
-    time, and how many they are; as it is, and 0, if its model embeds already or ``count`` is 0."""
+    time, and how many they are; as it is, and 0, if its model embeds already or ``count`` is 0. What of a model that
+    embeds cannot be read as it says is said."""
+    if refusal := _refusal(profile):
+        say(
+            f"{profile.backbone.model} is not read as it says: {refusal}. Before the training it is worse here than it is, and what it "
+            "knows of embedding may be lost: choose a start model that pools by its last token or by a mean, such as --start "
+            "embedded:me5-small-4bit"
+        )
     if not count:
         return profile, 0
     recorded = profiles.load(RECORDED, ["generate.backend=recorded"])
@@ -54,6 +63,13 @@ def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profi
     changes = {"model": str(folder / "model"), "layers": None, "revision": None}
     changed = profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
     return changed, len(example_files.read(folder / "examples.jsonl"))
+
+
+def _refusal(profile: Profile) -> str:
+    try:
+        return recipe_of(folder_of(profile.backbone.model), profile.backbone.revision).refusal
+    except (OSError, ValueError):
+        return ""  # a model that is not there: backbone.load says what to do
 
 
 def _made(folder: Path) -> bool:

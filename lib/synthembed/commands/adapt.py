@@ -16,7 +16,8 @@ GENERATORS = ("recorded", "embedded", "endpoint")
 
 def adapt(
     documents: Annotated[
-        str, typer.Argument(help="A folder (txt, md, html, pdf, jsonl, parquet, csv), or `example`.")
+        str,
+        typer.Argument(help="A folder (txt, md, html, pdf, docx, odt, jsonl, parquet, csv), or `example`."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where all of it goes; runs/adapt/NAME by default.")
@@ -59,7 +60,12 @@ def adapt(
             help="Recorded examples of many subjects that a bare language model is trained on first; 0: none.",
         ),
     ] = 512,
-    task: Annotated[str, typer.Option(help="The instruction before every query.")] = "",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="The instruction before every query; without it a model with prompts of its own keeps them."
+        ),
+    ] = "",
     field: Annotated[str, typer.Option(help="A table's field that holds the text.")] = "text",
     mask: Annotated[
         str, typer.Option(help="Hide personal data first: contacts, or module:function of your own.")

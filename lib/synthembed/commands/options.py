@@ -72,6 +72,7 @@ def quiet() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # of weights that are missing model.backbone says what matters
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 

@@ -55,6 +55,10 @@ def export(
         return told + _compared(folder, run / "03_train" / "model", check)
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
+    if form == "peft" and not run and (source / "modules.json").exists():
+        raise FileNotFoundError(
+            f"{source} has its adapter in its weights, and none apart: choose sentence-transformers, gguf or onnx"
+        )
     if not (source / wanted).exists():
         raise FileNotFoundError(
             f"{source / wanted} is missing: weights are not committed, so run the training first"
@@ -107,7 +111,9 @@ def _compared(folder: Path, source: Path, check: bool) -> str:
         return ""
     from sentence_transformers import SentenceTransformer
 
-    encode = lambda texts: SentenceTransformer(str(folder)).encode(list(texts), normalize_embeddings=True)  # noqa: E731
+    def encode(texts):
+        return SentenceTransformer(str(folder)).encode(list(texts), prompt="", normalize_embeddings=True)
+
     return f"; the least cosine to our vectors is {parity.check(source, 'sentence-transformers', encode):.5f}"
 
 
@@ -138,14 +144,19 @@ the right, and gives vectors of length 1; tokenizer.json puts bos and eos around
 
 def _card(source: Path, form: str, about: str, measured: str, losses: list[str]) -> str:
     prompts = read_json(source / "config_sentence_transformers.json", {}).get("prompts", {})
-    query = prompts.get("query", "")
+    query, document = prompts.get("query", ""), prompts.get("document", "")
     parts = [
         f"# {source.resolve().name} as {form.upper()}", about,
-        f"Before a query stands `{query!r}`, before a document nothing." if query else "Texts take no prompt.",
+        f"Before a query stands {_prompt(query)}, before a document {_prompt(document)}."
+        if query or document else "Texts take no prompt.",
         f"{measured} ({len(parity.TEXTS)} texts in {_SCRIPTS} scripts, code and signs included).",
         "What the format does not carry:\n\n" + "\n".join(f"- {loss}" for loss in losses),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _prompt(text: str) -> str:
+    return f"`{text!r}`" if text else "nothing"
 
 
 def _new(folder: Path) -> None:

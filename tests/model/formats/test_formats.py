@@ -15,7 +15,7 @@ from synthembed.model.formats.parity import ExportError
 from synthembed.model.tokens import TokenContract
 from synthembed.report import publishing
 from tiny_models import byte_tokenizer, tiny_model
-from transformers import AutoModel, Gemma3TextConfig
+from transformers import AutoModel, BertConfig, Gemma3TextConfig, RobertaConfig
 
 
 def exported(folder, style="llama", pooling="last", model=None, window=None):
@@ -69,6 +69,49 @@ def test_onnxruntime_has_our_vectors(tmp_path, style, pooling):
         parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(tmp_path / "onnx", texts))
         > 0.99999
     )
+
+
+def encoder_of(kind: str):
+    sizes = {
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    if kind == "bert":
+        return AutoModel.from_config(BertConfig(**sizes, max_position_embeddings=4096)).eval()
+    if kind == "roberta":  # whose positions begin behind the pad token's
+        return AutoModel.from_config(
+            RobertaConfig(**sizes, max_position_embeddings=4200, pad_token_id=0)
+        ).eval()
+    both = tiny_gemma()
+    backbones.look_both_ways(both)
+    return both
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "a gemma that looks both ways"])
+def test_onnxruntime_has_an_encoders_vectors(tmp_path, kind):
+    pytest.importorskip("onnxruntime")
+    source = exported(tmp_path, "llama", "mean", encoder_of(kind))
+    onnx_graph.write(source, tmp_path / "onnx")
+    encode = lambda texts: onnx_graph.encode(tmp_path / "onnx", texts)  # noqa: E731
+    assert parity.check(source, "onnxruntime", encode) > 0.99999
+
+
+def test_a_default_prompt_is_in_no_comparison_and_a_merged_model_has_no_adapter(tmp_path):
+    pytest.importorskip("onnxruntime")
+    source = exported(tmp_path)
+    path = source / "config_sentence_transformers.json"
+    said = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(said | {"prompts": said["prompts"] | {"all": "x: "}, "default_prompt_name": "all"})
+    )
+    for form in ("sentence-transformers", "onnx"):
+        told = publishing.export(None, tmp_path / form, form, str(source))
+        assert "the least cosine to our vectors is 1.0000" in told.lower() or "0.9999" in told
+    with pytest.raises(FileNotFoundError, match="none apart: choose sentence-transformers"):
+        publishing.export(None, tmp_path / "peft", "peft", str(source))
 
 
 def test_sentence_transformers_has_our_vectors(tmp_path):

@@ -1,4 +1,5 @@
-"""A folder of a reader's own texts → documents: plain text, Markdown, HTML, PDF, and tables of texts.
+"""A folder of a reader's own texts → documents: plain text, Markdown, HTML, PDF, Word and OpenDocument, and
+tables of texts.
 
 Nothing is dropped in silence: whatever is not read is named with its reason in ``Reading.left_out``.
 """
@@ -13,10 +14,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 from synthembed.adapt.reading import text_files
+from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS
+from synthembed.adapt.reading.office_files import office
+from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
 from synthembed.ground.console import counted
 from synthembed.ground.data_files import table_rows
 from synthembed.ground.data_files.opener import ReadError
@@ -25,15 +28,6 @@ TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MOST_BYTES = 50_000_000  # of one file that is a document; a table may be larger, as its rows stream
 MOST_CHARACTERS = 2_000_000  # of one document: about a thousand pages
 NOT_UTF8 = "a table that is not UTF-8 (save it so)"
-LEAST_LETTERS = 20  # of a document, and of a page of a PDF on average: less is a scan, or nothing
-
-
-class DocumentsError(ValueError):
-    """A folder of which nothing can be made; the message names it and what to do."""
-
-
-class Unreadable(ValueError):
-    """One document that is left out; the message is the reason that it is counted under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +166,9 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
     if suffix in TABLES:
         yield from _table(path, name, text_field, left_out)
     elif suffix in FORMATS:
-        if path.stat().st_size > MOST_BYTES:
+        if (
+            path.stat().st_size > MOST_BYTES and BINARY_READERS.get(suffix) is not office
+        ):  # whose pictures count
             raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
         read_as = ""
         if suffix in READERS:
@@ -182,7 +178,8 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
             title, text = BINARY_READERS[suffix](path)
         yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text, read_as)
     else:
-        raise Unreadable(f"no format that is read ({suffix or 'no suffix'})")
+        remedy = f"; save it as {SAVE_AS[suffix]}" if suffix in SAVE_AS else ""
+        raise Unreadable(f"no format that is read ({suffix or 'no suffix'}{remedy})")
 
 
 def _table(path: Path, name: str, text_field: str, left_out: list) -> list[Document]:
@@ -243,8 +240,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 def clean(text: str) -> str:
     """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and without control
-    characters and halves of characters."""
-    text = unicodedata.normalize("NFC", text)
+    characters, soft hyphens and halves of characters."""
+    text = unicodedata.normalize("NFC", text).replace("\u00ad", "")
     return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
 
 
@@ -260,122 +257,3 @@ def _plainly(error: str) -> str:
             return reason
     place, _, said = error.partition(": ")
     return f"{place.rpartition(', ')[2]}: {said.partition(': ')[0]}"[:120]
-
-
-# --- one reader a format: text → (title, text), or of what is no text path → (title, text) ------------
-
-
-def _text(text: str) -> tuple[str, str]:
-    return "", text
-
-
-_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-_HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
-
-
-def _markdown(text: str) -> tuple[str, str]:
-    """Markdown as it is written, which models read well; its front matter and the targets of links go."""
-    text = text.replace("\r\n", "\n")
-    front = _FRONT.match(text)
-    named = re.search(r"^title: *['\"]?(.+?)['\"]? *$", front[1], re.MULTILINE) if front else None
-    text = text[front.end() :] if front else text
-    heading = _HEADING.search(text)
-    title = named[1] if named else heading[1] if heading else ""
-    if heading and not named and not text[: heading.start()].strip():
-        text = text[heading.end() :]
-    text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return title, re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
-
-
-class _Page(HTMLParser):
-    """The words of a page: no scripts, styles, navigation or controls; block elements end a paragraph. What stands in
-    a form is read, since some systems put one around the whole page."""
-
-    SKIPPED = (
-        "script",
-        "style",
-        "nav",
-        "noscript",
-        "template",
-        "svg",
-        "select",
-        "textarea",
-        "button",
-        "footer",
-        "aside",
-    )
-    BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
-              "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.title = ""
-        self.inside: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag in self.SKIPPED or tag == "title":
-            self.inside.append(tag)
-        elif tag in self.BLOCKS:
-            self.parts.append("\n\n")
-        elif tag in ("br", "td", "th"):
-            self.parts.append("\n" if tag == "br" else " ")
-
-    def handle_endtag(self, tag):
-        if tag in self.inside:
-            while self.inside.pop() != tag:
-                pass
-        elif tag in self.BLOCKS:
-            self.parts.append("\n\n")
-
-    def handle_data(self, data):
-        if not self.inside:
-            self.parts.append(re.sub(r"\s+", " ", data))
-        elif self.inside == ["title"]:
-            self.title += data
-
-
-def _html(text: str) -> tuple[str, str]:
-    page = _Page()
-    page.feed(text)
-    page.close()
-    body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
-    first, _, rest = body.partition("\n")
-    return title, rest if title and first.strip() == title else body  # a heading that is the title
-
-
-def _pdf(path: Path) -> tuple[str, str]:
-    """The text layer of a PDF; one that wants a password, or has pages but no text on them, is left out."""
-    try:
-        import pypdf
-    except ImportError:
-        raise DocumentsError(
-            "PDFs are read by pypdf, which is not installed: pip install 'synthembed[own]'"
-        ) from None
-    import logging
-
-    logging.getLogger("pypdf").setLevel(logging.ERROR)
-    try:
-        reader = pypdf.PdfReader(path)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable("encrypted")
-        pages = [page.extract_text() for page in reader.pages]
-        title = (reader.metadata or {}).get("/Title")
-    except Unreadable:
-        raise
-    except Exception as error:  # of a damaged file pypdf raises whatever it stumbles over
-        kind = type(error).__name__
-        if "Crypt" in kind or "Encrypt" in kind or kind == "DependencyError":
-            raise Unreadable("encrypted") from None
-        raise Unreadable("damaged, or no PDF") from None
-    if sum(map(str.isalnum, "".join(pages))) < LEAST_LETTERS * max(1, len(pages)):
-        raise Unreadable("scanned: its pages have no text (run OCR on it first)")
-    joined = "\n\n".join(pages)
-    return str(title or ""), re.sub(r"(\w)-\n(\w)", r"\1\2", joined)  # words that a line's end divides
-
-
-READERS: dict[str, Callable[[str], tuple[str, str]]] = {
-    ".txt": _text, ".text": _text, ".md": _markdown, ".markdown": _markdown, ".html": _html, ".htm": _html,
-}  # fmt: skip
-BINARY_READERS: dict[str, Callable[[Path], tuple[str, str]]] = {".pdf": _pdf}
-FORMATS = (*READERS, *BINARY_READERS)

@@ -35,9 +35,11 @@ USED_FOR = {
     "cp1257": "LITHUANIAN LATVIAN ESTONIAN", "cp1258": "VIETNAMESE", "cp1253": "GREEK", "iso8859_7": "GREEK",
     "cp1255": "HEBREW", "cp1256": "ARABIC PERSIAN URDU", "iso8859_6": "ARABIC", "cp874": "THAI", "cp1251": _CYRILLIC,
     "koi8_r": "RUSSIAN", "koi8_u": "UKRAINIAN", "iso8859_5": _CYRILLIC, "cp866": _CYRILLIC, "cp850": _WESTERN,
-    "cp852": _CENTRAL, "cp862": "HEBREW", "mac_roman": _WESTERN,
+    "cp852": _CENTRAL, "cp862": "HEBREW", "mac_roman": _WESTERN, "mac_cyrillic": _CYRILLIC, "mac_latin2": _CENTRAL,
+    "mac_greek": "GREEK", "mac_turkish": "TURKISH", "mac_iceland": "ICELANDIC", "mac_romanian": "ROMANIAN",
+    "mac_croatian": "CROATIAN BOSNIAN SLOVENE",
 }  # fmt: skip
-RARE = ("iso8859_5", "iso8859_6", "cp866", "cp850", "cp852", "cp862", "mac_roman")
+RARE = ("iso8859_5", "iso8859_6", "cp866", "cp850", "cp852", "cp862")  # and those of old Macs
 # As browsers have it: what a page's head calls by the first name is written in the second, which has more signs.
 WIDER = {"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
          "euc_kr": "cp949", "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
@@ -141,11 +143,13 @@ _CAMEL = regex.compile(r"\p{Ll}\p{Lu}")
 _PUNCTUATION = "„“”‚‘’–—…«»°§€№·¿¡©®ªº\u00a0΄"
 _ODD = regex.compile(
     rf"[^\p{{L}}\p{{M}}\p{{N}}\p{{ASCII}}{_PUNCTUATION}]|(?<=\p{{L}})[„“‚«°§€№¿¡©®ªº](?=\p{{L}})|(?<!\p{{L}}\p{{M}}*)\p{{M}}"
+    r"|(?<=\p{Ll})[–…](?=\p{Ll})"
 )
 
 
 def _of_one_byte(raw: bytes) -> str:
     """The likeliest encoding of one byte a letter, "" if the bytes are in no language in any of them."""
+    mac = b"\r" in raw and b"\n" not in raw  # the line ends of old Macs
     telling = b"\n".join(line for line in raw.splitlines() if not line.isascii())[:LOOKED_AT]
     readings: dict[str, list[str]] = {}
     for encoding in USED_FOR:
@@ -164,7 +168,8 @@ def _of_one_byte(raw: bytes) -> str:
         for encoding in encodings:
             if language in USED_FOR[encoding].split():
                 likeness = sure * _likeness(text) - faults[text] + 0.1 * (language == plain)
-                likeness -= 0.1 * (encoding in RARE)
+                of_mac = encoding.startswith("mac_")
+                likeness -= 0.1 * (encoding in RARE or of_mac != mac)
                 likely = max(likely, (likeness, encoding), key=lambda pair: pair[0])
     return likely[1]
 

@@ -53,7 +53,7 @@ def write(source: Path, path: Path, precision: str = "f32") -> Written:
     kind = config["model_type"]
     if kind not in ARCHITECTURES:
         raise ExportError(
-            f"{kind} models are not written as GGUF here: {', '.join(ARCHITECTURES)} are; ONNX takes any decoder"
+            f"{kind} models are not written as GGUF here: {', '.join(ARCHITECTURES)} are; ONNX takes any decoder or encoder"
         )
     architecture, neighbours = ARCHITECTURES[kind]
     losses: list[str] = []

@@ -1,7 +1,7 @@
 """An exported folder → an ONNX graph for onnxruntime: ids and mask in, vectors of length 1 out.
 
-Attention masks are computed inside the graph from the mask of tokens, for layers with a window and without, so
-that rows padded on the right have the vectors they have alone.
+Attention masks are computed inside the graph from the mask of tokens, for layers with a window and without, looking
+back alone or both ways, so that rows padded on the right have the vectors they have alone.
 """
 
 from __future__ import annotations
@@ -69,11 +69,16 @@ class _Vectors(torch.nn.Module):
             getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
         )
         self.kinds = sorted(set(getattr(config, "layer_types", None) or []))
+        self.both_ways = looks_both_ways(model)
+        if self.window and self.both_ways and not getattr(config, "use_bidirectional_attention", False):
+            self.window += 1  # which transformers then counts without the token itself
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         places = torch.arange(input_ids.shape[1])
-        sees = (places[None, :] <= places[:, None])[None] & (attention_mask[:, None, :] > 0)
-        near = sees & (places[:, None] - places[None, :] < self.window)[None] if self.window else sees
+        back = places[:, None] - places[None, :]  # how far a token looks back, below 0 ahead
+        farthest = -(1 << 30) if self.both_ways else 0
+        sees = (back >= farthest)[None] & (attention_mask[:, None, :] > 0)
+        near = sees & (back.abs() < self.window)[None] if self.window else sees
         masks = {
             kind: torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
             for kind, seen in (("full_attention", sees), ("sliding_attention", near))
@@ -82,16 +87,22 @@ class _Vectors(torch.nn.Module):
             given = {kind: masks[kind] for kind in self.kinds}
         else:
             given = masks["sliding_attention" if self.window and not self.kinds else "full_attention"]
-        hidden = self.model(
-            input_ids=input_ids,
-            attention_mask=given,
-            position_ids=places[None].expand_as(input_ids),
-            use_cache=False,
-        ).last_hidden_state
+        # An encoder's positions are its own: RoBERTa's begin at another number.
+        more = (
+            {} if self.both_ways else {"position_ids": places[None].expand_as(input_ids), "use_cache": False}
+        )
+        hidden = self.model(input_ids=input_ids, attention_mask=given, **more).last_hidden_state
         if self.pooling == "last":
             last = attention_mask.sum(1) - 1
             return F.normalize(hidden[torch.arange(hidden.shape[0]), last], dim=-1)
         return F.normalize(pool(hidden, attention_mask, self.pooling), dim=-1)
+
+
+@torch.inference_mode()
+def looks_both_ways(model: torch.nn.Module) -> bool:
+    """Whether a token's state depends on the tokens behind it, as an encoder's does."""
+    states = model(input_ids=torch.tensor([[5, 6, 7, 8], [5, 9, 7, 8]])).last_hidden_state
+    return not torch.allclose(states[0, 0], states[1, 0], atol=1e-5, rtol=1e-4)
 
 
 def write(source: Path, folder: Path) -> Path:

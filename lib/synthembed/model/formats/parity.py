@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ class ExportError(RuntimeError):
 
 
 def reference(folder: Path, texts: Sequence[str] = TEXTS) -> np.ndarray:
-    """Our vectors (texts, dim), of length 1, of an exported folder in float32."""
+    """Our vectors (texts, dim), of length 1, of an exported folder in float32, under no prompt."""
     loaded = backbones.load(Backbone(model=str(folder), dtype="float32"))
+    loaded = replace(loaded, recipe=replace(loaded.recipe, prompt=""))
     return Encoder(loaded).encode(list(texts), normalize=True)
 
 

@@ -1,0 +1,1 @@
+"""How the start model and the adapted one read a reader's texts, and how they are exported."""

@@ -1,0 +1,140 @@
+"""One reader a format: text → (title, text), or of what is no text path → (title, text)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import regex
+
+from synthembed.adapt.reading.office_files import office
+from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
+
+
+def _text(text: str) -> tuple[str, str]:
+    return "", text
+
+
+_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+_HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
+
+
+def _markdown(text: str) -> tuple[str, str]:
+    """Markdown as it is written, which models read well; its front matter and the targets of links go."""
+    text = text.replace("\r\n", "\n")
+    front = _FRONT.match(text)
+    named = re.search(r"^title: *['\"]?(.+?)['\"]? *$", front[1], re.MULTILINE) if front else None
+    text = text[front.end() :] if front else text
+    heading = _HEADING.search(text)
+    title = named[1] if named else heading[1] if heading else ""
+    if heading and not named and not text[: heading.start()].strip():
+        text = text[heading.end() :]
+    text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return title, re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+
+
+class _Page(HTMLParser):
+    """The words of a page: no scripts, styles, navigation, controls or readings
+    above Japanese signs; block elements end a paragraph. What stands in
+    a form is read, since some systems put one around the whole page."""
+
+    SKIPPED = (
+        "script",
+        "style",
+        "nav",
+        "noscript",
+        "template",
+        "svg",
+        "select",
+        "textarea",
+        "button",
+        "footer",
+        "aside",
+        "rt",
+        "rp",
+    )
+    BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
+              "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.title = ""
+        self.inside: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag in self.SKIPPED or tag == "title":
+            self.inside.append(tag)
+        elif tag in self.BLOCKS:
+            self.parts.append("\n\n")
+        elif tag in ("br", "td", "th"):
+            self.parts.append("\n" if tag == "br" else " ")
+
+    def handle_endtag(self, tag):
+        if tag in self.inside:
+            while self.inside.pop() != tag:
+                pass
+        elif tag in self.BLOCKS:
+            self.parts.append("\n\n")
+
+    def handle_data(self, data):
+        if not self.inside:
+            self.parts.append(re.sub(r"\s+", " ", data))
+        elif self.inside == ["title"]:
+            self.title += data
+
+
+def _html(text: str) -> tuple[str, str]:
+    page = _Page()
+    page.feed(text)
+    page.close()
+    body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
+    first, _, rest = body.partition("\n")
+    return title, rest if title and first.strip() == title else body  # a heading that is the title
+
+
+def _pdf(path: Path) -> tuple[str, str]:
+    """The text layer of a PDF; one that wants a password, or has pages but no text on them, is left out."""
+    try:
+        import pypdf
+    except ImportError:
+        raise DocumentsError(
+            "PDFs are read by pypdf, which is not installed: pip install 'synthembed[own]'"
+        ) from None
+    import logging
+
+    logging.getLogger("pypdf").setLevel(logging.ERROR)
+    try:
+        reader = pypdf.PdfReader(path)
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise Unreadable("encrypted")
+        pages = [page.extract_text() for page in reader.pages]
+        title = (reader.metadata or {}).get("/Title")
+    except Unreadable:
+        raise
+    except Exception as error:  # of a damaged file pypdf raises whatever it stumbles over
+        kind = type(error).__name__
+        if "Crypt" in kind or "Encrypt" in kind or kind == "DependencyError":
+            raise Unreadable("encrypted") from None
+        raise Unreadable("damaged, or no PDF") from None
+    if sum(map(str.isalnum, "".join(pages))) < LEAST_LETTERS * max(1, len(pages)):
+        raise Unreadable("scanned: its pages have no text (run OCR on it first)")
+    joined = re.sub(r"(\w)-\n(\w)", r"\1\2", "\n\n".join(pages))  # words that a line's end divides
+    return str(title or ""), regex.sub(r" *(?<!\n)\n(?=\p{Ll})", " ", joined)  # and sentences
+
+
+READERS: dict[str, Callable[[str], tuple[str, str]]] = {
+    ".txt": _text, ".text": _text, ".md": _markdown, ".markdown": _markdown, ".html": _html, ".htm": _html,
+}  # fmt: skip
+BINARY_READERS: dict[str, Callable[[Path], tuple[str, str]]] = {
+    ".pdf": _pdf, ".docx": office, ".docm": office, ".odt": office,
+}  # fmt: skip
+FORMATS = (*READERS, *BINARY_READERS)
+SAVE_AS = {
+    **dict.fromkeys((".doc", ".rtf", ".pages", ".wpd", ".wps", ".hwp"), ".docx"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods", ".numbers"), "CSV"),
+    **dict.fromkeys((".ppt", ".pptx", ".odp", ".key", ".ps", ".djvu"), "PDF"),
+    **dict.fromkeys((".epub", ".mobi", ".mht", ".mhtml", ".tex", ".xml", ".rst", ".adoc"), ".html or .txt"),
+}  # what a reader's own program can make of a format that is not read here
