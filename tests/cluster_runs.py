@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import threading
 from pathlib import Path
 
@@ -60,18 +59,3 @@ def killing(after: Path, pattern: str, find):
     finally:
         over.set()
         thread.join()
-
-
-def fixed_ports() -> list[str]:
-    """Of a node's agents: a raylet that has to be told of them waits 15 seconds, and a busy machine is slower."""
-    names = (
-        "metrics-export-port",
-        "dashboard-agent-grpc-port",
-        "dashboard-agent-listen-port",
-        "runtime-env-agent-port",
-    )
-    with contextlib.ExitStack() as held:
-        free = [held.enter_context(socket.socket()) for _ in names]
-        for each in free:
-            each.bind(("", 0))
-        return [f"--{name}={each.getsockname()[1]}" for name, each in zip(names, free, strict=True)]
