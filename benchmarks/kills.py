@@ -36,7 +36,8 @@ STARTS = 10  # of a node, whose daemons a busy machine keeps from their work
 GIVEN = ("01_generate", "02_analyze")  # copied from the run of one process: they know no workers
 PLACED = ("03_train", "04_evaluate", "05_ablations")
 WORKERS = ("ray::RayTrainWorker", "ray::Holder", "ray::_there")  # as processes of Ray call themselves
-SETTINGS = ("evaluate.systems=[base, trained]",)  # the others are not ours, and no worker's
+# The other systems are not ours, and no worker's. In 16 bits sums in another order are other numbers (docs/cluster.md).
+SETTINGS = ("evaluate.systems=[base, trained]", "backbone.dtype=float32")
 AGENTS = (
     "metrics-export-port",
     "dashboard-agent-grpc-port",
@@ -46,21 +47,29 @@ AGENTS = (
 
 
 class Node:
-    """``ray start``, in a process group of its own, with its daemons at work."""
+    """``ray start``, in a process group of its own."""
+
+    process = None
 
     def __init__(self, *arguments: str, environment: dict[str, str]):
-        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
-                   "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
-        own = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"} | environment
+        self.command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
+                        "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
+        own = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+        self.environment, self.killed = os.environ | own | environment, False
+
+    def start(self) -> Node:
+        """Returns when its daemons are at work. Raises TimeoutError if they do not come to it."""
         for _ in range(STARTS):
             with tempfile.TemporaryFile("w+") as said:
                 self.process = subprocess.Popen(
-                    [*command, *(f"--{name}={port}" for name, port in free_ports().items())], stdout=said,
-                    stderr=subprocess.STDOUT, env=os.environ | own, start_new_session=True,
+                    [*self.command, *(f"--{name}={port}" for name, port in free_ports().items())], stdout=said,
+                    stderr=subprocess.STDOUT, env=self.environment, start_new_session=True,
                 )  # fmt: skip
-                if self._started(said):
-                    return
-            self.kill()
+                if self._started(said) and not self.killed:
+                    return self
+            self._end()
+            if self.killed:  # meanwhile, by whoever wants it no more
+                return self
         raise TimeoutError(f"{STARTS} times a node did not start: Ray gives its daemons 15 seconds")
 
     def _started(self, said) -> bool:
@@ -78,14 +87,20 @@ class Node:
 
     def family(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return psutil.Process(self.pid).children(recursive=True)
         return []
 
     def kill(self) -> None:
         """All its processes at once, as where a machine is switched off."""
+        self.killed = True
+        self._end()
+
+    def _end(self) -> None:
+        if self.process is None:
+            return
         family = self.family()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         for process in family:  # what has left the group
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -114,7 +129,7 @@ class Nodes:
 
     address: str
     head: Node
-    second: Node
+    others: list[Node]  # the last one lives, or is about to
     token: dict[str, str]  # what whoever joins them has in its environment
     environment: dict[str, str]
 
@@ -125,17 +140,23 @@ class Nodes:
         port = free_ports(("port",))["port"]
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         environment = token | (environment or {})
-        head = Node("--head", f"--port={port}", "--include-dashboard=false", environment=environment)
-        nodes = cls(f"{outward()}:{port}", head, head, token, environment)
+        head = Node("--head", f"--port={port}", "--include-dashboard=false", environment=environment).start()
+        nodes = cls(f"{outward()}:{port}", head, [], token, environment)
         try:
             nodes.another()
             yield nodes
         finally:
-            for node in {nodes.second, head}:
+            for node in (*nodes.others, head):
                 node.kill()
 
     def another(self) -> None:
-        self.second = Node(f"--address={self.address}", environment=self.environment)
+        """A second node, also in the place of one that died. Raises TimeoutError if none starts."""
+        self.others.append(Node(f"--address={self.address}", environment=self.environment))
+        self.others[-1].start()
+
+    @property
+    def second(self) -> Node:
+        return self.others[-1]
 
     def workers(self) -> list[psutil.Process]:
         """Processes that train, encode or have a row, of both nodes."""
@@ -175,7 +196,13 @@ class Killer:
                 victim.kill()
                 self.deaths.append(f"{what} in {self._at()}")
             if kind == "node":
-                self.nodes.another()
+                threading.Thread(target=self._another, daemon=True).start()  # which may take minutes
+
+    def _another(self) -> None:
+        try:
+            self.nodes.another()
+        except TimeoutError as error:
+            print(f"no node in the place of the dead one: {error}", flush=True)
 
     def planned(self) -> list[tuple[str, str]]:
         first, second = sorted(self.draw.choices(PLACED, k=2))
