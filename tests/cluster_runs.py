@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +14,12 @@ from synthembed.training import train
 from tiny_training import CORPUS, tiny
 
 SMALL = {"address": "local", "object_store_mb": 100, "workers": 4}
+
+
+def python_path() -> str:
+    """Where Ray's processes look for modules: where this one does, and before that for a grammar of URIs that is
+    none. Building the real one is three quarters of the start of each of them (jsonschema imports it)."""
+    return os.pathsep.join([str(Path(__file__).parent / "quick_start"), *sys.path])
 
 
 def losses(folder) -> list[float]:

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from cluster_runs import assert_same, killing, trained
+from cluster_runs import assert_same, killing, python_path, trained
 from synthembed.cluster import session
 from synthembed.ground.files import ROOT
 from synthembed.profile.cluster import Cluster
@@ -19,6 +19,7 @@ QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_thresho
 def two_nodes(monkeypatch):
     """(settings that join the head, the second node), each with one CPU."""
     monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", python_path())
     from benchmarks import kills
 
     with kills.Nodes.started(QUICK) as nodes:

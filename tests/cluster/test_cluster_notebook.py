@@ -1,14 +1,13 @@
 """From a kernel and from a process: the workers' progress in the cell, Ctrl-C, and a head that is killed."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 
 import psutil
 import pytest
-from cluster_runs import losses, processes_of_ray, trained
+from cluster_runs import losses, processes_of_ray, python_path, trained
 from jupyter_client.manager import start_new_kernel
 
 CODE = """
@@ -31,7 +30,7 @@ def long(base, tmp_path_factory):
 @pytest.fixture
 def code(base, tmp_path, monkeypatch):
     """What trains in a cluster of its own, in a process that finds the tests' modules."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("PYTHONPATH", python_path())
     return CODE.format(folder=str(tmp_path / "run"), base=str(base), changes=json.dumps(LONG))
 
 
