@@ -1,5 +1,7 @@
 """The benchmarks of more than one process at tiny size: every side runs, the sides agree, and rows come out."""
 
+from dataclasses import replace
+
 import pytest
 from synthembed.ground.files import ROOT
 from synthembed.model import backbone
@@ -16,7 +18,8 @@ def test_what_a_second_worker_gives_and_what_ray_costs(cluster, base, monkeypatc
 
     load = backbone.load
     monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(base))))
-    trained = scale_train.run(train.TINY, rounds=1, steps=2)
+    size = replace(train.TINY, max_length=400, chunk_tokens=1_024)  # a byte is a token here
+    trained = scale_train.run(size, rounds=1, steps=2)
     encoded = scale_encode.run(Backbone(model=str(base)), texts=16, rounds=1, shards=20)
     assert [row["name"] for row in (*trained, *encoded)] == [
         "scale/train", "scale/train-overhead", "scale/encode", "scale/encode-overhead", "scale/encode-memory"
