@@ -31,7 +31,11 @@ def main() -> None:
 
 def line(row: dict) -> str:
     """A row in words; where the ratio is not the one to the peer, the peer stands for itself."""
-    shown = {k: f"{row[k]:,.0f}" if row[k] >= 10 else f"{row[k]:.2f}" for k in ("ours", "peer") if row[k]}
+    shown = {
+        k: f"{row[k]:,.0f}" if row[k] >= 10 else f"{row[k]:.2f}"
+        for k in ("ours", "peer")
+        if row[k] is not None
+    }
     if not row["peer"]:
         peer = "no peer"
     elif row["ratio"] == row["ours"]:
@@ -41,4 +45,5 @@ def line(row: dict) -> str:
     return f"{row['name']}: {shown['ours']} {row['unit']}, {peer}; check: {row['check']}"
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-import socket
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from synthembed.training import train
 from tiny_training import CORPUS, tiny
 
 SMALL = {"address": "local", "object_store_mb": 100, "workers": 4}
+
+
+def python_path() -> str:
+    """Where Ray's processes look for modules: where this one does, and before that for a grammar of URIs that is
+    none. Building the real one is three quarters of the start of each of them (jsonschema imports it)."""
+    return os.pathsep.join([str(Path(__file__).parent / "quick_start"), *sys.path])
 
 
 def losses(folder) -> list[float]:
@@ -60,18 +67,3 @@ def killing(after: Path, pattern: str, find):
     finally:
         over.set()
         thread.join()
-
-
-def fixed_ports() -> list[str]:
-    """Of a node's agents: a raylet that has to be told of them waits 15 seconds, and a busy machine is slower."""
-    names = (
-        "metrics-export-port",
-        "dashboard-agent-grpc-port",
-        "dashboard-agent-listen-port",
-        "runtime-env-agent-port",
-    )
-    with contextlib.ExitStack() as held:
-        free = [held.enter_context(socket.socket()) for _ in names]
-        for each in free:
-            each.bind(("", 0))
-        return [f"--{name}={each.getsockname()[1]}" for name, each in zip(names, free, strict=True)]

@@ -1,11 +1,10 @@
 """One Ray for a file's tests, small and quiet; without Ray there is nothing to test here."""
 
 import os
-import sys
 from importlib.util import find_spec
 
 import pytest
-from cluster_runs import SMALL, trained
+from cluster_runs import SMALL, python_path, trained
 from synthembed.cluster import session
 from synthembed.profile.cluster import Cluster
 from tiny_models import byte_tokenizer, tiny_model
@@ -20,7 +19,7 @@ collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 def cluster():
     """One Ray for the file, with four processes at most; it listens on loopback alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers find the tests' modules
+        patch.setenv("PYTHONPATH", python_path())  # workers find the tests' modules
         patch.setattr(session, "CLOSES_WITHIN_S", 5.0)  # what is at work on nothing may be ended sooner
         with session.joined(Cluster(**SMALL)) as connected:
             yield connected

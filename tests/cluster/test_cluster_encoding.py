@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from cluster_runs import python_path
 from synthembed.cluster import actor_pool, session
 from synthembed.cluster.session import ClusterError
 from synthembed.evaluation import mteb_runs
@@ -71,7 +72,7 @@ def dies():
 def ray():
     """One Ray for the file; its workers find the test's modules where this process does."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    os.environ["PYTHONPATH"] = python_path()
     with session.joined(TWO.model_copy(update={"workers": 6})) as connected:  # some are held by the file
         connected.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield connected

@@ -1,76 +1,30 @@
 """Two nodes of one machine, each by ``ray start``, the second of which is killed with SIGKILL in the middle."""
 
-import contextlib
 import os
-import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from cluster_runs import assert_same, fixed_ports, killing, trained
+from cluster_runs import assert_same, killing, python_path, trained
 from synthembed.cluster import session
 from synthembed.ground.files import ROOT
 from synthembed.profile.cluster import Cluster
 
 OWN = "TWO_NODES_IN_THIS_PROCESS"  # Ray keeps a cluster's token and packages for the life of a process
-
-
-def start(*arguments: str) -> subprocess.Popen:
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
-               "--num-cpus=1", *fixed_ports(), f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
-    quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "8",
-             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # fmt: skip
-    return subprocess.Popen(
-        command,
-        env=os.environ | quick,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-class Group:
-    """All processes of a node, as ``killing`` kills a process."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.pid = process.pid
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "8"}
 
 
 @pytest.fixture
-def two_nodes():
+def two_nodes(monkeypatch):
     """(settings that join the head, the second node), each with one CPU."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with socket.socket() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
-        free.bind(("", 0))
-        outward.connect(("192.0.2.1", 1))  # sends nothing; tells which address of this machine Ray takes
-        host, port = outward.getsockname()[0], free.getsockname()[1]
-    address = f"{host}:{port}"
-    head = start("--head", f"--port={port}", "--include-dashboard=false")
-    wait_for(host, port)
-    second = start(f"--address={address}")
-    try:
-        yield {"address": address, "workers": 2, "min_workers": 1}, Group(second)
-    finally:
-        for node in (second, head):
-            Group(node).kill()
-            node.wait()
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", python_path())
+    from benchmarks import kills
 
-
-def wait_for(host: str, port: int) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
-            return
-        time.sleep(0.2)
-    raise TimeoutError("the head did not start")
+    with kills.Nodes.started(QUICK) as nodes:
+        os.environ.update(nodes.token)
+        yield {"address": nodes.address, "workers": 2, "min_workers": 1}, nodes.second
 
 
 @pytest.mark.skipif(OWN in os.environ, reason="this is that process")

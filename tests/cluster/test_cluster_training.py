@@ -27,6 +27,10 @@ def test_two_workers_have_the_losses_of_one_process_though_one_of_them_is_killed
     assert not (tmp_path / "cluster").exists()
 
 
+def test_four_workers_have_the_losses_of_one_process(cluster, base, alone, tmp_path):
+    assert_same(tmp_path, trained(tmp_path, base, 4), alone)
+
+
 def test_a_run_of_one_process_is_gone_on_with_by_one_worker_and_a_write_may_fail_once(
     cluster, base, alone, tmp_path, capfd
 ):

@@ -17,7 +17,7 @@ MEASURED = {
     "04_evaluate": 13.37,
     "05_ablations": 18.62,
     "06_long_context": 0.69,
-}  # docs/minutes.md
+}  # minutes of a run that had the two cores to itself
 
 
 @pytest.fixture
