@@ -1,6 +1,8 @@
 """What every room's tests may ask for; nothing is fetched from a hub."""
 
+import functools
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -12,10 +14,55 @@ import pytest
 import torch
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
+from synthembed.stages import fingerprints
 from tiny_models import byte_tokenizer, tiny_model
+
+# What takes a worker longest, the longest first: whoever is done takes the next file, and no long one is left for the
+# end. A file that grows beyond half a minute belongs here (--durations says so in every log).
+LONGEST = (
+    "notebooks/test_smoke_run.py", "cluster/test_cluster_training.py", "browser/test_site.py",
+    "generation/test_generate.py", "cluster/test_cluster_nodes.py", "cluster/test_cluster_encoding.py",
+    "deploy/test_deploy.py", "training/test_distributed.py", "browser/test_notebooks_in_lab.py",
+    "stages/test_warm_kernels.py", "training/test_resume.py", "benchmarks/test_benchmarks.py",
+    "benchmarks/test_gpu.py", "evaluation/large/test_survival.py", "evaluation/test_evaluate.py",
+    "faults/test_faults.py", "cluster/test_cluster_session.py", "stages/test_record.py", "training/test_training.py",
+)  # fmt: skip
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_configure(config):
+    if gone := [name for name in LONGEST if not (Path(__file__).parent / name).exists()]:
+        raise pytest.UsageError(
+            f"tests/conftest.py, LONGEST: no file {', '.join(gone)}; name it as it is called now"
+        )
+    if hasattr(config.option, "loadscopereorder"):  # else xdist begins with the files of most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one process alone begins with what is quick
+        place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_are_looked_up_once():
+    """Nobody edits the library while its tests run: what its notebooks and modules import is parsed once. Every file's
+    bytes are still read each time that code is hashed."""
+    ours, reached, data_of = fingerprints.PACKAGE, fingerprints._reached, fingerprints._data_of
+    reached_once, data_of_once = functools.cache(reached), functools.cache(data_of)
+
+    def remembered(source, package=ours):  # a package that a test made is edited
+        return reached_once(source) if package == ours else reached(source, package)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprints, "_reached", remembered)
+        patch.setattr(
+            fingerprints, "_data_of", lambda m: (data_of_once if m.is_relative_to(ours) else data_of)(m)
+        )
+        yield
 
 
 @pytest.fixture(params=["llama", "mistral", "qwen"])

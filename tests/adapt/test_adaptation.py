@@ -11,16 +11,14 @@ from synthembed import profile
 from synthembed.adapt import (
     adaptation,
     asking,
-    documents,
     ladder,
-    languages,
     measuring,
-    passages,
     queries,
     selection,
 )
 from synthembed.adapt.ladder import Worse
 from synthembed.adapt.measuring import Interval
+from synthembed.adapt.reading import documents, languages, passages
 from synthembed.adapt.searching import search_index, search_page
 from synthembed.generation.paid.plan import NotAllowed
 from synthembed.generation.reply_store import GenerationStopped, reply_line
@@ -95,7 +93,7 @@ def recorded(monkeypatch):
     return asked_for
 
 
-SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it")
+SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it", general=0)
 
 
 @pytest.fixture
@@ -198,6 +196,16 @@ def test_other_documents_need_a_generator_and_are_told_which(tmp_path):
         adaptation.generated(folder, tmp_path / "out", profile.load("adapt"), SETTINGS, QUIET)
 
 
+def test_replies_of_which_none_can_be_used_end_it_before_a_model_is_loaded(tmp_path, monkeypatch, recorded):
+    prose = {"message": {"role": "assistant", "content": "Here you go!"}, "finish_reason": "stop"}
+    monkeypatch.setitem(
+        globals(), "answer", lambda asked: reply_line(asked.custom_id, {"model": "any", "choices": [prose]})
+    )
+    folder = written_folder(tmp_path / "documents", 16)
+    with pytest.raises(GenerationStopped, match=r"none of the 16 replies can be used .*not JSON.*--llm"):
+        adaptation.generated(folder, tmp_path / "out", tiny("embedded:smollm2-135m"), SETTINGS, QUIET)
+
+
 def test_nothing_is_sent_that_nobody_agreed_to(tmp_path, monkeypatch, recorded):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
     folder = written_folder(tmp_path / "documents", 20)
@@ -275,7 +283,8 @@ class Listing(BaseHTTPRequestHandler):
         body = json.dumps(
             {"object": "list", "data": [{"id": n, "object": "model"} for n in self.server.names]}
         ).encode()
-        self.send_response(200 if self.server.names else 404)
+        status = self.server.status if hasattr(self.server, "status") else 200
+        self.send_response(status if self.server.names else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -303,6 +312,11 @@ def test_an_endpoint_is_named_by_its_url(monkeypatch):
                 asking.pointed_at(plain, url)
         with pytest.raises(GenerationStopped, match="--llm NAME"):
             asking.pointed_at(plain, "", "", 1.0)
+        server.names, server.status = ["a"], 401
+        with pytest.raises(GenerationStopped, match=r"refuses the key.*OPENAI_API_KEY"):
+            asking.pointed_at(plain, url)
+        with pytest.raises(GenerationStopped, match=r"no server answers.*--endpoint"):
+            asking.pointed_at(plain, "http://127.0.0.1:9/v1")
     finally:
         server.shutdown()
         server.server_close()

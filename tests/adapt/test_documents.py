@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthembed.adapt import adaptation, documents, passages
-from synthembed.adapt.documents import Document, DocumentsError
+from synthembed.adapt import adaptation
+from synthembed.adapt.reading import documents, passages
+from synthembed.adapt.reading.documents import Document, DocumentsError
 from synthembed.corpus.texts import word_count
 
 LONG = "The ferry leaves at nine from the northern pier. "
@@ -106,6 +107,17 @@ GERMAN = "Straße nach Süden: die Bücherei öffnet um zehn, „außer montags�
         ("図書館は午前九時から午後六時まで開いています。日曜日は休みです。", "shift_jis", "cp932"),
         ("图书馆上午九点到下午六点开放，周日休息。每人可借五本书。", "gb18030", "gb18030"),
         ("مكتبة المدينة تفتح أبوابها من التاسعة صباحا حتى السادسة مساء", "cp1256", "cp1256"),
+        ("Kışlık odun pazartesi günü dağıtılır; başvurular muhtarlığa yapılır, geç kalanlar sırasını kaybeder.", "cp1254", "cp1254"),
+        ("Η λαϊκή αγορά στήνεται κάθε Τετάρτη στην πλατεία και μαζεύεται στις δύο.", "cp1253", "cp1253"),
+        ("השוק נפתח ביום רביעי תחת הקשתות של הכיכר, והדוכנים נסגרים באחת וחצי.", "cp1255", "cp1255"),
+        ("Přívoz převáží přes řeku každých čtyřicet minut. Kola jedou zdarma, auta nebere.", "cp1250", "cp1250"),
+        ("Keltas plaukia per ežerą kas keturiasdešimt minučių. Dviračiai vežami nemokamai, automobilių neima.", "cp1257", "cp1257"),
+        ("Uimahallin vesi pidetään lämpimänä leipomon hukkalämmöllä. Lippuja myydään ovella.", "cp1252", "cp1252"),
+        ("El museo del vidrio enseña hornos del siglo dieciocho; el último domingo del año la entrada es libre.", "cp1252", "cp1252"),
+        ("Prom kursuje przez zalew co czterdzieści minut; rowery jadą za darmo, a przy silnym wietrze łódź zostaje.", "iso8859_2", "iso8859_2"),
+        ("渡し船は四十分ごとに湖を渡ります。自転車は無料ですが、車は乗れません。", "euc_jp", "euc_jp"),
+        ("渡し船は四十分ごとに湖を渡ります。自転車は無料ですが、車は乗れません。", "iso2022_jp", "iso2022_jp"),
+        ("나룻배는 사십 분마다 호수를 건넌다. 자전거는 공짜로 싣지만 자동차는 싣지 않는다.", "euc_kr", "cp949"),
     ],
 )  # fmt: skip
 def test_every_encoding_is_read_and_a_guess_is_told(tmp_path, text, encoding, told):
@@ -115,6 +127,74 @@ def test_every_encoding_is_read_and_a_guess_is_told(tmp_path, text, encoding, to
     assert found.documents[0].text == text and found.documents[0].read_as == told
     assert text in found.documents[1].text
     assert (f"read as {told}: 2" in str(found)) == bool(told)
+
+
+def test_letters_whose_marks_stand_apart_are_composed(tmp_path):
+    """As macOS writes names and cp1258 texts."""
+    text = "Thư viện mở cửa lúc mười giờ, trừ thứ hai; sách được mượn bốn tuần và gia hạn một lần."
+    apart = "".join(
+        unicodedata.normalize("NFC", base + "".join(m for m in marks if m not in "\u0300\u0301\u0303\u0309\u0323"))
+        + "".join(m for m in marks if m in "\u0300\u0301\u0303\u0309\u0323")
+        for base, *marks in (unicodedata.normalize("NFD", letter) for letter in text)
+    )  # fmt: skip
+    (tmp_path / "A.txt").write_bytes(apart.encode("cp1258"))
+    (tmp_path / f"{unicodedata.normalize('NFD', 'Sách mới')}.txt").write_text(
+        unicodedata.normalize("NFD", text + " Hai.")
+    )
+    first, second = documents.read(tmp_path).documents
+    assert (first.text, first.read_as) == (text, "cp1258")
+    assert (second.text, second.title, second.id) == (text + " Hai.", "Sách mới", "Sách mới.txt")
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [("iso-8859-9", "cp1254"), ("windows-1254", "cp1254"), ("utf-16", "cp1254"), ("rot13", "cp1254")],
+)
+def test_a_page_says_what_it_is_written_in(tmp_path, named, told):
+    text = "Yaşlılar için öğle yemeği salı günleri dağıtılır."
+    page = (
+        f"<html><head><meta http-equiv=Content-Type content='text/html; charset={named}'></head><p>{text}</p>"
+    )
+    (tmp_path / "a.html").write_bytes(page.encode("cp1254"))
+    (document,) = documents.read(tmp_path).documents
+    assert document.text.strip() == text and document.read_as == told
+
+
+def test_a_table_of_a_spreadsheet_is_read_in_its_own_encoding(tmp_path):
+    rows = [
+        "Středeční trh se rozkládá pod podloubím náměstí.",
+        "Za prvního psa vybírá obec šedesát korun ročně.",
+    ]
+    table = "title;text\r\n" + "".join(f"Trh {n};{row}\r\n" for n, row in enumerate(rows))
+    (tmp_path / "old.csv").write_bytes(table.encode("cp1250"))
+    (tmp_path / "wide.tsv").write_bytes(table.replace(";", "\t").replace(".", "!").encode("utf-16"))
+    (tmp_path / "other.csv").write_text("název;obsah\na;b\n")
+    found = documents.read(tmp_path)
+    assert [(d.id, d.text, d.read_as) for d in found.documents] == [
+        *((f"old.csv#{n}", row, "cp1250") for n, row in enumerate(rows, 1)),
+        *((f"wide.tsv#{n}", row.replace(".", "!"), "utf-16") for n, row in enumerate(rows, 1)),
+    ]  # fmt: skip
+    assert dict(found.left_out)["other.csv"].endswith("'text' (it has název, obsah; say which with --field)")
+
+
+SENTENCES = {  # and how each of them ends
+    "Πόσο κοστίζει ο δεύτερος σκύλος; Ο δήμος εισπράττει εκατό ευρώ τον χρόνο. ": ("σκύλος;", "χρόνο."),
+    "ቤተ መጻሕፍት በአራት ሰዓት ይከፈታል። መጻሕፍት ለአራት ሳምንት ይሰጣሉ። ": ("ይከፈታል።", "ይሰጣሉ።"),
+    "पुस्तकालय दस बजे खुलता है। किताबें चार हफ़्ते के लिए मिलती हैं। ": ("है।", "हैं।"),
+    "Szkoła przy ul. Długiej 5 otwiera bramę o 6. rano. Dzieci kupują np. bułki u p. Nowak. ": (
+        "rano.",
+        "Nowak.",
+    ),
+    "Η λίμνη· λέγεται π.χ. ότι πάγωσε. Τότε ήρθε ο κ. Ράλλης. ": ("πάγωσε.", "Ράλλης."),
+    "나룻배는 호수를 건넌다. 자전거는 공짜로 싣는다. ": ("건넌다.", "싣는다."),
+}
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_passages_end_where_sentences_do(text):
+    for words in range(8, 24):
+        found = passages._bodies(text * 12, words)
+        assert len(found) > 3 and all(body.endswith(SENTENCES[text]) for body in found)
 
 
 def test_one_broken_byte_does_not_make_another_encoding_of_utf8(tmp_path):
@@ -168,7 +248,7 @@ def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
     assert {d.id for d in found.documents} == {"rows.jsonl#1", "rows.jsonl#3", "rows.jsonl#4"}
     assert dict(found.left_out) == {
         "rows.jsonl#2": "a row whose 'text' is no text",
-        "names.csv": "a table without the field 'text' (--field)", "none.csv": "empty",
+        "names.csv": "a table without the field 'text' (it has title, body; say which with --field)", "none.csv": "empty",
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Whole notebooks in JupyterLab, of a finished run: run from the menu, no cell raises, nothing in the console, every
 widget is drawn, and not a byte of the run changes.
 
-The run that is made here has the stages that need no model. ``FINISHED_RUN=runs/smoke pytest
-tests/browser/test_notebooks_in_lab.py`` clicks through all notebooks of a whole one, and leaves pictures of them.
+The stages that need no model are enough; they are made here, unless the test of the smoke run has left them.
+``FINISHED_RUN=runs/smoke pytest tests/browser/test_notebooks_in_lab.py`` clicks through all notebooks of a whole run,
+and leaves pictures of them.
 """
 
 import json
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import lab
 import pytest
+import shared_smoke_run
 from synthembed.ground.files import ROOT, sha256
 from synthembed.stages import runner
 
 pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
 WHOLE = os.environ.get("FINISHED_RUN", "")
-QUICK = ["00_overview", "01_generate", "02_analyze"]
+QUICK = list(shared_smoke_run.FIRST)
 NAMES = [p.stem for p in sorted((ROOT / "notebooks").glob("0[0-7]*.ipynb"))] if WHOLE else QUICK
 EXPLORER = re.compile(r"widgets\.(prompts|browse|tokens|batch)\(|\"(playground|neighbours|passkeys)\(")
 STEP = 3  # cells that are in sight together, about
@@ -29,6 +31,8 @@ LONG = 1_800  # seconds that a notebook may take beside other work
 def run(tmp_path_factory) -> Path:
     if WHOLE:
         return Path(WHOLE).resolve()
+    if found := shared_smoke_run.found(tmp_path_factory):
+        return found
     return runner.run_stages("smoke", [], "", QUICK, tmp_path_factory.mktemp("results"))
 
 

@@ -7,8 +7,9 @@ import zlib
 import lab
 import numpy as np
 import pytest
-from synthembed.adapt import adaptation, documents, measuring, passages
-from synthembed.adapt.documents import Document
+from synthembed.adapt import adaptation, measuring
+from synthembed.adapt.reading import documents, passages
+from synthembed.adapt.reading.documents import Document
 from synthembed.adapt.searching import search_page
 from synthembed.adapt.searching.search_index import Index
 

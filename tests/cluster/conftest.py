@@ -12,6 +12,7 @@ from tiny_models import byte_tokenizer, tiny_model
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets every other test go first, on two cores
 collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 
 
@@ -20,6 +21,7 @@ def cluster():
     """One Ray for the file, with four processes at most; it listens on loopback alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers find the tests' modules
+        patch.setattr(session, "CLOSES_WITHIN_S", 5.0)  # what is at work on nothing may be ended sooner
         with session.joined(Cluster(**SMALL)) as connected:
             yield connected
 

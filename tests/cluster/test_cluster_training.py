@@ -14,25 +14,23 @@ from synthembed.training import train
 from tiny_training import CORPUS
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_losses_are_those_of_one_process(cluster, base, alone, tmp_path, workers):
-    assert_same(tmp_path, trained(tmp_path, base, workers), alone)
-    assert not (tmp_path / "cluster").exists()
-
-
-def test_a_worker_that_is_killed_costs_no_number(cluster, base, alone, tmp_path):
+def test_two_workers_have_the_losses_of_one_process_though_one_of_them_is_killed(
+    cluster, base, alone, tmp_path
+):
+    """Begun by two, and by two again from what the first ones had saved."""
     with killing(
         tmp_path, "cluster/*/checkpoint_*/checkpoints/step-*", lambda: processes_of_ray("RayTrainWorker")
     ) as killed:
         model = trained(tmp_path, base, 2)
     assert killed
     assert_same(tmp_path, model, alone)
+    assert not (tmp_path / "cluster").exists()
 
 
-def test_a_run_of_one_process_is_gone_on_with_and_a_write_may_fail_once(
+def test_a_run_of_one_process_is_gone_on_with_by_one_worker_and_a_write_may_fail_once(
     cluster, base, alone, tmp_path, capfd
 ):
-    """Storage by an fsspec URL, whose second checkpoint cannot be written at first."""
+    """To the end, and nothing dies; storage by an fsspec URL, whose second checkpoint cannot be written at first."""
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     begun = tmp_path / "begun"
     with pytest.raises(Stopped):

@@ -189,25 +189,56 @@ def test_a_system_without_some_category_has_no_average_to_compare():
     assert found["a"]["Avg"] == 50 and found["bm25"] == {"Retr.": 30.0}
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "weighted-mean"])
-def test_the_exported_folder_loads_alone_and_gives_our_vectors(backbone, tmp_path, pooling):
-    folder = export.export(backbone, tmp_path / "model", pooling, "natural", "a card", 64)
-    texts = ["the cat", "日本語", "a longer text " * 20, "x"]
-    code = (
-        "import sys, json, numpy\n"
-        "sys.modules['synthembed'] = None  # as if it were not installed\n"
-        "from sentence_transformers import SentenceTransformer\n"
-        f"m = SentenceTransformer({str(folder)!r}, device='cpu')\n"
-        f"out = {{n: m.encode({texts!r}, prompt_name=n).tolist() for n in ('STS', 'document')}}\n"
-        "print(json.dumps([out, m.prompts]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+STYLES, POOLINGS = ("llama", "mistral", "qwen"), ("last", "mean", "weighted-mean")
+TEXTS = ["the cat", "日本語", "a longer text " * 20, "x"]
+READ_ALONE = """
+import sys, json
+sys.modules["synthembed"] = None  # as if it were not installed
+from sentence_transformers import SentenceTransformer
+texts, folders = json.loads(sys.argv[1])
+models = {name: SentenceTransformer(folder, device="cpu") for name, folder in folders.items()}
+print(json.dumps({
+    name: [{n: m.encode(texts, prompt_name=n).tolist() for n in ("STS", "document")}, m.prompts]
+    for name, m in models.items()
+}))
+"""
+
+
+def tiny_backbone(style: str) -> Backbone:
+    return Backbone(tiny_model(style), TokenContract.of(byte_tokenizer(style)), {"model": f"tiny-{style}"})
+
+
+@pytest.fixture(scope="module")
+def read_alone(tmp_path_factory) -> dict:
+    """(vectors, prompts) of every exported folder, read by one process without our library."""
+    folders = {
+        f"{style} {pooling}": str(
+            export.export(
+                tiny_backbone(style),
+                tmp_path_factory.mktemp("alone") / "model",
+                pooling,
+                "natural",
+                "a card",
+                64,
+            )
+        )
+        for style in STYLES
+        for pooling in POOLINGS
+    }
+    command = [sys.executable, "-c", READ_ALONE, json.dumps([TEXTS, folders])]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
-    found, prompts = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_exported_folder_loads_alone_and_gives_our_vectors(read_alone, style, pooling):
+    found, prompts = read_alone[f"{style} {pooling}"]
     assert prompts["STS"] == "Instruct: Retrieve semantically similar text.\nQuery: "
-    encoder = Encoder(backbone, pooling, max_length=64)
+    encoder = Encoder(tiny_backbone(style), pooling, max_length=64)
     for name, instruction in (("STS", export.PROMPTS["STS"]), ("document", "")):
-        ours = encoder.encode(texts, instruction)
+        ours = encoder.encode(TEXTS, instruction)
         assert (ours * np.array(found[name])).sum(1).min() > 0.9999
 
 

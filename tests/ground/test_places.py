@@ -69,7 +69,8 @@ def test_a_folders_digest_is_that_of_its_files(tmp_path):
 
 def test_without_a_home_caches_go_to_the_project(monkeypatch):
     for variable in places.CACHES:
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # only what was set before it went is taken back at the end
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", "/nowhere/at/all")
     monkeypatch.setenv("MPLCONFIGDIR", "/mine")
     places.keep_out_of_home()
@@ -78,8 +79,6 @@ def test_without_a_home_caches_go_to_the_project(monkeypatch):
     assert os.environ["XDG_CACHE_HOME"] == str(places.ROOT / ".cache/")
     assert os.environ["MPLCONFIGDIR"] == "/mine"
     assert embedded.cache_folder() == places.ROOT / ".cache" / "synthembed"
-    for variable in places.CACHES:
-        monkeypatch.delenv(variable, raising=False)
 
 
 def test_a_home_that_can_be_written_is_left_alone(tmp_path, monkeypatch):

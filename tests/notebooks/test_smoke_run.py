@@ -2,27 +2,43 @@
 
 import json
 import re
+from collections import defaultdict
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+import shared_smoke_run
 from synthembed import profile
 from synthembed.ground import console
 from synthembed.ground.files import ROOT, sha256
-from synthembed.stages import runner
+from synthembed.stages import runner, warm_kernels
 from synthembed.stages.record import STAGES, stale
 from synthembed.widgets import exercises
 
 COURSE = [stage for stage in STAGES if stage < "08"]  # those with exercises
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def smoke(tmp_path_factory) -> Path:
-    """The whole smoke run, made once for all tests of this file."""
-    results = tmp_path_factory.mktemp("results")
-    return runner.run_stages("smoke", [], "", list(STAGES), results)
+    """The whole smoke run, made once for all tests of this file; a copy is left to tests that only read one."""
+    made = runner.run_stages("smoke", [], "", list(STAGES), tmp_path_factory.mktemp("results"))
+    shared_smoke_run.leave(made, tmp_path_factory)
+    return made
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """Of a process that has imported torch once, as a run's own kernels are; test_warm_kernels.py has what is asked
+    of them."""
+    if not warm_kernels.supported():
+        yield warm_kernels.of_this_python()
+        return
+    with pytest.MonkeyPatch.context() as patch, closing(warm_kernels.Server()) as server:
+        patch.setattr(warm_kernels, "OF_LAUNCH", (*warm_kernels.OF_LAUNCH, "PYTEST_CURRENT_TEST"))
+        yield warm_kernels.manager(server)
 
 
 def test_every_stage_finishes_with_its_record_and_notebook(smoke):
@@ -57,13 +73,18 @@ def test_verdicts_follow_the_contract(smoke):
 
 
 def test_the_exported_model_gives_our_vectors_for_texts_of_every_task_of_the_suite(smoke):
+    """Ten of each set, as far apart as its order has them."""
     from sentence_transformers import SentenceTransformer
     from synthembed.corpus import evaluation_texts
     from synthembed.model import backbone, export
     from synthembed.model.encoder import Encoder
 
-    folder = smoke / "03_train" / "model"
-    texts = sorted(set(evaluation_texts.suite_texts()))[::20]
+    folder, by_set = smoke / "03_train" / "model", defaultdict(set)
+    for found in evaluation_texts.suite():
+        if found.kind != "label":
+            by_set[found.set].add(found.text)
+    texts = sorted(t for of_set in by_set.values() for t in sorted(of_set)[:: max(1, len(of_set) // 10)][:10])
+    assert len(by_set) > 25 and len(texts) > 9 * len(by_set)
     ours = Encoder(backbone.load(profile.Backbone(model=str(folder))))
     theirs = SentenceTransformer(str(folder), device="cpu")
     for name in ("document", "STS"):
@@ -135,7 +156,9 @@ def solved_and_wrong(name: str, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_notebook_of_a_finished_run_is_run_with_its_solutions_and_no_byte_changes(smoke, name, tmp_path):
+def test_a_notebook_of_a_finished_run_is_run_with_its_solutions_and_no_byte_changes(
+    smoke, kernels, name, tmp_path
+):
     def everything() -> dict:
         return {p: (sha256(p), p.stat().st_mtime_ns) for p in smoke.rglob("*") if p.is_file()}
 
@@ -143,6 +166,7 @@ def test_a_notebook_of_a_finished_run_is_run_with_its_solutions_and_no_byte_chan
     papermill.execute_notebook(
         solved_and_wrong(name, tmp_path / "in.ipynb"), tmp_path / "out.ipynb", progress_bar=False, cwd=ROOT,
         parameters={"profile": "smoke", "results": str(smoke.parent)}, kernel_name="python3",
+        kernel_manager_class=kernels,
     )  # fmt: skip
     assert everything() == before
     assert "is read and not written to" in (tmp_path / "out.ipynb").read_text()

@@ -20,6 +20,7 @@ def test_notebook_09_runs(tmp_path, tiny_folder):
         "overrides": settings,
         "out": str(tmp_path / "out"),
         "peers": False,
+        "general": 0,  # that is tested in tests/adapt/test_starting.py
     }
     notebook = ROOT / "notebooks" / "09_your_documents.ipynb"
     papermill.execute_notebook(

@@ -1,6 +1,11 @@
-"""Outputs of executed notebooks as the site shows them."""
+"""Pages of the site as they are written: outputs of executed notebooks, and the first page."""
 
-from synthembed.report.web import course
+import json
+import re
+import shutil
+
+from synthembed.ground.files import ROOT
+from synthembed.report.web import book, course
 
 
 def shown(page: str) -> str:
@@ -24,3 +29,16 @@ def test_what_brings_colours_of_its_own_stays_on_a_light_card():
 
 def test_a_link_to_a_notebook_leads_to_its_page():
     assert shown('<a href="../x/03_train.ipynb#Loss">loss</a>') == '<a href="03_train.html">loss</a>'
+
+
+def test_the_first_page_has_the_claims_of_the_other_committed_runs(tmp_path, monkeypatch):
+    other = tmp_path / "results" / "longer"
+    shutil.copytree(ROOT / "results" / "laptop", other)
+    monkeypatch.setattr(book.run_folders, "committed", lambda: other.parent)
+    (said,) = book._other_runs(ROOT / "results" / "laptop", tmp_path / "static")
+    ledger = json.loads((tmp_path / "static" / "report-longer" / "claims.json").read_text())
+    assert "`longer`" in said and "1 seed:" in said
+    assert len(ledger) == 12 and all(claim["id"] in said for claim in ledger)
+    href = re.search(r'href="_static/([^"]+)"', said)[1]
+    assert "longer" in (tmp_path / "static" / href).read_text()
+    assert not book._other_runs(other, tmp_path / "none")

@@ -348,3 +348,18 @@ def test_a_result_that_its_texts_do_not_have_is_caught(with_results):
 def test_a_score_without_a_result_is_caught(with_results):
     (with_results / "04_evaluate/mteb/results/minilm/abc/Two.json").unlink()
     assert names(with_results, "scores") == {"score-without-result"}
+
+
+def test_a_seed_that_was_begun_and_is_in_no_score_is_not_looked_at(tmp_path):
+    for place in ("mteb", "seeds/43/mteb", "seeds/44/mteb"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model_meta.json").write_text("{}")
+    rows = [
+        {"system": "default", "seed": 42},
+        {"system": "default", "seed": 44},
+        {"system": "other", "seed": 43},
+    ]
+    found = [
+        p.relative_to(tmp_path).as_posix() for p in stored_scores._of_its_seeds(tmp_path, rows, "default")
+    ]
+    assert found == ["mteb", "seeds/44/mteb"]

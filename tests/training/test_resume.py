@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import shutil
 import time
 
 import pytest
@@ -12,15 +13,32 @@ from synthembed.model import adapter
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, checkpoints, memory_budget, train
+from tiny_models import byte_tokenizer, tiny_model
 from tiny_training import CORPUS, example, fresh, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder, weights) of a run that was finished, for copies of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("finished")
+    base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+    model = train.train(tiny(), base, CORPUS, folder)
+    torch.set_num_threads(before)
+    return folder, {name: p.detach().clone() for name, p in model.model.named_parameters()}
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    """A copy of the finished run, to be damaged and gone on with."""
+    return shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+
+
 def run_and_save(folder) -> None:
     """One training run, in a process of its own."""
-    from tiny_models import byte_tokenizer, tiny_model
-
     torch.set_num_threads(1)
     base = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
     trained = train.train(tiny(), base, CORPUS, folder)
@@ -83,54 +101,48 @@ def other_step(path):
 
 
 @pytest.mark.parametrize("damage", [cut_short, flip_a_bit, other_step])
-def test_a_damaged_checkpoint_is_passed_over(llama, tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_passed_over(llama, finished, capsys, damage):
     """A file that is short does not parse; one with a wrong bit does, and only the hash tells."""
-    train.train(tiny(), llama, CORPUS, tmp_path)
-    before = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    kept = sorted((tmp_path / "checkpoints").iterdir())
+    before = [json.loads(line)["loss"] for line in (finished / "log.jsonl").read_text().splitlines()]
+    kept = sorted((finished / "checkpoints").iterdir())
     assert [p.name for p in kept] == ["step-000010.safetensors", "step-000012.safetensors"]
     whole = {n: t.clone() for n, t in checkpoints.read(kept[-1])[1].items()}
     damage(kept[-1])
-    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+    train.train(tiny(), fresh(llama), CORPUS, finished)
     said = capsys.readouterr().out
     assert f"{kept[-1].name} is damaged" in said and "resuming after step 10" in said
-    after = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    after = [json.loads(line)["loss"] for line in (finished / "log.jsonl").read_text().splitlines()]
     assert after == before
     _, again = checkpoints.read(kept[-1])
     assert again.keys() == whole.keys() and all(torch.equal(again[n], t) for n, t in whole.items())
 
 
-def test_unfinished_files_of_a_killed_run_are_removed(llama, tmp_path):
-    train.train(tiny(), llama, CORPUS, tmp_path)
-    kept = sorted((tmp_path / "checkpoints").iterdir())
+def test_unfinished_files_of_a_killed_run_are_removed(llama, finished):
+    kept = sorted((finished / "checkpoints").iterdir())
     for name in (".tmpA1b2C3", "step-000012.partial"):  # safetensors' while it writes, and ours
-        (tmp_path / "checkpoints" / name).write_bytes(b"half")
-    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
-    assert sorted((tmp_path / "checkpoints").iterdir()) == kept
+        (finished / "checkpoints" / name).write_bytes(b"half")
+    train.train(tiny(), fresh(llama), CORPUS, finished)
+    assert sorted((finished / "checkpoints").iterdir()) == kept
 
 
-def test_with_every_checkpoint_damaged_training_starts_again(llama, tmp_path, capsys):
-    train.train(tiny(), llama, CORPUS, tmp_path)
-    for path in (tmp_path / "checkpoints").iterdir():
+def test_with_every_checkpoint_damaged_training_starts_again(llama, finished, capsys):
+    for path in (finished / "checkpoints").iterdir():
         flip_a_bit(path)
-    train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+    train.train(tiny(), fresh(llama), CORPUS, finished)
     assert "resuming" not in capsys.readouterr().out
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 12
+    assert len((finished / "log.jsonl").read_text().splitlines()) == 12
 
 
-def test_a_finished_run_takes_no_further_step(llama, tmp_path, capsys):
-    first = train.train(tiny(), llama, CORPUS, tmp_path)
-    again = train.train(tiny(), fresh(llama), CORPUS, tmp_path)
+def test_a_finished_run_takes_no_further_step(llama, trained, finished, capsys):
+    again = dict(train.train(tiny(), fresh(llama), CORPUS, finished).model.named_parameters())
     assert "resuming after step 12" in capsys.readouterr().out
-    for (name, one), (_, other) in zip(
-        first.model.named_parameters(), again.model.named_parameters(), strict=True
-    ):
-        assert torch.equal(one, other), name
+    assert again.keys() == trained[1].keys()
+    for name, weight in trained[1].items():
+        assert torch.equal(weight, again[name]), name
 
 
-def test_checkpoints_of_another_run_are_not_resumed(llama, tmp_path, capsys):
-    train.train(tiny(), llama, CORPUS, tmp_path)
-    train.train(tiny(seed=5), fresh(llama), CORPUS, tmp_path)
+def test_checkpoints_of_another_run_are_not_resumed(llama, finished, capsys):
+    train.train(tiny(seed=5), fresh(llama), CORPUS, finished)
     assert "resuming" not in capsys.readouterr().out
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt import asking, ladder, languages, measuring, passages, queries, selection
-from synthembed.adapt.documents import DocumentsError, Reading, read
+from synthembed.adapt import asking, ladder, measuring, queries, selection, starting
 from synthembed.adapt.ladder import Symptoms
-from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import TASK
+from synthembed.adapt.reading import languages, passages
+from synthembed.adapt.reading.documents import DocumentsError, Reading, read
+from synthembed.adapt.reading.passages import Passage
 from synthembed.adapt.searching import search_index
 from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
@@ -34,6 +35,7 @@ from synthembed.training import train
 EXAMPLE = "example"  # the name of the documents that come along
 EXAMPLE_FOLDER = PACKAGE / "adapt" / "example"
 PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the code's fingerprint
+CUT = 0.1  # of the passages that training may cut without a word
 SHOWN = 500  # examples of each kind in generated.html
 
 
@@ -50,6 +52,7 @@ class Settings:
     text_field: str = "text"
     mask: str = ""
     peers: bool = True  # BM25 and an embedding model of others beside ours
+    general: int = 512  # recorded examples that a bare language model is trained on first
 
 
 @dataclass
@@ -107,9 +110,9 @@ def generated(
     """Documents → passages → queries, as files in ``out``: documents.json, passages.jsonl, and asking.ask's, which
     ``agree`` is for. Raises selection.SelectionError, with nothing asked, if the documents are too few."""
     reading, found = _passages(documents, out, s)
-    language = languages.of_collection(found)
+    language = languages.told_of([p.body for p in found])
     say(
-        f"{reading}\n{len(found):,} passages of about {s.words} words at most{f', in {language}' if language else ''}"
+        f"{reading}\n{selection.counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
     if len(reading.documents) < selection.LEAST_DOCUMENTS:
@@ -132,6 +135,11 @@ def generated(
         f"{count:,} {reason}" for reason, count in (*written.drops.counts.items(), *written.failures.items())
     ]
     say(", ".join(about) + (f"; {written.usd:.2f} USD" if written.usd else ""))
+    if not written.examples:  # fewer than are looked at while they come
+        raise asking.GenerationStopped(
+            f"none of the {len(written.asked):,} replies can be used ({dict(written.drops.counts)}): try another --llm, or "
+            "--set generate.max_tokens or generate.response_format"
+        )
     return reading, found, written
 
 
@@ -153,13 +161,14 @@ def chosen(
 ) -> Selection:  # fmt: skip
     """Filtered and split examples, as examples.jsonl, held_out.jsonl, drops.json and generated.html in ``out``.
 
-    The consistency filter ranks by the start model if that is an embedding model. A bare language model's own ranks
-    are no better than chance: then the better rank of BM25 and of an embedding model of others counts.
+    The consistency filter takes the best of the ranks by BM25, by an embedding model of others, and by the start
+    model if that is one too: a bare language model's ranks are no better than chance.
     """
-    trained = encoder.backbone.recipe.pooling is not None
-    judges = [measuring.by_encoder(encoder, found)] if trained and s.keep_rank else []
-    if s.keep_rank and not trained:
-        judges = list(_others(found, s.peers, say).values())
+    if long := too_long(found, encoder, profile.train.max_length, s.words):
+        say(long)
+    judges = list(_others(found, s.peers, say).values()) if s.keep_rank else []
+    if judges and encoder.backbone.recipe.pooling is not None:
+        judges.append(measuring.by_encoder(encoder, found))
     picked = selection.select(
         written.examples, written.asked, found, s.held_out, profile.seed,
         (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
@@ -185,6 +194,20 @@ def chosen(
     return picked
 
 
+def too_long(found: list[Passage], encoder: Encoder, most: int, words: int) -> str:
+    """What to do where training, which reads ``most`` tokens of a passage, would cut many: a word has three in some
+    languages. "" if it cuts few."""
+    lengths = np.array([len(row) for row in encoder.rows([p.text for p in found])])
+    cut, usual = int((lengths > most).sum()), float(np.quantile(lengths, 0.95))
+    if cut <= CUT * len(found):
+        return ""
+    return (
+        f"{cut:,} of {len(found):,} passages are longer than the {most} tokens that are trained on: "
+        f"--set train.max_length={-(-int(usual) // 32) * 32} (slower), or --words "
+        f"{max(20, int(words * most / usual) // 10 * 10)} (other passages, asked for anew)"
+    )
+
+
 def run(
     documents: Path, out: Path, profile: Profile, s: Settings, anyway: bool = False, say: Callable = print,
     agree: Callable[[], bool] | None = None,
@@ -195,8 +218,9 @@ def run(
     unless ``anyway``. Run again, it asks for new passages alone, and goes on with a training that was broken off.
     """
     _, found, written = generated(documents, out, profile, s, say, agree)
-    base = backbones.load(profile.backbone, profile.seed)
-    before = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
+    given, (profile, general) = profile, starting.prepared(profile, s.general, say)
+    before = _encoder(profile)
+    base = before.backbone
     picked = chosen(written, found, before, out, profile, s, say)
     owners = [picked.document_of[e.id] for e in picked.held_out]
     first = measuring.measure(measuring.by_encoder(before, found), picked.held_out, found)
@@ -236,8 +260,13 @@ def run(
                 f"  {step}" for step in ladder.steps(_symptoms(rows, change, picked, written, profile, out))
             )
         )
-    done.exported = _export(done, picked, written, profile, before, s)
+    done.exported = _export(done, picked, written, given, before, s, general)
     return done
+
+
+def _encoder(profile: Profile) -> Encoder:
+    base = backbones.load(profile.backbone, profile.seed)
+    return Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
 
 
 def _set_aside(model: Path, say: Callable) -> None:
@@ -251,9 +280,10 @@ def _set_aside(model: Path, say: Callable) -> None:
 
 def table(rows: list[dict]) -> str:
     """Scores as text, in per cent with 95 % intervals over documents."""
-    head = f"{'system':<10} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
+    wide = max(10, *(len(r["system"]) for r in rows))
+    head = f"{'system':<{wide}} {'nDCG@10':>22} {'hit@1':>7} {'recall@10':>10}   {rows[0]['queries']} queries of {rows[0]['documents']} documents"
     lines = [
-        f"{r['system']:<10} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
+        f"{r['system']:<{wide}} {r['ndcg@10']:>7.1f} [{r['low']:>5.1f}, {r['high']:>5.1f}] {r['hit@1']:>7.1f} {r['recall@10']:>10.1f}"
         for r in rows
     ]
     return "\n".join([head, *lines])
@@ -281,8 +311,9 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
 
 
 def _export(
-    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings
-) -> Path:
+    done: Adapted, picked: Selection, written: asking.Written, profile: Profile, read_as: Encoder, s: Settings,
+    general: int,
+) -> Path:  # fmt: skip
     folder = done.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     style = profile.train.instruction
@@ -295,6 +326,7 @@ def _export(
         generators=" and ".join(models), documents=len({p.document for p in done.passages}), passages=len(done.passages),
         held_out=len(picked.held_out), held_documents=len({picked.document_of[e.id] for e in picked.held_out}),
         rows=done.rows, difference=str(done.difference), verdict=done.verdict, prompt=prompt.replace("\n", "\\n"),
+        general=general,
     )  # fmt: skip
     export.export(done.model, folder, read_as.pooling, style, card, read_as.max_length)
     path = folder / "config_sentence_transformers.json"
@@ -335,9 +367,8 @@ def looked(
 ) -> Selection:  # fmt: skip
     """``run`` up to the training: what is written can be looked at in generated.html before it is trained on."""
     _, found, written = generated(documents, out, profile, s, say, agree)
-    base = backbones.load(profile.backbone, profile.seed)
-    encoder = Encoder(base, base.recipe.pooling or profile.backbone.pooling, base.recipe.max_length or 512)
-    return chosen(written, found, encoder, out, profile, s, say)
+    profile, _ = starting.prepared(profile, s.general, say)
+    return chosen(written, found, _encoder(profile), out, profile, s, say)
 
 
 def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
@@ -357,4 +388,4 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
     if (out / "replies.jsonl").exists():
         stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
     lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
-    return f"{reading}\n{len(found):,} passages\n{asking.announce(asks, lines, stored)}"
+    return f"{reading}\n{selection.counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from synthembed.adapt import queries
-from synthembed.adapt.passages import Passage
 from synthembed.adapt.queries import Asked
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
 from synthembed.generation.cost import Meter, own_prices, price
@@ -94,6 +94,15 @@ def _only_model(profile: Profile) -> str:
             profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})
         ) as client:
             names = [model.id for model in client.models.list()]
+    except openai.APIConnectionError:
+        raise GenerationStopped(
+            f"no server answers at {url}: start it, or name another one with --endpoint (its base URL, often with /v1)"
+        ) from None
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        variable = profile.generate.key_variable
+        raise GenerationStopped(
+            f"{url} refuses the key, which is taken from the variable {variable} ({endpoint.masked(str(error))})"
+        ) from None
     except openai.OpenAIError as error:
         said = endpoint.masked(str(error))
         raise GenerationStopped(

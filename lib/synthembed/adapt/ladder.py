@@ -9,6 +9,9 @@ from synthembed.adapt.measuring import Interval
 
 BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
 
+LIKELY_NOISE = (
+    0.215  # of a 95 % interval's width: 0.84 standard errors, below which a mean falls one time in five
+)
 MODELS = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}  # as start models
 
 
@@ -38,8 +41,9 @@ class Symptoms:
 
 
 def judge(difference: Interval) -> str:
-    """ "better" if the interval is above 0, "worse" if the mean is below 0, else "not told apart"."""
-    if difference.mean < 0:
+    """ "better" if the interval is above 0, "worse" if the mean is below 0 by more than what one time in five is noise,
+    else "not told apart"."""
+    if difference.mean < -LIKELY_NOISE * (difference.high - difference.low):
         return WORSE
     return BETTER if difference.low > 0 else UNCERTAIN
 

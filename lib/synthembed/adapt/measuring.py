@@ -6,14 +6,16 @@ documents, not queries, as the queries of one document rise and fall together.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import regex
 
-from synthembed.adapt import languages
-from synthembed.adapt.passages import Passage
+from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Example
 from synthembed.corpus.texts import word_count, words
 from synthembed.model.encoder import Encoder
@@ -97,16 +99,38 @@ def _unspaced(word: str) -> bool:
     return word_count(word) < 1
 
 
+GRAM = 4  # letters; fewer where vowels are not written, or a letter is a syllable
+
+
+def inflected(text: str) -> list[str]:
+    """``terms`` of a language whose words change their endings, beginnings or vowels: longer ones are also counted
+    by their runs of GRAM letters (McNamee and Mayfield 2004), which finds most of what a stemmer of each language would. Points of Hebrew and Arabic, Greek accents and the dots of Turkish i are one."""
+    found = []
+    for word in terms(_UNMARKED.sub("", unicodedata.normalize("NFD", text)).replace("ı", "i")):
+        word = unicodedata.normalize("NFC", word)
+        size = 2 if _HANGUL.match(word) else 3 if _DENSE.match(word) else GRAM
+        found.append(word)
+        if len(word) > size and not _unspaced(word[0]):
+            found += [word[n : n + size] for n in range(len(word) - size + 1)]
+    return found
+
+
+_UNMARKED = regex.compile(r"(?<=[\p{Greek}\p{Hebrew}\p{Arabic}]\p{M}*)\p{M}|(?<=[Ii])\u0307|\u0640")
+_HANGUL, _DENSE = regex.compile(r"\p{Hangul}"), regex.compile(r"[\p{Hebrew}\p{Arabic}\p{Ethiopic}]")
+
+
 def by_bm25(passages: Sequence[Passage]) -> Searcher:
-    """BM25 over ``terms``."""
+    """BM25 over ``terms``, in other languages than English over ``inflected``."""
     import bm25s
 
+    english = languages.of_collection([p.body for p in passages]) == "English"
+    counted = terms if english else inflected
     index = bm25s.BM25()
-    tokens = [terms(p.text) or [""] for p in passages]
+    tokens = [counted(p.text) or [""] for p in passages]
     index.index(tokens, show_progress=False)
 
     def scores(texts, instruction):
-        known = [[w for w in terms(t) if w in index.vocab_dict] for t in texts]
+        known = [[w for w in counted(t) if w in index.vocab_dict] for t in texts]
         nothing = np.zeros(len(tokens), np.float32)
         return np.stack([index.get_scores(k) if k else nothing for k in known])
 
@@ -115,7 +139,7 @@ def by_bm25(passages: Sequence[Passage]) -> Searcher:
 
 def neural_for(passages: Sequence[Passage]) -> str:
     """The embedding model of others that knows a collection's language: MiniLM knows English alone."""
-    language = languages.of_collection(passages)
+    language = languages.of_collection([p.body for p in passages])
     if language is None:  # too little to tell, or none that the detector knows: then its script decides
         seen = languages.scripts(" ".join(p.body[:200] for p in passages[:40]))
         return ENGLISH if not seen or seen.most_common(1)[0][0] == "Latin" else MULTILINGUAL

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from synthembed.adapt.passages import Passage
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Example
 from synthembed.generation import parsing, request_bodies
 from synthembed.generation.items import Reply

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from synthembed.adapt import languages
-from synthembed.adapt.passages import Passage
+from synthembed.adapt import refusals
 from synthembed.adapt.queries import Asked
+from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
 from synthembed.corpus.filters import is_refusal
 from synthembed.corpus.texts import NearDuplicates, letters, longest_copied_run, normalised, word_count, words
@@ -23,7 +24,11 @@ from synthembed.ground.seeding import seed_of
 
 NEAR = 0.8  # Jaccard over 3-shingles above which two passages are one for the split
 COPIED = 0.6  # share of a query that may stand in its passage as one run
-LEAST_LETTERS_COPIED = 12  # of such a run in a script that does not separate words
+LEAST_LETTERS_COPIED = (
+    12  # of such a run in a script that does not separate words, where a word is few of them
+)
+LEAST_LETTERS_LATIN = 18  # in Latin, where a blank may part syllables (Vietnamese)
+MANY = 3  # passages that one query was written for: a refusal in whatever language, or too general for any
 LEAST_HELD_OUT = 5  # documents
 LEAST_DOCUMENTS = LEAST_HELD_OUT + 3
 LEAST_TRAINED = 8  # examples
@@ -46,6 +51,11 @@ class Selection:
     dropped: list[tuple[Example, str]] = field(default_factory=list)
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 passage", "2 passages"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def units(passages: Sequence[Passage]) -> dict[str, str]:
     """What is held out whole, by a passage's key: its document, or a part of it where there are too few documents."""
     if len({p.document for p in passages}) >= LEAST_DOCUMENTS:
@@ -65,7 +75,7 @@ def foresee(passages: Sequence[Passage], share: float, seed: int, each: int) -> 
     names = list(dict.fromkeys(of.values()))
     if len(names) < LEAST_DOCUMENTS:
         raise SelectionError(
-            f"{len(passages)} passages of {len({p.document for p in passages})} documents: at least {LEAST_DOCUMENTS} are "
+            f"{counted(len(passages), 'passage')} of {counted(len({p.document for p in passages}), 'document')}: at least {LEAST_DOCUMENTS} are "
             f"needed, as {LEAST_HELD_OUT} are held out to measure by. Give more documents, or cut them shorter (--words 60)"
         )
     out = held_out_documents(names, share, seed)
@@ -103,10 +113,13 @@ def select(
     for passage in passages:
         if unit_of[passage.key] in out:
             near.seen(passage.key, passage.body)
+    repeated = _repeated(examples, asked)
     held_queries = {normalised(e.query) for e in examples if found.document_of[e.id] in out}
     for one in examples:
         held = found.document_of[one.id] in out
         reason = _fault(one)
+        if not reason and normalised(one.query) in repeated:
+            reason = f"query written for {MANY} passages or more"
         if not reason and queries.setdefault(normalised(one.query), one.id) != one.id:
             reason = "query written twice"
         elif (
@@ -138,11 +151,19 @@ def select(
     return found
 
 
+def _repeated(examples: Sequence[Example], asked: Mapping[str, Asked]) -> set[str]:
+    """Queries, normalised, that were written for MANY passages or more."""
+    written = {(normalised(e.query), asked[e.id].passage.key) for e in examples}
+    return {query for query, count in Counter(query for query, _ in written).items() if count >= MANY}
+
+
 def _fault(one: Example) -> str:
     """What is wrong with an example by itself, "" if nothing is."""
-    if is_refusal(one.negative or ""):  # a query may well begin with "I cannot find"
+    negative = one.negative or ""
+    # of a query the beginning alone says nothing: "I cannot find ..."
+    if is_refusal(negative) or refusals.is_refusal(negative) or refusals.is_refusal(one.query):
         return "refusal phrase"
-    if letters(one.query) < 3 and word_count(one.query) <= 1:  # two letters are a word in Chinese
+    if letters(one.query) < (3 if one.query.isascii() else 1):  # one sign is a word in Chinese and in Korean
         return "query has no words"
     if one.negative and normalised(one.negative) in normalised(one.positive):
         return "hard negative is part of the passage"
@@ -154,12 +175,15 @@ def _fault(one: Example) -> str:
 
 
 def _copied(query: str, passage: str) -> bool:
-    """Whether most of a query stands in its passage as one run. In scripts without blanks a run of some letters is no
-    more than one word with its endings."""
-    count = len(words(query))
-    unspaced = word_count(query) < 0.9 * count
-    share = longest_copied_run(query, passage) if count >= 4 else 0.0
-    return share > COPIED and (not unspaced or share * count >= LEAST_LETTERS_COPIED)
+    """Whether most of a query stands in its passage as one run, which is more than a word or two with their endings."""
+    said = words(query)
+    if len(said) < 4:
+        return False
+    share = longest_copied_run(query, passage)
+    unspaced = word_count(query) < 0.9 * len(said)
+    latin = languages.scripts(query).keys() == {"Latin"}
+    least = LEAST_LETTERS_COPIED if unspaced else LEAST_LETTERS_LATIN if latin else 0
+    return share > COPIED and share * sum(map(letters, said)) >= least
 
 
 def _drop(found: Selection, one: Example, reason: str) -> None:

@@ -52,6 +52,13 @@ def adapt(
         int,
         typer.Option(min=0, help="A query's passage is to rank so high for it, or it is dropped; 0: never."),
     ] = 20,
+    general: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Recorded examples of many subjects that a bare language model is trained on first; 0: none.",
+        ),
+    ] = 512,
     task: Annotated[str, typer.Option(help="The instruction before every query.")] = "",
     field: Annotated[str, typer.Option(help="A table's field that holds the text.")] = "text",
     mask: Annotated[
@@ -92,7 +99,7 @@ def adapt(
         if pointed:
             loaded = asking.pointed_at(loaded, endpoint, llm, budget)
         settings = adaptation.Settings(
-            generator, queries, words, held_out, keep_rank, task or asked.TASK, field, mask, peers
+            generator, queries, words, held_out, keep_rank, task or asked.TASK, field, mask, peers, general
         )
         if plan:
             return print(adaptation.planned(folder, out, loaded, settings))

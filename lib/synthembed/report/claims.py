@@ -65,6 +65,8 @@ def judge(claim: dict, find: Find) -> dict:
         refuted = FAILS in outcomes or FAILS in [outcome for outcome, _ in may]
         verdict = FAILS if refuted else OPEN if OPEN in outcomes else HOLDS
         evidence = "; ".join(dict.fromkeys(sentence for _, sentence in [*must, *may])) + "."
+        if refuted and (stand_in := find(claim["stands"]) if "stands" in claim else None):
+            verdict, evidence = OPEN, f"{evidence[:-1]}; {stand_in.said}."
     measured = {name: found for name, q in claim.get("bases", {}).items() if (found := find(q))}
     for name, found in measured.items():
         evidence += f" On {name}: {found.value:+z.1f}{_bounds(found.interval)}."

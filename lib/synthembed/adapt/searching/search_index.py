@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthembed.adapt.passages import Passage
+from synthembed.adapt.reading.passages import Passage
 from synthembed.model.encoder import Encoder
 
 # What a model makes of these tells it from others.

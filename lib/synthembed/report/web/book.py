@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from synthembed.ground import run_folders
-from synthembed.ground.files import shipped, shown
-from synthembed.report import page
+from synthembed.ground.files import read_json, shipped, shown
+from synthembed.report import claims, page
 from synthembed.report.results import Results
 from synthembed.report.web import course, example_scripts, provenance, reference, sections
 
@@ -130,7 +130,8 @@ def write_source(run: Path, source: Path) -> None:
         encoding="utf-8",
     )
     documents = _documents(source / "docs")
-    (source / "index.md").write_text(_index(run, rendered, names, documents, rooms), encoding="utf-8")
+    others = _other_runs(run, static)
+    (source / "index.md").write_text(_index(run, rendered, others, names, documents, rooms), encoding="utf-8")
 
 
 def _raw(text: str) -> str:
@@ -146,6 +147,7 @@ def _toctree(caption: str, names: list[str], depth: int = 1, hidden: bool = Fals
 def _index(
     run: Path,
     rendered: page.Rendered,
+    others: list[str],
     names: list[str],
     documents: dict[str, list[str]],
     rooms: list[str],
@@ -160,6 +162,7 @@ def _index(
         f"An open, runnable companion to the paper of Wang et al. (ACL 2024): synthetic data, training, evaluation and "
         f"every table of it, from one command. The numbers on these pages are those of the run `{run.name}`.",
         _raw(f'<div class="report">{opening}</div>'),
+        *others,
         "**Where to go.** [Read the course](course/" + names[0] + ".ipynb), the notebooks as they ran. "
         "[See the report](report.md): claims, tables, figures. [Browse the examples](examples.md) with their requests. "
         "[Look a number up](numbers.md). [How the numbers were made](made.md)." if names else "",
@@ -171,6 +174,25 @@ def _index(
         _toctree("The library", ["reference/index", *(f"reference/{room}" for room in rooms)], hidden=True),
     ]  # fmt: skip
     return "\n\n".join(filter(None, said))
+
+
+def _other_runs(run: Path, static: Path) -> list[str]:
+    """Of every other committed run: what becomes of the claims in it, and its report, which is made beside this one's."""
+    said = []
+    for folder in sorted(p.parent.parent for p in run_folders.committed().glob("*/07_report/stage.json")):
+        if folder.name == run.name:
+            continue
+        out = static / f"report-{folder.name}"
+        page.render(folder, out)
+        ledger = read_json(out / "claims.json")
+        seeds = len(Results(folder).stage("03_train").get("seeds", [1]))
+        by = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in claims.BADGES.items()}
+        told = "; ".join(f"{badge}: {', '.join(ids)}" for badge, ids in by.items() if ids)
+        said.append(
+            f"**The claims by the run `{folder.name}`**, {seeds} {'seed' if seeds == 1 else 'seeds'}: {told}. "
+            f'<a href="_static/{out.name}/report.html">Its report</a> has the evidence.'
+        )
+    return said
 
 
 def _report(run: Path, rendered: page.Rendered) -> str:

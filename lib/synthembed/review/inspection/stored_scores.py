@@ -172,19 +172,17 @@ def _intervals(run: Run, stage: str, scores: dict, pairs: dict[str, str], folder
             for k in ("delta", "low", "high", "seeds", "tasks", "significant", "why")
             if not _same(stored.get(k), found[k])
         ]
-        apart += [k for k in keys if not _same(inner.get(k), here[k])]
-        if (
-            not apart
-            and None not in (inner["low"], inner["high"])
-            and not inner["low"] <= inner["delta"] <= inner["high"]
-        ):
-            apart = ["low", "high"]
-        if apart:
-            key = apart[0]
+        apart_here = [k for k in keys if not _same(inner.get(k), here[k])]
+        both = None not in (inner["low"], inner["high"])
+        if not apart and not apart_here and both and not inner["low"] <= inner["delta"] <= inner["high"]:
+            apart_here = ["low", "high"]
+        if apart or apart_here:
+            key, mine, scored = (apart[0], stored, found) if apart else (apart_here[0], inner, here)
+            kind = "" if apart else f", {BENCHMARK}"
             yield wrong(
                 "interval-not-of-scores",
                 where,
-                f"{name}: {key} {stored.get(key)}, by the scores {found[key]}",
+                f"{name}{kind}: {key} {mine.get(key)}, by the scores {scored[key]}",
             )
 
 
@@ -198,9 +196,7 @@ def _texts(folder: Path | None, stage: str, system: str, other: str, rows: list[
     if folder is None:
         return None
     if stage == ABLATIONS:
-        places = [
-            [p.parent for p in sorted((folder / s).glob("**/mteb/model_meta.json"))] for s in (system, other)
-        ]
+        places = [_of_its_seeds(folder / name, rows, name) for name in (system, other)]
         return units.differences(*places) if all(places) else None
     submission = (
         run.settings(stage).get("evaluate", {}).get("submission", {}).get("name", "synthembed/trained")
@@ -218,6 +214,13 @@ def _texts(folder: Path | None, stage: str, system: str, other: str, rows: list[
         )
     tasks = {r["task"] for r in rows if r["category"] in TABLE1}
     return units.differences(*places, only=tasks) if all(places) else None
+
+
+def _of_its_seeds(folder: Path, rows: list[dict], system: str) -> list[Path]:
+    """Where a row's results lie, of the seeds that its scores are of: others may have been begun or set aside."""
+    seeds = {str(r.get("seed")) for r in rows if r["system"] == system}
+    found = sorted(folder.glob("mteb/model_meta.json")) + sorted(folder.glob("seeds/*/mteb/model_meta.json"))
+    return [p.parent for p in found if p.parts[-4] != "seeds" or p.parts[-3] in seeds]
 
 
 def _averages(run: Run) -> Findings:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from synthembed.ground.data_files import table_rows, text_files
+from synthembed.adapt.reading import text_files
+from synthembed.ground.data_files import table_rows
 from synthembed.ground.data_files.opener import ReadError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MOST_BYTES = 50_000_000  # of one file that is a document; a table may be larger, as its rows stream
 MOST_CHARACTERS = 2_000_000  # of one document: about a thousand pages
+NOT_UTF8 = "a table that is not UTF-8 (save it so)"
 LEAST_LETTERS = 20  # of a document, and of a page of a PDF on average: less is a scan, or nothing
 
 
@@ -97,8 +101,9 @@ def read(
             texts.add(digest)
             found.documents.append(document)
     if not found.documents:
+        why = str(found).partition("\n")[2] or "  there is nothing in it"
         raise DocumentsError(
-            f"no document in {folder} can be read. {found}\nRead are {', '.join(FORMATS)} and the tables "
+            f"no document in {folder} can be read:\n{why}\nRead are {', '.join(FORMATS)} and the tables "
             f"{', '.join(TABLES)}; a table's text is to be in its field {text_field!r} (--field)"
         )
     return found
@@ -141,8 +146,9 @@ def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path,
 
 
 def _printable(name: str | Path) -> str:
-    """A name as text that can be stored, though its bytes may be in no encoding."""
-    return Path(name).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A name as text that can be stored, though its bytes may be in no encoding; its letters composed."""
+    told = Path(name).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", told)
 
 
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
@@ -163,7 +169,7 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
     if not path.stat().st_size:
         raise Unreadable("empty")
     if suffix in TABLES:
-        yield from _rows(path, name, text_field, left_out)
+        yield from _table(path, name, text_field, left_out)
     elif suffix in FORMATS:
         if path.stat().st_size > MOST_BYTES:
             raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
@@ -178,12 +184,31 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
         raise Unreadable(f"no format that is read ({suffix or 'no suffix'})")
 
 
+def _table(path: Path, name: str, text_field: str, left_out: list) -> list[Document]:
+    """A table's rows; of one that is not UTF-8, as spreadsheets save them, by a guess that is told."""
+    before = len(left_out)
+    try:
+        return list(_rows(path, name, text_field, left_out))
+    except ReadError as error:
+        if _plainly(str(error)) != NOT_UTF8 or path.stat().st_size > MOST_BYTES:
+            raise
+    del left_out[before:]
+    text, read_as = text_files.text_of(path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name.removesuffix(".gz")
+        copy.write_text(text, encoding="utf-8", newline="")
+        return [replace(d, read_as=read_as) for d in _rows(copy, name, text_field, left_out)]
+
+
 def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
     """A table's rows; one without a text is noted, and a table whose first row has no such field is none of texts."""
     number = 0
     for number, (place, row) in enumerate(table_rows.rows(path), 1):
         if number == 1 and (not isinstance(row, dict) or text_field not in row):
-            raise Unreadable(f"a table without the field {text_field!r} (--field)")
+            there = ", ".join(map(str, list(row)[:6])) if isinstance(row, dict) else "no names"
+            raise Unreadable(
+                f"a table without the field {text_field!r} (it has {there}; say which with --field)"
+            )
         own = str(number)
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
@@ -216,15 +241,17 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Text with line ends of one kind and without control characters and halves of characters."""
+    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and without control
+    characters and halves of characters."""
+    text = unicodedata.normalize("NFC", text)
     return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
 
 
 def _plainly(error: str) -> str:
     """An opener's error as a reason to count under: without the file's name, and without the place where many files
     may share it."""
-    for mark, reason in (("is binary", "binary"), ("archive", "binary"), ("is not UTF-8", "a table that is not UTF-8 (save it so)"),
-                         ("is in no text", "a table that is not UTF-8 (save it so)"), ("is UTF-", "a table that is not UTF-8 (save it so)"),
+    for mark, reason in (("is binary", "binary"), ("archive", "binary"), ("is not UTF-8", NOT_UTF8),
+                         ("is in no text", NOT_UTF8), ("is UTF-", NOT_UTF8),
                          ("is empty", "empty"),
                          ("git-lfs", "a pointer of git-lfs (run git lfs pull)"), ("git-annex", "a pointer of git-annex (run git annex get)"),
                          ):  # fmt: skip

@@ -12,7 +12,6 @@ from functools import cache
 
 import regex
 
-from synthembed.adapt.passages import Passage
 from synthembed.corpus.texts import letters
 
 LOOKED_AT, SIGNS = 40, 200  # passages of a collection, and characters of each
@@ -43,10 +42,25 @@ def of(text: str) -> str | None:
     return found.name.title() if (found := _of(text)) else None
 
 
-def of_collection(passages: Sequence[Passage]) -> str | None:
+def surely(text: str) -> tuple[str, float]:
+    """lingua's name of a text's language, however short it is, and how sure that is; ("", 0) if it knows none."""
+    found = _detector().detect_language_of(text)
+    return (found.name, _detector().compute_language_confidence(text, found)) if found else ("", 0.0)
+
+
+def of_collection(texts: Sequence[str]) -> str | None:
     """The language that most of a collection is in, by a sample."""
-    sample = passages[:: max(1, len(passages) // LOOKED_AT)][:LOOKED_AT]
-    return of("\n".join(p.body[:SIGNS] for p in sample))
+    sample = texts[:: max(1, len(texts) // LOOKED_AT)][:LOOKED_AT]
+    return of("\n".join(text[:SIGNS] for text in sample))
+
+
+def told_of(texts: Sequence[str]) -> str:
+    """What a collection is in, in words: a language, which of one that the detector does not know is one like it, or a
+    script, which none that it knows is written in."""
+    if language := of_collection(texts):
+        return f"taken for {language}"
+    seen = scripts(" ".join(text[:SIGNS] for text in texts[:LOOKED_AT])).most_common(1)
+    return f"in {seen[0][0]} script" if seen and seen[0][0] != "Latin" else ""
 
 
 def scripts(text: str) -> Counter:

@@ -9,7 +9,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from synthembed.adapt.documents import Document, DocumentsError
+import regex
+
+from synthembed.adapt.reading.documents import Document, DocumentsError
 from synthembed.corpus.texts import word_count
 
 
@@ -31,9 +33,12 @@ class Passage:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
-# A sentence ends at a full stop of any script, with the quotes after it; in scripts that space words a blank
-# must follow.
-_SENTENCE = re.compile(r"""((?<=[.!?…؟۔।॥։።។៕။])["'”’»)\]]*\s+|(?<=[。！？｡។៕။])(?![”’」』）\s]))""")
+# A sentence ends at a full stop of any script (in Greek ; asks), with the quotes after it; in scripts that space words a
+# blank must follow. None ends before a small letter, nor behind a word of one or two letters, which is an abbreviation.
+_SENTENCE = regex.compile(
+    r"""((?<=[!?…؟۔।॥։።፧।។]|\p{Greek};|(?<!(?<!\p{L})[\p{Lu}\p{Ll}]{1,2})\.)["'”’»)\]]*\s+(?!\p{Ll})"""
+    r"""|(?<=[。！？｡។៕။])(?![”’」』）\s]))"""
+)
 
 
 def split(documents: Iterable[Document], words: int = 120) -> list[Passage]:
@@ -112,7 +117,7 @@ def _cut(sentence: str, words: int) -> list[str]:
 
 def _place(text: str, least: int, most: int) -> int:
     """Where to cut a text, between two of its places."""
-    for sign in (" ", "，", "、", "；", "၊"):
+    for sign in (". ", " ", "，", "、", "；", "၊"):
         if (found := text.rfind(sign, least, most)) > 0:
             return found + (sign != " ")
     while most > least and (unicodedata.category(text[most])[0] == "M" or text[most - 1] in _JOINING):
