@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster_runs import fixed_ports
 from synthembed.ground.files import ROOT
+
+from benchmarks.kills import free_ports
 
 DEPLOY = ROOT / "deploy"
 RAY = Path(sys.executable).with_name("ray")
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
+
+
+def own_ports() -> str:
+    """Options of `ray start`: the ports of a node's agents."""
+    return " ".join(f"--{name}={port}" for name, port in free_ports().items())
 
 
 def shell_texts() -> dict[str, str]:
@@ -89,8 +95,8 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     # As on a node of a laptop: a small store, one core each, and ports of its own.
     (bin_ / "ray").write_text(
         "#!/usr/bin/env bash\n"
-        f"own=({' '.join(fixed_ports())})\n"
-        f'[[ " $* " == *" --head "* ]] && own=({" ".join(fixed_ports())})\n'
+        f"own=({own_ports()})\n"
+        f'[[ " $* " == *" --head "* ]] && own=({own_ports()})\n'
         '[[ $1 == start ]] && set -- "$@" "${own[@]}" --num-cpus=1 --object-store-memory=90000000\n'
         f'exec "{RAY}" "$@"\n'
     )
