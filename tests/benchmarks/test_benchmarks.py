@@ -1,24 +1,11 @@
 """The benchmarks' harness at tiny size: both sides run, agree, and give rows of the agreed form."""
 
 import pytest
+from benchmark_rows import KEYS
 from synthembed.ground.files import ROOT
 from synthembed.model.cpu import onednn_linear
 from synthembed.profile.settings import Backbone
 from tiny_models import byte_tokenizer, tiny_model
-
-KEYS = {
-    "name",
-    "ours",
-    "peer",
-    "peer_name",
-    "ratio",
-    "unit",
-    "check",
-    "machine",
-    "date",
-    "commit",
-    "uncommitted_changes",
-}
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,10 @@ import types
 
 import pytest
 import torch
+from benchmark_rows import KEYS
 from synthembed.ground.files import PACKAGE, ROOT
 from synthembed.model import packed_rows
 
-KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
-KEYS |= {"date", "commit", "uncommitted_changes"}
 HERE = torch.cuda.is_available()
 
 

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from benchmark_rows import KEYS
 from synthembed.ground.files import ROOT
 from synthembed.model import backbone
 from synthembed.profile.settings import Backbone
-
-KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit", "check", "machine"}
-KEYS |= {"date", "commit", "uncommitted_changes"}
 
 
 def test_what_a_second_worker_gives_and_what_ray_costs(cluster, base, monkeypatch):
