@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from mteb.types import PromptType
 
 from synthembed.evaluation.protocol import MtebEncoder
+from synthembed.ground.files import read_yaml
 from synthembed.profile.experiment_settings import Reading
 
 PACKAGE_DATA = ("instructions.yaml",)
@@ -111,7 +111,7 @@ def rescored(queries: torch.Tensor, documents: torch.Tensor, first: int = RESCOR
 
 @cache
 def _table() -> dict[str, dict[str, str]]:
-    return yaml.safe_load((Path(__file__).parent / "instructions.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / "instructions.yaml")
 
 
 def instruction_of(task: str, own: str, kind: str) -> str:
