@@ -18,8 +18,9 @@ from tiny_models import byte_tokenizer, tiny_model
 # What takes a worker longest, the longest first: whoever is done takes the next file, and no long one is left for the
 # end. A file that grows beyond half a minute belongs here (--durations says so in every log).
 LONGEST = (
-    "notebooks/test_smoke_run.py", "cluster/test_cluster_training.py", "browser/test_site.py",
-    "generation/test_generate.py", "cluster/test_cluster_nodes.py", "cluster/test_cluster_encoding.py",
+    "notebooks/test_smoke_run.py", "cluster/test_cluster_notebook.py", "cluster/test_cluster_training.py",
+    "cluster/test_cluster_nodes.py", "browser/test_site.py", "generation/test_generate.py",
+    "cluster/test_cluster_benchmarks.py", "cluster/test_cluster_encoding.py",
     "deploy/test_deploy.py", "training/test_distributed.py", "browser/test_notebooks_in_lab.py",
     "stages/test_warm_kernels.py", "training/test_resume.py", "benchmarks/test_benchmarks.py",
     "benchmarks/test_gpu.py", "evaluation/large/test_survival.py", "evaluation/test_evaluate.py",
