@@ -125,13 +125,14 @@ def test_a_term_of_the_glossary_is_linked_where_it_first_stands(term):
 
 
 def test_the_minutes_of_the_overview_are_those_of_the_committed_run():
-    """To within half of them and half a minute: another machine of the same kind is no contradiction."""
+    """To within half of them, where "seconds" are less than half a minute: another machine of the same kind is no contradiction."""
     cells = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]
-    said = re.findall(r"^\| \[.*\]\((\d\d_\w+)\.ipynb\) .*\| (\d+) min \|$", prose(cells), re.M)
-    assert len(said) == 6
+    said = re.findall(r"^\| \[.*\]\((\d\d_\w+)\.ipynb\) .*\| (?:(\d+) min|seconds) \|$", prose(cells), re.M)
+    assert len(said) == 7
     for stage, minutes in said:
         record = json.loads((ROOT / "results" / "laptop" / stage / "stage.json").read_text(encoding="utf-8"))
-        assert abs(record["wall_s"] / 60 - int(minutes)) <= 0.5 * int(minutes) + 0.5, stage
+        minutes = int(minutes or 0)
+        assert abs(record["wall_s"] / 60 - minutes) <= 0.5 * minutes + 0.5 * (not minutes), stage
 
 
 @pytest.mark.parametrize("name", ["08_beyond", "09_your_documents"])
