@@ -363,3 +363,13 @@ def test_a_seed_that_was_begun_and_is_in_no_score_is_not_looked_at(tmp_path):
         p.relative_to(tmp_path).as_posix() for p in stored_scores._of_its_seeds(tmp_path, rows, "default")
     ]
     assert found == ["mteb", "seeds/44/mteb"]
+
+
+def test_a_commit_is_looked_for_in_this_checkout_alone(tmp_path, monkeypatch):
+    """A git hook names its repository in the environment."""
+    commit = json.loads((COMMITTED / "00_overview" / "stage.json").read_text(encoding="utf-8"))["commit"]
+    found = provenance.tree_of.__wrapped__(commit)
+    if found is None:
+        pytest.skip("no history here")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another" / ".git"))
+    assert provenance.tree_of.__wrapped__(commit) is not None

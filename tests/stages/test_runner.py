@@ -168,3 +168,22 @@ def test_a_kernel_is_of_this_python_whatever_jupyter_finds(tmp_path, monkeypatch
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     runner.run_stages("smoke", [], "", ["00_overview"], tmp_path)
     assert json.loads((tmp_path / "smoke" / "00_overview" / "stage.json").read_text())["status"] == "done"
+
+
+def test_a_kernel_imports_nothing_of_the_shells_folder_and_its_checks_hold(notebooks, monkeypatch):
+    """Not a reader's own pandas.py; not the repository whose hook calls; not without asserts."""
+    cells = [
+        "profile = ''\noverrides = []\nrun = ''\nresults = ''",
+        "import importlib.util, os\nassert not importlib.util.find_spec('of_a_reader')\nassert 'GIT_DIR' not in os.environ",
+        "assert False, 'the notebook checks'",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, notebooks / "notebooks" / "01_generate.ipynb")
+    (notebooks / "of_a_reader.py").write_text("")
+    monkeypatch.chdir(notebooks)
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    monkeypatch.setenv("GIT_DIR", str(notebooks / "another" / ".git"))
+    with pytest.raises(runner.StageFailed, match="AssertionError: the notebook checks"):
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "runs")

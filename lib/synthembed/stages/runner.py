@@ -31,6 +31,10 @@ from synthembed.stages.warm_kernels import Server
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LOG = 15  # printed lines of a cell beyond which its executed copy folds them
 WHOLE = "whole"  # tag of a cell whose print is what it shows, however long
+# Of the environment: asserts, and with them a notebook's checks, are left out; a commit is another repository's.
+MISLEADING = (
+    "PYTHONOPTIMIZE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR",
+)  # fmt: skip
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
@@ -203,6 +207,8 @@ def run_stages(
     Where several stages need torch, their kernels are forked from one process that has imported it, unless
     ``cold``.
     """
+    for name in MISLEADING:  # kernels inherit what this process has; a git hook sets the last ones
+        os.environ.pop(name, None)
     loaded = profiles.load(profile, overrides)
     folder = results / (run or loaded.name)
     waiting = [stage for stage in stages if anew or stale(stage, loaded, folder)]
@@ -235,7 +241,7 @@ def make_inputs(stage: str, profile: str, overrides: str | list | dict | None, t
         f"{stage} reads {' and '.join(earlier)} of {shown(top)}, made now: less than a minute, no key",
         flush=True,
     )
-    command = [sys.executable, "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
+    command = [sys.executable, "-P", "-m", "synthembed", "run", "--profile", str(profile), "--run", top.name]
     command += [word for name in earlier for word in ("--only", name)]
     for key, value, _ in parameters.assignments(overrides):
         command += ["--set", f"{key}={json.dumps(value)}"]

@@ -25,6 +25,8 @@ HEAVY = (
     "sentence_transformers", "peft", "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 PATIENCE = 120  # seconds for the imports
+# A kernel runs in the folder of the shell, and a reader's own pandas.py there is not the package.
+ALONE = "--IPKernelApp.ignore_cwd=True"
 LAUNCHER = [sys.executable, "-m", "ipykernel_launcher"]
 OF_LAUNCH = ("JPY_PARENT_PID", "JPY_SESSION_NAME")  # differ from kernel to kernel; no package reads them
 
@@ -143,7 +145,7 @@ def of_this_python() -> type:
     class Own(AsyncKernelManager):
         @property
         def kernel_spec(self):
-            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(extra_arguments=[ALONE]))
 
     return Own
 

@@ -27,6 +27,7 @@ from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run,
 from synthembed.stages.definitions import stages_in
 from synthembed.stages.fingerprints import code_hash
 from synthembed.stages.record import NOTEBOOK, STAGES
+from synthembed.stages.runner import MISLEADING
 
 SELF = ("stage.json", "where.json")
 HASHES = """
@@ -248,7 +249,8 @@ def tree_of(commit: str) -> Path | None:
     if ROOT != CHECKOUT or not shutil.which("git") or not commit.isalnum():
         return None
     command = ["git", "-C", str(ROOT), "archive", commit, "lib", "notebooks", "profiles"]
-    done = subprocess.run(command, capture_output=True)
+    environment = {k: v for k, v in os.environ.items() if k not in MISLEADING}
+    done = subprocess.run(command, env=environment, capture_output=True)
     if done.returncode:
         return None
     folder = tempfile.TemporaryDirectory(prefix="synthembed-", ignore_cleanup_errors=True)
