@@ -149,3 +149,29 @@ def test_exercises_that_need_no_run_are_judged(name, capsys):
             exec("".join(cells[n + 1]["source"]), known)
         said = capsys.readouterr().out.splitlines()
         assert len(said) == 3 and all(f": {verdict}." in line for line in said), said
+
+
+def opened(**given) -> dict:
+    """Notebook 09's names after its first two code cells, with parameters as papermill hands them over."""
+    cells = json.loads((ROOT / "notebooks" / "09_your_documents.ipynb").read_text(encoding="utf-8"))["cells"]
+    known: dict = {}
+    exec("".join(cells[1]["source"]), known)
+    known |= given
+    exec("".join(cells[2]["source"]), known)
+    return known
+
+
+def test_notebook_09_takes_its_parameters_as_text_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "letters.of.2024").mkdir()
+    folder = str(tmp_path / "letters.of.2024")
+    known = opened(documents=folder, peers="False", general="0", queries="2", mask=None)  # papermill -r
+    settings = known["settings"]
+    assert (settings.peers, settings.general, settings.queries, settings.mask) == (False, 0, 2, "")
+    assert known["out"] == tmp_path / "runs" / "adapt" / "letters.of.2024", (
+        "the folder that the command takes"
+    )
+    with pytest.raises(ValueError, match=r"documents = 2024 arrived as int.*-r documents"):
+        opened(documents=2024)  # papermill -p
+    with pytest.raises(ValueError, match="peers"):
+        opened(documents=folder, peers="perhaps")

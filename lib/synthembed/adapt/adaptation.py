@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic.dataclasses import dataclass as checked
 
 from synthembed.adapt import advice, asking, ladder, measuring, queries, selection, starting
 from synthembed.adapt.embedding import cut_texts, exporting, prompts
@@ -39,9 +40,9 @@ PACKAGE_DATA = ("example/*", "templates/*")  # read here, and so part of the cod
 SHOWN = 500  # examples of each kind in generated.html
 
 
-@dataclass(frozen=True)
+@checked(frozen=True)
 class Settings:
-    """What an adaptation has beside a profile."""
+    """What an adaptation has beside a profile; papermill's -r hands numbers and truth values over as text."""
 
     generator: asking.Generator = "recorded"
     queries: int = 1  # written for each passage
@@ -70,7 +71,7 @@ class Adapted:
 
 def documents_of(named: str) -> Path:
     """The folder that is meant: a path, or the example that comes along."""
-    return EXAMPLE_FOLDER if named == EXAMPLE and not Path(named).exists() else Path(named)
+    return EXAMPLE_FOLDER if named == EXAMPLE and not Path(named).exists() else Path(named).expanduser()
 
 
 def own_folder(documents: Path) -> Path:
