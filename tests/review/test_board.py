@@ -65,6 +65,17 @@ def test_another_run_of_its_name_is_not_written_over(folders):
         board.add(folders / "runs" / "warm", "Ada")
 
 
+def test_who_made_it_is_text_and_one_line(folders):
+    board.add(folders / "runs" / "warm", "No", "yes: a [note] # of mine")
+    assert [(e.by, e.note) for e in board.entries()] == [("No", "yes: a [note] # of mine")]
+    path = folders / "results" / "board" / "warm.yaml"
+    path.write_text("run: results/warm\nby: No\n")  # as one writes it by hand
+    assert [e.by for e in board.entries()] == ["No"]
+    for by, note in (("Ada\n## Another board", ""), ("Ada", "a note\n\n## Another board")):
+        with pytest.raises(board.BoardError, match="one line of text"):
+            board.add(folders / "runs" / "warm", by, note)
+
+
 def test_a_run_that_contradicts_itself_is_refused(folders, monkeypatch):
     monkeypatch.setattr(
         board,
@@ -83,6 +94,9 @@ def test_a_run_that_contradicts_itself_is_refused(folders, monkeypatch):
         ("run: results/none\nby: Ada\n", "is no run below"),
         ("run: ../elsewhere\nby: Ada\n", "is no run below"),
         ("run: results/warm\n", "an entry has run"),
+        ('run: results/warm\nby: "Ada\\n\\n## Another board"\n', "one line of text"),
+        ("run: results/warm\nby: Ada: of Turin\n", "not valid YAML"),
+        ("run: results/warm\nby: Ada\nby: Eve\n", "'by' stands twice"),
     ],
 )
 def test_an_entry_that_says_more_or_less_than_a_run_is_named(folders, text, said):

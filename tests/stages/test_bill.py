@@ -89,3 +89,9 @@ def test_the_command_tells_it_in_words_and_in_json():
 def test_a_gpu_that_is_not_known_is_refused_with_the_known_ones():
     said = CliRunner().invoke(app, ["estimate", "--gpu", "b300"])
     assert said.exit_code == 1 and "h200, h100, a100, v100" in said.stderr
+
+
+@pytest.mark.parametrize("price", ["-1", "nan", "inf"])
+def test_a_price_that_is_none_is_refused(price):
+    done = CliRunner().invoke(app, ["estimate", "-P", "smoke", "--gpu", "h100", f"--usd-per-hour={price}"])
+    assert done.exit_code == 1 and "a price from 0 on" in done.output

@@ -67,9 +67,12 @@ def entries(folder: Path | None = None) -> list[Entry]:
 
 
 def _entry(path: Path) -> Entry:
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        data = load_yaml(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BoardError(f"{shown(path)}: not valid YAML: {error}") from None
     wrong = not isinstance(data, dict) or set(data) - set(KEYS) or {"run", "by"} - set(data)
-    if wrong or not all(isinstance(v, KEYS[k]) for k, v in data.items()):
+    if wrong or not all(isinstance(v, KEYS[k]) and len(v.splitlines()) < 2 for k, v in data.items()):
         raise BoardError(
             f"{shown(path)}: an entry has run (a folder below results/), by and, if wanted, note, each one line of text"
         )
@@ -84,6 +87,9 @@ def _entry(path: Path) -> Entry:
 def add(run: Path, by: str, note: str = "") -> Path:
     """Put a run of one's own on the board: checked, kept in results/, named by a YAML file, which is returned.
     Raises BoardError if it contradicts itself, and FileExistsError if results/ has another run of its name."""
+    for name, value in (("by", by), ("note", note)):
+        if len(value.splitlines()) > 1:  # it would end its row or its list
+            raise BoardError(f"--{name} {value!r}: one line of text")
     _refuse(run, review(run))
     if run.parent == run_folders.own():
         if (run_folders.committed() / run.name).exists():

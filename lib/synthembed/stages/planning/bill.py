@@ -56,6 +56,8 @@ def machines(name: str, count: int, usd: float | None = None) -> Machines:
     if not found or count < 1:
         known = ", ".join(n.lower() for n in gpu_cost.GPUS)
         raise BillError(f"--gpu {name} --gpus {count}: known GPUs are {known}, and one at least")
+    if usd is not None and not 0 <= usd < float("inf"):
+        raise BillError(f"--usd-per-hour {usd:g}: a price from 0 on")
     rows = {row["name"]: row.get("ours") for row in read_json(ROOT / "results/bench/gpu.json", [])}
     training, encoding = rows.get("gpu/train/mfu"), rows.get("gpu/encode/documents/mfu")
     measured = bool(training and encoding)
