@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from synthembed.adapt import adaptation
 from synthembed.commands.command_line import app
 from synthembed.ground.files import ROOT
 from typer.testing import CliRunner
@@ -29,6 +31,76 @@ def test_a_run_is_one_folder_below_the_others(tmp_path, monkeypatch, name):
         done = CliRunner().invoke(app, [*command, "--profile", "smoke", "--run", name])
         assert done.exit_code == 2 and "a plain name" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "''"])
+def test_so_is_one_that_a_profile_names(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\nname: {name}\n", encoding="utf-8")
+    for command in (["run", "--only", "00"], ["reask"]):
+        done = CliRunner().invoke(app, [*command, "--profile", str(mine)])
+        assert done.exit_code == 1 and "the profile's name, which its run's folder has" in done.output
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_a_name_that_no_file_system_takes_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path))
+    done = CliRunner().invoke(app, ["run", "--profile", "smoke", "--only", "00", "--run", "雪" * 100])
+    assert done.exit_code == 2 and "200 bytes at most" in done.output
+    done = CliRunner().invoke(app, ["estimate", "--profile", "x" * 300])
+    assert done.exit_code == 1 and "Check the name." in done.output
+
+
+@pytest.mark.parametrize("given", ["train.max_steps=", "generate.languages= ", "generate.budget_usd=\t"])
+def test_a_variable_of_the_shell_that_is_not_set_takes_no_limit_away(given):
+    done = CliRunner().invoke(app, ["estimate", "--profile", "smoke", "--set", given])
+    assert done.exit_code == 2 and f"{given.partition('=')[0]}=null" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--profile", "smoke", "--only", "03", "--from", "01"], "leave --from out"),
+        (["clean", "--days", "nan"], "--days"),
+        (["clean", "--days", "-1"], "--days"),
+    ],
+)
+def test_options_that_say_two_things_or_nothing_are_refused(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path))
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and said in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_disk_that_is_full_is_told_in_a_sentence(tmp_path):
+    done = shell('"$PYTHON" -m synthembed runs > /dev/full', tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "has room" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_is_told_in_a_sentence(tmp_path, monkeypatch):
+    from synthembed.report import page
+
+    def build(*_):
+        raise PermissionError(13, "Permission denied", "runs/laptop")
+
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path))
+    monkeypatch.setattr(page, "build", build)
+    done = CliRunner().invoke(app, ["report", "--run", "laptop"])
+    assert done.exit_code == 1 and "runs/laptop: Permission denied. Work in a folder" in done.output
+
+
+def test_a_home_that_the_shell_left_as_it_is_written_is_the_home(tmp_path, monkeypatch):
+    """bash does so in --out=~/site, and nobody expands what a notebook is given."""
+    from synthembed.report.web import book
+
+    asked: list[Path] = []
+    monkeypatch.setattr(book, "build", lambda run, out: asked.append(out) or out / "index.html")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["site", "--out=~/site"])
+    assert done.exit_code == 0 and asked == [tmp_path / "site"], done.output
+    assert adaptation.documents_of("~/documents") == tmp_path / "documents"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

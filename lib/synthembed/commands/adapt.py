@@ -100,7 +100,7 @@ def adapt(
     quiet()
     with plain_errors():
         folder = adaptation.documents_of(documents)
-        out = out or adaptation.own_folder(folder)
+        out = out.expanduser() if out else adaptation.own_folder(folder)
         loaded = adaptation.start_of(profiles.load(profile, set_), start)
         if pointed:
             loaded = asking.pointed_at(loaded, endpoint, llm, budget)
@@ -142,6 +142,7 @@ def search(
     from synthembed.ground.files import read_json, read_lines
 
     quiet()
+    folder = folder.expanduser()
     with plain_errors():
         index = adaptation.opened(folder)
         if query:

@@ -22,5 +22,5 @@ def site(
     from synthembed.report.web import book
 
     with plain_errors():
-        first = book.build(run_folders.find(run), out)
+        first = book.build(run_folders.find(run), out.expanduser())
     print(f"the site: {shown(first)}")

@@ -22,6 +22,7 @@ from synthembed.commands.options import (
     RunOption,
     SetOption,
     plain_errors,
+    run_name,
     show,
 )  # fmt: skip
 from synthembed.commands.reviewing import board, check, publish
@@ -104,13 +105,19 @@ def run(
     first = order.index(_stage(start)) if start else 0
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
+    if only and start:
+        raise typer.BadParameter(
+            "the stages of --only run, and no others: leave --from out", param_hint="--from"
+        )
     if run and len(profile) > 1:
         raise typer.BadParameter(
             "one folder cannot hold several profiles: leave --run out", param_hint="--run"
         )
 
     def make(one: str) -> Path:
-        names = named or [s for s in stages_of(profiles.load(one, set_)) if s in order[first:]]
+        loaded = profiles.load(one, set_)
+        names = named or [s for s in stages_of(loaded) if s in order[first:]]
+        run_name(run, loaded)
         return run_stages(one, set_, run, names, run_folders.own(), cold, anew)
 
     with plain_errors(), _log_on_stderr() if as_json else contextlib.nullcontext():
@@ -135,12 +142,13 @@ def run(
 @app.command()
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Where the notebooks and profiles go; here by default.")
+        Path,
+        typer.Argument(help="Where the notebooks and profiles go; here by default."),
     ] = Path(),
 ) -> None:
     """Lay out the notebooks and profiles that came with the package; a first `run` does so by itself."""
     with plain_errors():
-        _lay_out(folder)
+        _lay_out(folder.expanduser())
 
 
 def _lay_out(folder: Path) -> None:
@@ -205,29 +213,31 @@ def report(
     if not in_place and (top / "07_report" / "stage.json").exists():
         top = top / "rendered"  # its bytes would differ, and the stage would be taken for a stale one
     beside = run_folders.reference(folders[0].name) if len(folders) == 1 else None
-    reports.build(folders, top / "07_report", beside)
-    if readme:
-        committed = run_folders.committed() / folders[0].name
-        readmes.write(results.Results(committed), ROOT / "README.md")
-    show(top)
+    with plain_errors():
+        reports.build(folders, top / "07_report", beside)
+        if readme:
+            committed = run_folders.committed() / folders[0].name
+            readmes.write(results.Results(committed), ROOT / "README.md")
+        show(top)
 
 
 @app.command()
 def runs() -> None:
     """List runs, your own and the committed ones, with size and age, and in each what `clean` would remove."""
-    print(run_folders.table(run_folders.listing()) or "no runs yet")
+    with plain_errors():
+        print(run_folders.table(run_folders.listing()) or "no runs yet", flush=True)
 
 
 @app.command()
 def clean(
     run: Annotated[list[str], typer.Argument(help="Runs of yours; all by default.")] = [],  # noqa: B006
-    days: Annotated[float, typer.Option(help="Only what was last changed so many days ago.")] = 0,
+    days: Annotated[float, typer.Option(min=0, help="Only what was last changed so many days ago.")] = 0,
 ) -> None:
     """Remove trainings of other settings, and stages begun anew and not finished; never what was paid for."""
     own = run_folders.own()
     with plain_errors():
         folders = [run_folders.find(name) for name in run] or sorted(own.glob("*/"))
-    gone = [about for folder in folders for about in run_folders.clean(folder, days)]
+        gone = [about for folder in folders for about in run_folders.clean(folder, days)]
     print(f"{run_folders.table(gone)}\nremoved {sum(r['bytes'] for r in gone) / 1e6:,.1f} MB".strip())
 
 
@@ -287,7 +297,7 @@ def encode(
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
     with plain_errors():
-        model = places.resolve(model)
+        model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         if int8:
@@ -333,7 +343,7 @@ def verify(
     names = [name for given in tasks for name in given.replace(",", " ").split()]
     with plain_errors():
         model = places.resolve(model)
-        folder = out / model.removeprefix(places.HUB).strip("/").replace("/", "__")
+        folder = out.expanduser() / model.removeprefix(places.HUB).strip("/").replace("/", "__")
         code = code_of("evaluation.released_weights")
         entries = checks.verify(model, names, folder, revision or None, protocol, batch_tokens, code)
     print(f"{checks.table(entries)}\n{shown(folder / 'verdicts.json')}")
@@ -355,7 +365,7 @@ def reask(
 
     with plain_errors():
         loaded, stage = profiles.load(profile, set_), "01_generate"
-        top = run_folders.own() / (run or loaded.name)
+        top = run_folders.own() / run_name(run, loaded)
         run_folders.lock(top, stage)
         print(again.reask(loaded, run_folders.being_made(top, stage), reason))
 

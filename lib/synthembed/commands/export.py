@@ -35,6 +35,6 @@ def export(
     quiet()
     with plain_errors():
         told = publishing.export(
-            run_folders.find(run) if not model else None, out, form, model, precision, check
+            run_folders.find(run) if not model else None, out.expanduser(), form, model, precision, check
         )
     print(told)

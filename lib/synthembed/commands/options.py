@@ -3,29 +3,65 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthembed.ground import run_folders
+from synthembed.ground import places, run_folders
 from synthembed.ground.files import shown
+
+if TYPE_CHECKING:
+    from synthembed.profile import Profile
 
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
 ]
-SetOption = Annotated[list[str], typer.Option("--set", help="Override, as section.key=value; repeatable.")]
+
+
+def _with_values(overrides: list[str]) -> list[str]:
+    """``--set train.max_steps=$STEPS`` with STEPS unset would take the limit away without a word."""
+    for one in overrides:
+        key, equals, value = one.partition("=")
+        if equals and key.strip() and not value.strip():
+            raise typer.BadParameter(
+                f"{one!r} has no value (a variable of the shell that is not set?): for none write {key.strip()}=null"
+            )
+    return overrides
+
+
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override, as section.key=value; repeatable.", callback=_with_values),
+]
 BatchTokensOption = Annotated[int, typer.Option(help="Tokens of one forward pass.")]
 ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
 PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
 
 
-def _one_folder(name: str) -> str:
+def _not_one_folder(name: str) -> str | None:
     """A run is one folder among the others: a name that leads elsewhere would write there."""
-    if name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
-        raise typer.BadParameter(f"{name!r}: a plain name, without a slash or a dot at its beginning")
+    if name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        return f"{name!r}: a plain name, without a slash or a dot at its beginning"
+    if len(os.fsencode(name)) > LONGEST:
+        return f"{name[:40]!r}...: a name of {LONGEST} bytes at most"
+    return None
+
+
+def _one_folder(name: str) -> str:
+    if wrong := _not_one_folder(name):
+        raise typer.BadParameter(wrong)
     return name
+
+
+def run_name(run: str, profile: Profile) -> str:
+    """The name of a run's folder: what was asked for, or else the profile's own; raises PlaceError if that leads
+    elsewhere."""
+    if not run and (wrong := _not_one_folder(profile.name) or (None if profile.name else "it is empty")):
+        raise places.PlaceError(f"the profile's name, which its run's folder has: {wrong}")
+    return run or profile.name
 
 
 RunOption = Annotated[
@@ -35,6 +71,8 @@ RunOption = Annotated[
 
 
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR)
+LONGEST = 200  # bytes of a run's name; file systems take 255, and locks and copies add to it
 
 
 class plain_errors:
@@ -54,6 +92,9 @@ class plain_errors:
                 f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
                 file=sys.stderr,
             )
+            raise typer.Exit(1)
+        if kind and issubclass(kind, OSError) and error.errno in NO_NAME:
+            print(f"{str(error.filename)[:200]}: {error.strerror}. Check the name.", file=sys.stderr)
             raise typer.Exit(1)
         if kind and issubclass(kind, UnicodeDecodeError) and isinstance(error.object, bytes):
             around = error.object[max(0, error.start - 30) : error.end + 30].decode("utf-8", "replace")

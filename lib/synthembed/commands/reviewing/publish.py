@@ -20,6 +20,7 @@ def publish(
     public: Annotated[bool, typer.Option("--public", help="Repositories that everybody sees.")] = False,
 ) -> None:
     """Gather what is published of a run, with its cards, once `check` has passed; upload it only with --hub."""
+    to = to.expanduser()
     with plain_errors():
         folder = run_folders.find(run)
         from synthembed.review import publication
