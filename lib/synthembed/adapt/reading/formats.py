@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,7 +38,8 @@ def _markdown(text: str) -> tuple[str, str]:
 class _Page(HTMLParser):
     """The words of a page: no scripts, styles, navigation, controls or readings
     above Japanese signs; block elements end a paragraph. What stands in
-    a form is read, since some systems put one around the whole page."""
+    a form is read, since some systems put one around the whole page; so is what stands in ``read``, of what is
+    skipped elsewhere. ``inside`` are skipped elements that are open."""
 
     SKIPPED = (
         "script",
@@ -55,17 +56,26 @@ class _Page(HTMLParser):
         "rt",
         "rp",
     )
+    READINGS = ("rt", "rp")  # whose end HTML allows to be left out
+    NO_TEXT = frozenset({"script", "style", "svg", "template"})
     BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
 
-    def __init__(self):
+    def __init__(self, read: Collection[str] = ()):
         super().__init__(convert_charrefs=True)
+        self.skipped = {*self.SKIPPED, "title"} - {*read}
         self.parts: list[str] = []
         self.title = ""
         self.inside: list[str] = []
 
+    def _end_readings(self, tag: str) -> None:
+        if tag in (*self.READINGS, "ruby", *self.BLOCKS):
+            while self.inside and self.inside[-1] in self.READINGS:
+                self.inside.pop()
+
     def handle_starttag(self, tag, attrs):
-        if tag in self.SKIPPED or tag == "title":
+        self._end_readings(tag)
+        if tag in self.skipped:
             self.inside.append(tag)
         elif tag in self.BLOCKS:
             self.parts.append("\n\n")
@@ -76,7 +86,9 @@ class _Page(HTMLParser):
         if tag in self.inside:
             while self.inside.pop() != tag:
                 pass
-        elif tag in self.BLOCKS:
+            return
+        self._end_readings(tag)
+        if tag in self.BLOCKS:
             self.parts.append("\n\n")
 
     def handle_data(self, data):
@@ -86,10 +98,17 @@ class _Page(HTMLParser):
             self.title += data
 
 
-def _html(text: str) -> tuple[str, str]:
-    page = _Page()
+def _page(text: str, read: Collection[str] = ()) -> _Page:
+    page = _Page(read)
     page.feed(text)
     page.close()
+    return page
+
+
+def _html(text: str) -> tuple[str, str]:
+    page = _page(text)
+    if unclosed := {*page.inside} - _Page.NO_TEXT:  # or else the rest of the page were lost
+        page = _page(text, unclosed)
     body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
     first, _, rest = body.partition("\n")
     return title, rest if title and first.strip() == title else body  # a heading that is the title
