@@ -278,6 +278,7 @@ def encode(
     ] = None,
 ) -> None:
     """Turn a file of any size into vectors; a run that was killed goes on where it was."""
+    from synthembed.ground.data_files.opener import form_of
     from synthembed.model import backbone as backbones
     from synthembed.model import vector_files
     from synthembed.model.cpu.int8_linear import to_int8
@@ -286,6 +287,12 @@ def encode(
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
+    if not workers and (address != "local" or storage):
+        raise typer.BadParameter(
+            "--address and --storage are of a cluster: give --workers", param_hint="--workers"
+        )
+    if field != "text" and form_of(texts) in ("txt", ""):
+        raise typer.BadParameter(f"{texts.name} is read by lines, which have no fields", param_hint="--field")
     with plain_errors():
         model = places.resolve(model)
         loaded = backbones.load(Backbone(model=model))
