@@ -2,6 +2,7 @@
 
 import json
 import threading
+import unicodedata
 import urllib.request
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -614,6 +615,17 @@ def test_an_index_outlives_other_rounding_and_no_other_model(tmp_path):
     assert build() == 9
     model.max_length = 128
     assert build() == 9
+
+
+def test_a_query_is_read_as_the_documents_are():
+    class Model:
+        def encode(self, texts, instruction="", normalize=True):
+            self.read = texts
+            return np.ones((len(texts), 2))
+
+    index = search_index.Index([], np.empty((0, 2)), Model(), "")
+    index.search(unicodedata.normalize("NFD", "cafés à Liège") + "\u200e")
+    assert index.encoder.read == ["cafés à Liège"]
 
 
 def test_intervals_cover_and_ties_count_against():

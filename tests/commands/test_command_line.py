@@ -69,6 +69,15 @@ def test_rendering_a_report_again_leaves_a_finished_stage_as_it_is(tmp_path):
     assert (tmp_path / "laptop" / "rendered" / "07_report" / "report.html").exists()
 
 
+def test_options_of_which_one_would_do_nothing_are_refused(tmp_path):
+    for asked, said in (
+        (["run", "--only", "03_train", "--from", "04"], "leave --from out"),
+        (["export", str(tmp_path / "out"), "--run", "mine", "--model", "x"], "give one of the two"),
+    ):
+        found = CliRunner().invoke(app, asked)
+        assert found.exit_code == 2 and said in " ".join(found.output.split())
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [(["--field", "body"], "a.txt is read by lines"), (["--storage", "x"], "give --workers"), (["--address", "auto"], "--workers")],

@@ -100,6 +100,8 @@ def run(
     from synthembed.stages.record import STAGES, stages_of
     from synthembed.stages.runner import run_stages
 
+    if only and start:
+        raise typer.BadParameter("--only names the stages by itself: leave --from out", param_hint="--from")
     named, order = [_stage(s) for s in only], list(STAGES)
     first = order.index(_stage(start)) if start else 0
     if where:
