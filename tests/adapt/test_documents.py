@@ -315,6 +315,28 @@ def test_an_element_that_nobody_ends_does_not_take_the_rest_of_a_page(tmp_path, 
     assert LONG.strip() in found.text and "kan" not in found.text
 
 
+def test_a_page_that_is_called_a_text_is_read_as_a_page(tmp_path):
+    (tmp_path / "a.txt").write_text(f"<!DOCTYPE html>\n<title>Ferries</title><p>{LONG}")
+    (found,) = documents.read(tmp_path).documents
+    assert (found.title, found.text.strip()) == ("Ferries", LONG.strip())
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "text"),
+    [
+        ("```sh\n# install it\n```\n\n# Ferries\n\nThey go.", "Ferries", "```sh\n# install it\n```\n\n# Ferries\n\nThey go."),
+        ("# Code\n`a[i](x)`, [a page](https://x.org/a_(b)).\n\n```\na[i](x)\n", "Code", "`a[i](x)`, a page.\n\n```\na[i](x)"),
+        ("---\n\nA text between rules\n\n---\n\nand more", "a", "---\n\nA text between rules\n\n---\n\nand more"),
+        ("---\ntitle: >\n  folded\n---\n# A [link](x)\ntext", "A link", "text"),
+        ("# Badges\n[![build ok](https://b.svg)](https://x)", "Badges", "build ok"),
+    ],
+)  # fmt: skip
+def test_code_rules_and_links_of_markdown_lose_no_text(tmp_path, page, title, text):
+    (tmp_path / "a.md").write_text(f"{page}\n\n{LONG}", encoding="utf-8")
+    (found,) = documents.read(tmp_path).documents
+    assert found.title == title and found.text.removesuffix(LONG).strip() == text
+
+
 def test_signs_that_nobody_sees_are_no_part_of_a_text(tmp_path):
     words = "bees\u00ad fly\u200b ho\u2060me\ufeff by \u202bthe\u202c sun\u200f"
     (tmp_path / "a.txt").write_text(f"{LONG} {words}", encoding="utf-8")

@@ -14,25 +14,41 @@ from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unre
 
 
 def _text(text: str) -> tuple[str, str]:
-    return "", text
+    page = re.match(
+        r"\s*<(!doctype\s+html|html)\b", text, re.IGNORECASE
+    )  # which was saved under another name
+    return _html(text) if page else ("", text)
 
 
-_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+_FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no text between two rules
+_TITLE = re.compile(r"^title: *(?![ >|])['\"]?(.+?)['\"]? *$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
+_FENCED = r"^ {0,3}(?:```.*?(?:^ {0,3}```|\Z)|~~~.*?(?:^ {0,3}~~~|\Z))"
+_TARGET = r"\((?:[^()]|\([^()]*\))*\)"
+_IMAGE, _LINK = (
+    re.compile(rf"({_FENCED}|`[^`\n]+`)|{named}{_TARGET}", re.DOTALL | re.MULTILINE)
+    for named in (r"!\[([^\]]*)\]", r"\[([^\]]+)\]")
+)
 
 
 def _markdown(text: str) -> tuple[str, str]:
-    """Markdown as it is written, which models read well; its front matter and the targets of links go."""
+    """Markdown as it is written, which models read well; its front matter and the targets of links go. Code stays."""
     text = text.replace("\r\n", "\n")
     front = _FRONT.match(text)
-    named = re.search(r"^title: *['\"]?(.+?)['\"]? *$", front[1], re.MULTILINE) if front else None
+    named = _TITLE.search(front[1]) if front else None
     text = text[front.end() :] if front else text
-    heading = _HEADING.search(text)
-    title = named[1] if named else heading[1] if heading else ""
+    blanked = re.sub(_FENCED, lambda m: " " * len(m[0]), text, flags=re.DOTALL | re.MULTILINE)
+    heading = _HEADING.search(blanked)  # code has lines that begin with # too
+    title = named[1] if named else _without_targets(heading[1]) if heading else ""
     if heading and not named and not text[: heading.start()].strip():
         text = text[heading.end() :]
-    text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return title, re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+    return title, _without_targets(text)
+
+
+def _without_targets(text: str) -> str:
+    for pattern in (_IMAGE, _LINK):
+        text = pattern.sub(lambda m: m[1] or m[2] or "", text)
+    return text
 
 
 class _Page(HTMLParser):
