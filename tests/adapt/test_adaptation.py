@@ -2,9 +2,11 @@
 
 import json
 import threading
+import unicodedata
 import urllib.request
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ from synthembed.model import backbone, export
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from tiny_models import byte_tokenizer, tiny_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 QUIET = lambda text: None  # noqa: E731
 WORDS = [
@@ -240,6 +244,20 @@ def test_texts_that_are_cut_are_counted_and_told_with_what_to_do():
     assert "of 10 passages" not in trained and "4 of 5 queries (above 200 tokens)" in trained
     whole = [passages.Passage("a", "", "short")]
     assert not cut_texts.told(whole, examples[:1], read_as, train, 120)
+
+
+def test_passages_that_a_start_model_cannot_read_are_told():
+    names = ["[UNK]", "[CLS]", "[SEP]", *ascii_lowercase, *(f"##{c}" for c in ascii_lowercase)]
+    made = Tokenizer(models.WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    contract = TokenContract.of(PreTrainedTokenizerFast(tokenizer_object=made, **special))
+    found = [passages.Passage(t, "", t) for t in ("ቤተ መጻሕፍቱ", "the bees", "the ቤተ bees fly")]
+    train = profile.load("adapt").train
+    read_as = prompts.Prompted(Backbone(tiny_model("llama"), contract, {"model": "tiny"}), "mean", 400)
+    (line,) = cut_texts.told(found, [], read_as, train, 120)
+    assert "does not know" in line and "1 of 3 passages: choose another" in line
+    assert not cut_texts.told(found[1:], [], read_as, train, 120)
 
 
 def test_only_new_passages_are_asked_for(tmp_path, recorded):
@@ -614,6 +632,17 @@ def test_an_index_outlives_other_rounding_and_no_other_model(tmp_path):
     assert build() == 9
     model.max_length = 128
     assert build() == 9
+
+
+def test_a_query_is_read_as_the_documents_are():
+    class Model:
+        def encode(self, texts, instruction="", normalize=True):
+            self.read = texts
+            return np.ones((len(texts), 2))
+
+    index = search_index.Index([], np.empty((0, 2)), Model(), "")
+    index.search(unicodedata.normalize("NFD", "cafés à Liège") + "\u200e")
+    assert index.encoder.read == ["cafés à Liège"]
 
 
 def test_intervals_cover_and_ties_count_against():

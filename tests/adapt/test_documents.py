@@ -303,6 +303,49 @@ def test_a_page_inside_a_form_is_read(tmp_path):
     assert "x1" not in documents.read(tmp_path).documents[0].text
 
 
+@pytest.mark.parametrize(
+    "page",
+    ["<ruby>漢<rt>kan</ruby>字<p>{}", "<ruby>漢<rp>(<rt>kan<rp>)</ruby>字<p>{}", "<nav><a>Home</a><main><p>{}</main>",
+     "<p>One<aside>note<p>{}", "<button>more<p>{}", "<head><title>The ferry</head><p>{}", "</nav><p>{}"],
+)  # fmt: skip
+def test_an_element_that_nobody_ends_does_not_take_the_rest_of_a_page(tmp_path, page):
+    """HTML allows the ends of readings to be left out; others are forgotten."""
+    (tmp_path / "a.html").write_text(page.format(LONG), encoding="utf-8")
+    (found,) = documents.read(tmp_path).documents
+    assert LONG.strip() in found.text and "kan" not in found.text
+
+
+def test_a_page_that_is_called_a_text_is_read_as_a_page(tmp_path):
+    (tmp_path / "a.txt").write_text(f"<!DOCTYPE html>\n<title>Ferries</title><p>{LONG}")
+    (found,) = documents.read(tmp_path).documents
+    assert (found.title, found.text.strip()) == ("Ferries", LONG.strip())
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "text"),
+    [
+        ("```sh\n# install it\n```\n\n# Ferries\n\nThey go.", "Ferries", "```sh\n# install it\n```\n\n# Ferries\n\nThey go."),
+        ("# Code\n`a[i](x)`, [a page](https://x.org/a_(b)).\n\n```\na[i](x)\n", "Code", "`a[i](x)`, a page.\n\n```\na[i](x)"),
+        ("---\n\nA text between rules\n\n---\n\nand more", "a", "---\n\nA text between rules\n\n---\n\nand more"),
+        ("---\ntitle: >\n  folded\n---\n# A [link](x)\ntext", "A link", "text"),
+        ("# Badges\n[![build ok](https://b.svg)](https://x)", "Badges", "build ok"),
+    ],
+)  # fmt: skip
+def test_code_rules_and_links_of_markdown_lose_no_text(tmp_path, page, title, text):
+    (tmp_path / "a.md").write_text(f"{page}\n\n{LONG}", encoding="utf-8")
+    (found,) = documents.read(tmp_path).documents
+    assert found.title == title and found.text.removesuffix(LONG).strip() == text
+
+
+def test_signs_that_nobody_sees_are_no_part_of_a_text(tmp_path):
+    words = "bees\u00ad fly\u200b ho\u2060me\ufeff by \u202bthe\u202c sun\u200f"
+    (tmp_path / "a.txt").write_text(f"{LONG} {words}", encoding="utf-8")
+    (tmp_path / "b.txt").write_text(f"{LONG} ភាសា\u200bខ្មែរ می\u200cخواهم 👩\u200d🔬", encoding="utf-8")
+    first, second = documents.read(tmp_path).documents
+    assert first.text.endswith(" bees fly home by the sun")
+    assert second.text.endswith(" ភាសា\u200bខ្មែរ می\u200cخواهم 👩\u200d🔬")  # these are how a word is written
+
+
 UNSPACED = {
     "japanese": "図書館は午前{n}時から開いています。「日曜日は休みです。」と書いてあります。返却は箱へ。",
     "khmer": "បណ្ណាល័យបើកនៅម៉ោងប្រាំបួនព្រឹក។ថ្ងៃអាទិត្យ{n}បិទ។ សៀវភៅអាចខ្ចីបានពីរសប្តាហ៍។",
@@ -394,6 +437,21 @@ def test_personal_data_are_masked(tmp_path, monkeypatch):
     ):
         with pytest.raises(DocumentsError, match=said):
             passages.mask_of(named)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("電話：０９０－１２３４－５６７８です", "電話：[telephone]です"), ("電話090-1234-5678です", "電話[telephone]です"),
+        ("تلفن: ۰۹۱۲۳۴۵۶۷۸۹", "تلفن: [telephone]"), ("फोन ०९८७६५४३२१० पर", "फोन [telephone] पर"),
+        ("ring +49‑171‑234‑5678 or +49\u00a0171\u00a02345678", "ring [telephone] or [telephone]"),
+        ("ご質問はanna＠example.jpまでお送りください。", "ご質問は[e-mail]までお送りください。"), ("질문은 anna@example.com으로", "질문은 [e-mail]으로"),
+        ("пишите на анна.1@пример.рф, и", "пишите на [e-mail], и"), ("口座DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000へ", "口座[account]へ"),
+        ("on 01.02.2024 it was 0.12345678, order A0123456789", "on 01.02.2024 it was 0.12345678, order A0123456789"),
+    ],
+)  # fmt: skip
+def test_personal_data_are_masked_in_any_script_and_nothing_beside_them(text, masked):
+    assert passages.mask_contacts(text) == masked
 
 
 def test_the_example_is_whole():

@@ -63,6 +63,26 @@ def test_a_description_is_a_line_and_the_text_under_it_in_its_language(machine, 
     assert {(e.query, e.positive) for e in found} == {(r["title"], r["body"]) for r in rows.values()}
 
 
+def test_languages_without_blanks_and_others_written_in_two_scripts_are_read(machine, tmp_path):
+    installed, lists = machine
+    texts = {
+        "ja": " このプログラムは川と湖の地図を描き、その\n 名前を九つの文字のいずれでも書きます。",
+        "th": " โปรแกรมนี้วาดแผนที่แม่น้ำและทะเลสาบพร้อมชื่อในอักษรใดก็ได้จากเก้าแบบ",
+        "sr@latin": f" Ovaj program crta karte reka\u2028i jezera sa imenima {BODY}",
+    }
+    for language, text in texts.items():
+        (lists / f"deb_dists_i18n_Translation-{language}").write_text(
+            f"Package: rivers\nDescription-md5: 00\nDescription-{language}: {language}\n{text}\n\n",
+            encoding="utf-8",
+        )
+    counts, drops = descriptions.write(tmp_path / "pairs.jsonl", installed, lists)
+    assert counts == {"en": 1} | dict.fromkeys(texts, 1)
+    assert drops.counts == {"description of a line or two": 1, "seen before": 1}
+    lines = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    found = {row["title"]: row["body"] for row in map(json.loads, lines)}
+    assert "その名前を九つ" in found["ja"] and found["sr@latin"].endswith("nine scripts.")
+
+
 @pytest.mark.skipif(not shutil.which(descriptions.READER), reason="apt's own reader of its lists is not here")
 def test_lists_that_apt_compressed_are_read_by_apt(machine, tmp_path):
     import gzip

@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+from synthembed.commands.command_line import app
 from synthembed.ground.files import ROOT
+from typer.testing import CliRunner
 
 
 def test_the_command_explains_itself_without_a_traceback():
@@ -64,3 +67,23 @@ def test_rendering_a_report_again_leaves_a_finished_stage_as_it_is(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert {p: p.read_bytes() for p in stage.rglob("*") if p.is_file()} == before
     assert (tmp_path / "laptop" / "rendered" / "07_report" / "report.html").exists()
+
+
+def test_options_of_which_one_would_do_nothing_are_refused(tmp_path):
+    for asked, said in (
+        (["run", "--only", "03_train", "--from", "04"], "leave --from out"),
+        (["export", str(tmp_path / "out"), "--run", "mine", "--model", "x"], "give one of the two"),
+    ):
+        found = CliRunner().invoke(app, asked)
+        assert found.exit_code == 2 and said in " ".join(found.output.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["--field", "body"], "a.txt is read by lines"), (["--storage", "x"], "give --workers"), (["--address", "auto"], "--workers")],
+)  # fmt: skip
+def test_an_option_of_encode_that_would_do_nothing_is_refused(tmp_path, given, said):
+    (tmp_path / "a.txt").write_text("the bees\n")
+    asked = ["encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npy"), "--model", "nowhere", *given]
+    found = CliRunner().invoke(app, asked)
+    assert found.exit_code == 2 and said in " ".join(found.output.split())

@@ -15,7 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import regex
+
 from synthembed.corpus.example import Drops
+from synthembed.corpus.texts import word_count
 from synthembed.ground.seeding import seed_of
 from synthembed.labelled.installed_sets import LEAST_WORDS
 from synthembed.profile.settings import Profile
@@ -23,7 +26,10 @@ from synthembed.profile.settings import Profile
 INSTALLED = Path("/var/lib/dpkg/status")
 LISTS = Path("/var/lib/apt/lists")
 READER = "/usr/lib/apt/apt-helper"  # knows how apt compresses its lists
-_BEGINS = re.compile(r"Description(?:-(?P<language>[a-z]{2,3}(?:_[A-Z]{2})?))?: (?P<title>.+)")
+_BEGINS = re.compile(r"Description(?:-(?P<language>[a-z]{2,3}(?:_[A-Z]{2})?(?:@[a-z]+)?))?: (?P<title>.+)")
+# Lines of scripts that do not part words end anywhere, and their ends are no blanks.
+_UNSPACED = r"[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{lb=SA}。、，！？（）「」]"
+_END = regex.compile(rf"(?<={_UNSPACED})\n(?={_UNSPACED})")
 
 
 class NoDescriptions(RuntimeError):
@@ -37,7 +43,7 @@ def write(
     language, and what was left out. Raises NoDescriptions if there are none."""
     found, drops = {}, Drops()
     for title, body, language in _all(installed, lists):
-        if len(body.split()) < LEAST_WORDS:
+        if word_count(body) < LEAST_WORDS:
             drops.add("description of a line or two", title)
         elif (title, body) in found:
             drops.add("seen before", title)
@@ -65,13 +71,13 @@ def _all(installed: Path, lists: Path) -> Iterator[tuple[str, str, str]]:
 
 def _lines(path: Path) -> list[str]:
     if not path.suffix:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").split("\n")  # no other sign ends a line of a control file
     if not shutil.which(READER):
         raise NoDescriptions(f"{path} is compressed, and {READER}, which reads it, is not there")
     done = subprocess.run([READER, "cat-file", str(path)], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise NoDescriptions(f"{path} cannot be read: {done.stderr.strip()}")
-    return done.stdout.splitlines()
+    return done.stdout.split("\n")
 
 
 def described(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -83,7 +89,8 @@ def described(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             body.append(line.strip())
             continue
         if title:
-            yield title, " ".join(" ".join(part for part in body if part != ".").split()), language
+            text = "\n".join("\n\n" if part == "." else part for part in body)
+            yield title, " ".join(_END.sub("", text).split()), language
         begins = _BEGINS.match(line)
         title, language, body = (
             (begins["title"].strip(), begins["language"] or "en", []) if begins else ("", "", [])

@@ -101,6 +101,8 @@ def run(
     from synthembed.stages.record import STAGES, stages_of
     from synthembed.stages.runner import run_stages
 
+    if only and start:
+        raise typer.BadParameter("--only names the stages by itself: leave --from out", param_hint="--from")
     named, order = [_stage(s) for s in only], list(STAGES)
     first = order.index(_stage(start)) if start else 0
     if where:
@@ -288,6 +290,7 @@ def encode(
     ] = None,
 ) -> None:
     """Turn a file of any size into vectors; a run that was killed goes on where it was."""
+    from synthembed.ground.data_files.opener import form_of
     from synthembed.model import backbone as backbones
     from synthembed.model import vector_files
     from synthembed.model.cpu.int8_linear import to_int8
@@ -296,6 +299,12 @@ def encode(
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
+    if not workers and (address != "local" or storage):
+        raise typer.BadParameter(
+            "--address and --storage are of a cluster: give --workers", param_hint="--workers"
+        )
+    if field != "text" and form_of(texts) in ("txt", ""):
+        raise typer.BadParameter(f"{texts.name} is read by lines, which have no fields", param_hint="--field")
     with plain_errors():
         model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
         loaded = backbones.load(Backbone(model=model))

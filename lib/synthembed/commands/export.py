@@ -15,7 +15,7 @@ FORMATS = ("sentence-transformers", "peft", "gguf", "onnx")
 
 def export(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name of the run.")] = "laptop",
+    run: Annotated[str, typer.Option(help="Name of the run; laptop by default.")] = "",
     model: Annotated[
         str, typer.Option(help="In place of a run: a folder that loads with SentenceTransformer.")
     ] = "",
@@ -32,9 +32,11 @@ def export(
 
     if form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: {', '.join(FORMATS)}", param_hint="--format")
+    if run and model:
+        raise typer.BadParameter("a run has a model of its own: give one of the two", param_hint="--model")
     quiet()
     with plain_errors():
         told = publishing.export(
-            run_folders.find(run) if not model else None, out.expanduser(), form, model, precision, check
+            run_folders.find(run or "laptop") if not model else None, out.expanduser(), form, model, precision, check
         )
     print(told)

@@ -49,6 +49,10 @@ def export(
     ``check`` loads a gguf or onnx export with its own runtime and compares vectors; ExportError where a cosine is
     below parity.LEAST, with the folder removed.
     """
+    if precision != "f32" and form != "gguf":
+        raise ExportError(
+            f"precision {precision}: only gguf has it, and {form} keeps the weights as they are"
+        )
     if form == "sentence-transformers" and run:
         publish(run, folder)
         told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
@@ -98,7 +102,10 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
             least = parity.check(source, "onnxruntime", lambda texts: onnx_graph.encode(folder, texts))
         about, losses = (
             _ONNX,
-            ["the prompts: prompts.json has them, and run_onnx.py puts before a text what it is given"],
+            [
+                "the prompts: prompts.json has them, and run_onnx.py puts before a text what it is given",
+                *parity.length_lost(parity.read_as(source)),
+            ],
         )
     measured = f"The least cosine to our vectors is {least:.5f}" if check else "No vector was compared"
     (folder / "README.md").write_text(_card(source, form, about, measured, losses), encoding="utf-8")

@@ -158,6 +158,52 @@ def test_what_gguf_cannot_carry_is_refused_or_said(tmp_path):
         gguf_file.write(broken, tmp_path / "e.gguf")
 
 
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_folder_of_todays_sentence_transformers_is_exported(tmp_path):
+    """It names its pooling in one word, and its length in the tokenizer's file alone, which may cut and pad by itself."""
+    pytest.importorskip("onnxruntime")
+    source = exported(tmp_path, pooling="mean")
+    (source / "1_Pooling" / "config.json").write_text('{"embedding_dimension": 32, "pooling_mode": "mean"}')
+    (source / "sentence_bert_config.json").write_text("{}")
+    change(source / "tokenizer_config.json", model_max_length=40)
+    cuts = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    pads = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2, "pad_type_id": 0,
+            "pad_token": "</s>"}  # fmt: skip
+    change(source / "tokenizer.json", truncation=cuts, padding=pads)
+    onnx_graph.write(source, tmp_path / "onnx")
+    encode = lambda texts: onnx_graph.encode(tmp_path / "onnx", texts)  # noqa: E731
+    assert parity.check(source, "onnxruntime", encode) > 0.99999
+    assert any("at 40 tokens" in loss for loss in gguf_file.write(source, tmp_path / "m.gguf").losses)
+
+
+@pytest.mark.parametrize("form", ["gguf", "onnx"])
+def test_what_no_format_carries_is_refused_though_no_vector_is_compared(tmp_path, form):
+    source = exported(tmp_path, pooling="mean")
+    refuse = lambda said: pytest.raises(ExportError, match=said)  # noqa: E731
+    modules = json.loads((source / "modules.json").read_text())
+    dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    for found, said in (([*modules[:2], dense], "its Dense module"), (modules, "lower-cases texts")):
+        (source / "modules.json").write_text(json.dumps(found))
+        change(source / "sentence_bert_config.json", do_lower_case="lower" in said)
+        with refuse(said):
+            publishing.export(None, tmp_path / "out", form, str(source), check=False)
+    change(source / "sentence_bert_config.json", do_lower_case=False)
+    if form == "gguf":
+        change(source / "config.json", is_causal=False)
+        with refuse("looks both ways"):
+            publishing.export(None, tmp_path / "out", form, str(source), check=False)
+    else:
+        with refuse("precision f16: only gguf has it"):
+            publishing.export(None, tmp_path / "out", form, str(source), "f16")
+        (source / "modules.json").write_text(json.dumps(modules[:2]))
+        pytest.importorskip("onnxruntime")
+        said = publishing.export(None, tmp_path / "out", form, str(source), check=False)
+        assert "the length of vectors: the model leaves it as it is, and here it is 1" in said
+
+
 def test_the_command_writes_a_card_and_leaves_nothing_of_a_refusal(tmp_path, monkeypatch):
     source = exported(tmp_path)
     said = publishing.export(None, tmp_path / "out", "gguf", str(source), "f16")

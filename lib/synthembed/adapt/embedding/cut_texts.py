@@ -1,5 +1,5 @@
-"""How many texts are longer than what the model reads of them, and what to do about it: a word has three tokens in
-some languages."""
+"""How many texts are longer than what the model reads of them, or in signs that it does not know, and what to do about
+it: a word has three tokens in some languages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,22 @@ def lengths(encoder: Prompted, texts: Sequence[str], instruction: str = "") -> n
     return np.array([len(row) for row in rows], int)
 
 
+def unknown(encoder: Prompted, texts: Sequence[str]) -> int:
+    """How many texts are, half or more, in signs that the tokenizer does not know: an English one has one token for
+    all words of another script, and so their vectors are nearly one."""
+    contract = encoder.backbone.contract
+    none = contract.tokenizer.unk_token_id
+    if none in (None, contract.bos, contract.eos) or not texts:
+        return 0
+    rows = contract.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return sum(2 * row.count(none) >= len(row) > 0 for row in rows)
+
+
 def told(
     passages: Sequence[Passage], examples: Sequence[Example], encoder: Prompted, settings: Train, words: int
 ) -> list[str]:
-    """One line for what training cuts, and one for what searching cuts; none where nothing is cut.
+    """One line for what the model does not know, one for what training cuts, and one for what searching cuts; none
+    where there is nothing of it.
 
     Training reads ``settings``' lengths, searching the model's own. ``words`` are those of a passage.
     """
@@ -38,6 +50,11 @@ def told(
     trained = settings.document_length, settings.max_length
     usual = float(np.quantile(of["passages"], 0.95)) if len(passages) else 0.0
     lines = []
+    if strange := unknown(encoder, [p.text for p in passages]):
+        lines.append(
+            f"in signs that the start model does not know, so that no search tells them apart: {strange:,} of "
+            f"{len(passages):,} passages: choose another, such as --start embedded:me5-small-4bit"
+        )
     if cut := _counted(of, {"passages": trained[0], "hard negatives": trained[0], "queries": trained[1]}):
         lines.append(f"longer than what is trained on, and cut there: {cut}")
         if (of["passages"] > trained[0]).sum() > MANY * len(passages):

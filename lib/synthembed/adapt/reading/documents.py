@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import regex
+
 from synthembed.adapt.reading import text_files
 from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS
 from synthembed.adapt.reading.office_files import office
@@ -235,13 +237,17 @@ def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
     return Document(document.id, " ".join(title.split()), text, document.read_as)
 
 
+# Soft hyphens, marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
+_UNSEEN = regex.compile(
+    "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<!\\p{lb=SA})\u200b(?!\\p{lb=SA})"
+)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
     """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and without control
-    characters, soft hyphens and halves of characters."""
-    text = unicodedata.normalize("NFC", text).replace("\u00ad", "")
+    characters, halves of characters, and signs that nobody sees and a query does not have."""
+    text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
     return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,31 +14,48 @@ from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unre
 
 
 def _text(text: str) -> tuple[str, str]:
-    return "", text
+    page = re.match(
+        r"\s*<(!doctype\s+html|html)\b", text, re.IGNORECASE
+    )  # which was saved under another name
+    return _html(text) if page else ("", text)
 
 
-_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+_FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no text between two rules
+_TITLE = re.compile(r"^title: *(?![ >|])['\"]?(.+?)['\"]? *$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
+_FENCED = r"^ {0,3}(?:```.*?(?:^ {0,3}```|\Z)|~~~.*?(?:^ {0,3}~~~|\Z))"
+_TARGET = r"\((?:[^()]|\([^()]*\))*\)"
+_IMAGE, _LINK = (
+    re.compile(rf"({_FENCED}|`[^`\n]+`)|{named}{_TARGET}", re.DOTALL | re.MULTILINE)
+    for named in (r"!\[([^\]]*)\]", r"\[([^\]]+)\]")
+)
 
 
 def _markdown(text: str) -> tuple[str, str]:
-    """Markdown as it is written, which models read well; its front matter and the targets of links go."""
+    """Markdown as it is written, which models read well; its front matter and the targets of links go. Code stays."""
     text = text.replace("\r\n", "\n")
     front = _FRONT.match(text)
-    named = re.search(r"^title: *['\"]?(.+?)['\"]? *$", front[1], re.MULTILINE) if front else None
+    named = _TITLE.search(front[1]) if front else None
     text = text[front.end() :] if front else text
-    heading = _HEADING.search(text)
-    title = named[1] if named else heading[1] if heading else ""
+    blanked = re.sub(_FENCED, lambda m: " " * len(m[0]), text, flags=re.DOTALL | re.MULTILINE)
+    heading = _HEADING.search(blanked)  # code has lines that begin with # too
+    title = named[1] if named else _without_targets(heading[1]) if heading else ""
     if heading and not named and not text[: heading.start()].strip():
         text = text[heading.end() :]
-    text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return title, re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+    return title, _without_targets(text)
+
+
+def _without_targets(text: str) -> str:
+    for pattern in (_IMAGE, _LINK):
+        text = pattern.sub(lambda m: m[1] or m[2] or "", text)
+    return text
 
 
 class _Page(HTMLParser):
     """The words of a page: no scripts, styles, navigation, controls or readings
     above Japanese signs; block elements end a paragraph. What stands in
-    a form is read, since some systems put one around the whole page."""
+    a form is read, since some systems put one around the whole page; so is what stands in ``read``, of what is
+    skipped elsewhere. ``inside`` are skipped elements that are open."""
 
     SKIPPED = (
         "script",
@@ -55,17 +72,26 @@ class _Page(HTMLParser):
         "rt",
         "rp",
     )
+    READINGS = ("rt", "rp")  # whose end HTML allows to be left out
+    NO_TEXT = frozenset({"script", "style", "svg", "template"})
     BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
 
-    def __init__(self):
+    def __init__(self, read: Collection[str] = ()):
         super().__init__(convert_charrefs=True)
+        self.skipped = {*self.SKIPPED, "title"} - {*read}
         self.parts: list[str] = []
         self.title = ""
         self.inside: list[str] = []
 
+    def _end_readings(self, tag: str) -> None:
+        if tag in (*self.READINGS, "ruby", *self.BLOCKS):
+            while self.inside and self.inside[-1] in self.READINGS:
+                self.inside.pop()
+
     def handle_starttag(self, tag, attrs):
-        if tag in self.SKIPPED or tag == "title":
+        self._end_readings(tag)
+        if tag in self.skipped:
             self.inside.append(tag)
         elif tag in self.BLOCKS:
             self.parts.append("\n\n")
@@ -76,7 +102,9 @@ class _Page(HTMLParser):
         if tag in self.inside:
             while self.inside.pop() != tag:
                 pass
-        elif tag in self.BLOCKS:
+            return
+        self._end_readings(tag)
+        if tag in self.BLOCKS:
             self.parts.append("\n\n")
 
     def handle_data(self, data):
@@ -86,10 +114,17 @@ class _Page(HTMLParser):
             self.title += data
 
 
-def _html(text: str) -> tuple[str, str]:
-    page = _Page()
+def _page(text: str, read: Collection[str] = ()) -> _Page:
+    page = _Page(read)
     page.feed(text)
     page.close()
+    return page
+
+
+def _html(text: str) -> tuple[str, str]:
+    page = _page(text)
+    if unclosed := {*page.inside} - _Page.NO_TEXT:  # or else the rest of the page were lost
+        page = _page(text, unclosed)
     body, title = re.sub(r" *\n *", "\n", "".join(page.parts)).strip(), " ".join(page.title.split())
     first, _, rest = body.partition("\n")
     return title, rest if title and first.strip() == title else body  # a heading that is the title

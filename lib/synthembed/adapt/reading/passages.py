@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import regex
 
@@ -132,19 +133,49 @@ _JOINING = "\u17d2\u1039\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u
 
 # --- personal data -----------------------------------------------------------------------------------
 
-_CONTACTS = (
-    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "[e-mail]"),
-    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b"), "[account]"),
-    (re.compile(r"(?<![\w.,])(?:\+|\(?0)\d(?:[ ()/.-]{0,2}\d){6,14}(?![\w])"), "[telephone]"),
+# Beside an address may stand a word of another script, without a blank (Japanese, Korean).
+_LATIN, _OTHER = r"[\p{Latin}\d_]", r"[[\p{L}\p{M}]--\p{Latin}]"
+_CASED = r"[\p{Latin}\p{Cyrillic}\p{Greek}\d_]"
+_DATE = r"\d\d?([./-])\d\d?\1(?:19|20)\d\d(?!\d)"
+_CONTACTS = tuple(
+    (regex.compile(pattern, regex.VERSION1), sign)
+    for pattern, sign in (
+        (
+            rf"(?:[{_LATIN}.+%-]+|[{_OTHER}\d_.+-]+)@(?:(?:[{_LATIN}-]+|[{_OTHER}\d-]+)\.)+(?:[{_LATIN}-]+|{_OTHER}{{2,10}})",
+            "[e-mail]",
+        ),
+        (r"(?<![A-Za-z\d])[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){3,7}(?: ?[A-Z\d]{1,4})?(?![A-Za-z\d])", "[account]"),
+        (
+            rf"(?<!{_CASED}|[.,])(?!{_DATE})(?:\+|\(?0)\d(?:[ ()/.-]{{0,2}}\d){{6,14}}(?!{_CASED})",
+            "[telephone]",
+        ),
+    )
 )
 
 
 def mask_contacts(text: str) -> str:
-    """Text without e-mail addresses, telephone numbers (with + or 0 in front) and bank accounts (IBAN).
-    It knows no names: for those give a hook of your own."""
+    """Text without e-mail addresses, telephone numbers (with + or 0 in front) and bank accounts (IBAN), in the digits
+    and hyphens of any script. It knows no names: for those give a hook of your own."""
     for pattern, sign in _CONTACTS:
-        text = pattern.sub(sign, text)
+        parts, at = [], 0
+        for found in pattern.finditer("".join(map(_plain, text))):
+            parts += [text[at : found.start()], sign]
+            at = found.end()
+        text = "".join([*parts, text[at:]])
     return text
+
+
+@cache
+def _plain(sign: str) -> str:
+    """A sign as ASCII has it, one for one: a digit of any script, a wide letter, a hyphen or a blank of any kind."""
+    if sign.isascii():
+        return sign
+    narrow = unicodedata.normalize("NFKC", sign)
+    if sign.isdecimal():
+        return str(unicodedata.decimal(sign))
+    if unicodedata.category(sign) == "Pd" or sign == "\u2212":
+        return "-"
+    return narrow if len(narrow) == 1 and narrow.isascii() else sign
 
 
 def mask_of(named: str) -> Callable[[str], str] | None:

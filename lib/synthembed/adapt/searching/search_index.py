@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synthembed.adapt.reading.documents import clean
 from synthembed.adapt.reading.passages import Passage
 from synthembed.model.encoder import Encoder
 
@@ -32,6 +33,7 @@ class Index:
 
     def search(self, query: str, count: int = 10) -> list[tuple[float, Passage]]:
         """The ``count`` passages of the highest cosine to ``query``, best first."""
+        query = clean(query)  # as the documents are: some keyboards write marks apart
         scores = self.vectors @ self.encoder.encode([query], self.instruction, normalize=True)[0]
         best = np.argsort(-scores, kind="stable")[:count]
         return [(float(scores[n]), self.passages[n]) for n in best]

@@ -16,14 +16,14 @@ import numpy as np
 from safetensors import safe_open
 
 from synthembed.ground.files import read_json
-from synthembed.model.formats.parity import ExportError
+from synthembed.model.formats.parity import ExportError, length_lost, read_as
 
 # transformers' model_type → (llama.cpp's architecture, whether it rotates neighbouring numbers of a head)
 ARCHITECTURES = {
     "llama": ("llama", True), "mistral": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False),
     "gemma3_text": ("gemma3", False),
 }  # fmt: skip
-POOLING = {"pooling_mode_lasttoken": "LAST", "pooling_mode_mean_tokens": "MEAN"}
+POOLING = {"last": "LAST", "mean": "MEAN"}
 # How a byte-level tokenizer cuts text before merging: llama.cpp knows it by name.
 CUTS = {
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
@@ -91,11 +91,14 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     base, local = _rope(config)
-    pooling = read_json(source / "1_Pooling" / "config.json")
-    used = [kind for mode, kind in POOLING.items() if pooling.get(mode)]
-    if len(used) != 1:
+    recipe = read_as(source)
+    if recipe.pooling not in POOLING:
         raise ExportError(
-            "llama.cpp pools by last or mean token alone: this model's pooling it does not know"
+            f"llama.cpp pools by last or mean token alone: this model's pooling, {recipe.pooling}, it does not know"
+        )
+    if config.get("is_causal") is False or config.get("use_bidirectional_attention"):
+        raise ExportError(
+            "this model looks both ways, and in llama.cpp these layers look back alone: ONNX carries it"
         )
     writer.add_name(source.resolve().name)
     writer.add_context_length(config["max_position_embeddings"])
@@ -110,7 +113,7 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(base)
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_pooling_type(gguf.PoolingType[used[0]])
+    writer.add_pooling_type(gguf.PoolingType[POOLING[recipe.pooling]])
     writer.add_causal_attention(True)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32 if precision == "f32" else gguf.LlamaFileType.MOSTLY_F16)
     window = config.get("sliding_window")
@@ -123,8 +126,10 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
             "texts have other vectors"
         )
     said = read_json(source / "config_sentence_transformers.json", {})
-    longest = read_json(source / "sentence_bert_config.json", {}).get("max_seq_length")
-    losses.append(f"the length: texts are cut at {longest} tokens elsewhere, and not by llama.cpp")
+    losses.append(
+        f"the length: texts are cut at {recipe.max_length or 512} tokens elsewhere, and not by llama.cpp"
+    )
+    losses += length_lost(recipe)
     for name, prompt in sorted(said.get("prompts", {}).items()):
         if prompt:
             writer.add_string(f"synthembed.prompt.{name}", prompt)

@@ -17,15 +17,9 @@ from torch.nn import functional as F
 
 from synthembed.ground.files import read_json
 from synthembed.model.encoder import pool
-from synthembed.model.formats.parity import ExportError
+from synthembed.model.formats.parity import ExportError, read_as
 
 OPSET = 17
-POOLING = {
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_weightedmean_tokens": "weighted-mean",
-}
-
 RUN = '''"""Texts to vectors by onnxruntime alone: pip install onnxruntime tokenizers numpy"""
 
 import json
@@ -38,6 +32,8 @@ from tokenizers import Tokenizer
 HERE = Path(__file__).parent
 PROMPTS = json.loads((HERE / "prompts.json").read_text(encoding="utf-8"))
 tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))  # puts bos and eos around a text
+tokenizer.no_truncation()  # some files bring a length and a padding of their own
+tokenizer.no_padding()
 session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxruntime.get_available_providers())
 
 
@@ -117,8 +113,7 @@ def write(source: Path, folder: Path) -> Path:
     from transformers import AutoModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    modes = read_json(source / "1_Pooling" / "config.json")
-    pooling = next(name for mode, name in POOLING.items() if modes.get(mode))
+    recipe = read_as(source)
     model = AutoModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
     ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
@@ -126,7 +121,7 @@ def write(source: Path, folder: Path) -> Path:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the tracer, on shapes that are constant here
             torch.onnx.export(
-                _Vectors(model, pooling), (ids, mask), folder / "model.onnx", dynamo=False, opset_version=OPSET,
+                _Vectors(model, recipe.pooling), (ids, mask), folder / "model.onnx", dynamo=False, opset_version=OPSET,
                 input_names=["input_ids", "attention_mask"], output_names=["vectors"],
                 dynamic_axes={"input_ids": {0: "texts", 1: "tokens"}, "attention_mask": {0: "texts", 1: "tokens"},
                               "vectors": {0: "texts"}},
@@ -138,8 +133,9 @@ def write(source: Path, folder: Path) -> Path:
     shutil.copy(source / "tokenizer.json", folder)
     said = read_json(source / "config_sentence_transformers.json", {})
     (folder / "prompts.json").write_text(_json(said.get("prompts", {})), encoding="utf-8")
-    longest = read_json(source / "sentence_bert_config.json", {}).get("max_seq_length") or 512
-    (folder / "run_onnx.py").write_text(RUN.replace("MAX_LENGTH", str(longest)), encoding="utf-8")
+    (folder / "run_onnx.py").write_text(
+        RUN.replace("MAX_LENGTH", str(recipe.max_length or 512)), encoding="utf-8"
+    )
     return folder / "model.onnx"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from synthembed.ground.files import read_json
+from synthembed.ground.weights.saved_models import Recipe, recipe_of
 from synthembed.model import backbone as backbones
 from synthembed.model.encoder import Encoder
 from synthembed.profile.settings import Backbone
@@ -33,6 +35,23 @@ TEXTS = [
 
 class ExportError(RuntimeError):
     """A model that a format cannot carry, or whose vectors are others there; the message says which and why."""
+
+
+def read_as(folder: Path) -> Recipe:
+    """How a folder says that its vectors are made. Raises ExportError for what no format here can carry: a check of
+    vectors would find it too, but is not always asked for."""
+    said = read_json(folder / "config.json")
+    recipe = recipe_of(str(folder), positions=said.get("max_position_embeddings"))
+    if recipe.refusal:
+        raise ExportError(f"{folder.name} is not exported: {recipe.refusal}")
+    return recipe
+
+
+def length_lost(recipe: Recipe) -> list[str]:
+    """What is said of a model that leaves its vectors as long as they are."""
+    return (
+        [] if recipe.normalize else ["the length of vectors: the model leaves it as it is, and here it is 1"]
+    )
 
 
 def reference(folder: Path, texts: Sequence[str] = TEXTS) -> np.ndarray:
