@@ -37,6 +37,11 @@ def export(
     quiet()
     with plain_errors():
         told = publishing.export(
-            run_folders.find(run or "laptop") if not model else None, out.expanduser(), form, model, precision, check
+            run_folders.find(run or "laptop") if not model else None,
+            out.expanduser(),
+            form,
+            model,
+            precision,
+            check,
         )
     print(told)
