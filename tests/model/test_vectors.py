@@ -147,7 +147,9 @@ def test_a_table_is_read_as_one(tmp_path, name):
     [
         ("a.txt", b'{"text": "bees"}\n', "JSON in a file of plain lines"), ("a.txt", b'[{"text": "bees"}]\n', "JSON in a file of plain lines"),
         ("a.txt", b'[\n {"text": "bees"}\n]\n', "JSON in a file of plain lines"), ("a.docx", b"bees\n", "is no table"),
-        ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"), ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
+        ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"),
+        ("a.txt", b"<!DOCTYPE html>\n<html>404</html>\n", "line 1: a page"), ("a.txt", b'<?xml version="1.0"?>\n<Error/>\n', "line 1: a page"),
+        ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
     ],
 )  # fmt: skip
 def test_what_is_neither_lines_nor_a_table_is_refused(tmp_path, name, data, said):
