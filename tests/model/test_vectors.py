@@ -181,9 +181,9 @@ def test_cut_texts_are_counted_and_a_long_instruction_is_refused(llama):
     encoder = Encoder(llama, max_length=32)
     llama.contract.read.clear()
     encoder.encode(["short", "long " * 50, "long " * 60])
-    assert llama.contract.read == {"texts": 3, "cut": 2}
+    assert llama.contract.read == {"texts": 3, "cut": 2, "unknown": 0}
     encoder.encode(["short", "long " * 50, "long " * 60])  # from the cache
-    assert llama.contract.read == {"texts": 6, "cut": 4}
+    assert llama.contract.read == {"texts": 6, "cut": 4, "unknown": 0}
     with pytest.raises(EncodingError, match="instruction is as long as max_length, 32 tokens"):
         encoder.encode(["short"], "find " * 20)
     with pytest.raises(RuntimeError, match=r"text 2, .*half a character"):
