@@ -157,7 +157,7 @@ def opened(**given) -> dict:
     known: dict = {}
     exec("".join(cells[1]["source"]), known)
     known |= given
-    exec("".join(cells[2]["source"]), known)
+    exec("\n".join("".join(cell["source"]) for cell in cells[2:4]), known)
     return known
 
 
