@@ -85,7 +85,12 @@ def test_a_merged_adapter_is_in_the_rounded_weights_and_in_the_saved_ones(rounde
 
 
 @pytest.mark.parametrize(
-    ("rate", "dtype", "used"), [(180.0, "auto", True), (110.0, "auto", False), (180.0, "float32", False)]
+    ("rate", "dtype", "used"),
+    [
+        pytest.param(180.0, "auto", True, marks=needs_bfloat16),
+        (110.0, "auto", False),
+        (180.0, "float32", False),
+    ],
 )
 def test_the_measured_rates_and_the_profile_decide(tiny_folder, monkeypatch, rate, dtype, used, capsys):
     bfloat16_linear._say.cache_clear()

@@ -107,10 +107,6 @@ def run(
     first = order.index(_stage(start)) if start else 0
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
-    if only and start:
-        raise typer.BadParameter(
-            "the stages of --only run, and no others: leave --from out", param_hint="--from"
-        )
     if run and len(profile) > 1:
         raise typer.BadParameter(
             "one folder cannot hold several profiles: leave --run out", param_hint="--run"
@@ -144,8 +140,7 @@ def run(
 @app.command()
 def init(
     folder: Annotated[
-        Path,
-        typer.Argument(help="Where the notebooks and profiles go; here by default."),
+        Path, typer.Argument(help="Where the notebooks and profiles go; here by default.")
     ] = Path(),
 ) -> None:
     """Lay out the notebooks and profiles that came with the package; a first `run` does so by itself."""
