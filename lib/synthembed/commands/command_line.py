@@ -26,7 +26,7 @@ from synthembed.commands.options import (
 )  # fmt: skip
 from synthembed.commands.reviewing import board, check, publish
 from synthembed.commands.rewrite import rewrite
-from synthembed.ground import places, run_folders
+from synthembed.ground import endpoint, places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
 
@@ -45,6 +45,8 @@ def prepare() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     places.keep_out_of_home()
+    if not os.environ.get(endpoint.URL, "x").strip():  # the SDK takes an empty one for an address
+        del os.environ[endpoint.URL]
 
 
 def _standard_streams() -> None:

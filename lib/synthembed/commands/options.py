@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +39,20 @@ RunOption = Annotated[
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
+OF_A_PLACE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, ssl.SSLError)
+
+
+def _certificates(error: BaseException) -> str:
+    """What to do where certificates cannot be loaded, which the system's error does not name; "" for any other."""
+    given = os.environ.get("SSL_CERT_FILE")
+    nameless = isinstance(error, OSError) and error.errno is not None and error.filename is None
+    if not given or not nameless:
+        return ""
+    return (
+        f"SSL_CERT_FILE = {given!r} cannot be used ({error}): name a file of certificates (PEM), or unset it"
+    )
+
+
 class plain_errors:
     """Errors that name file, value and remedy need no traceback."""
 
@@ -45,8 +61,8 @@ class plain_errors:
 
     def __exit__(self, kind, error, trace):
         ours = kind and kind.__module__.startswith("synthembed.")
-        if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
-            print(error, file=sys.stderr)
+        if ours or (kind and issubclass(kind, OF_A_PLACE)):
+            print(_certificates(error) or error, file=sys.stderr)
             raise typer.Exit(1)
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
             where = error.filename or "a file that was being written"
