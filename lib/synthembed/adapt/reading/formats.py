@@ -12,12 +12,12 @@ import regex
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
 
+_SAVED_PAGE = re.compile(r"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
+
 
 def _text(text: str) -> tuple[str, str]:
-    page = re.match(
-        r"\s*<(!doctype\s+html|html)\b", text, re.IGNORECASE
-    )  # which was saved under another name
-    return _html(text) if page else ("", text)
+    """A text as it is; a page that was saved under a text's name as a page."""
+    return _html(text) if _SAVED_PAGE.match(text) else ("", text)
 
 
 _FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no text between two rules

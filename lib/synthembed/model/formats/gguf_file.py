@@ -126,9 +126,7 @@ def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: 
             "texts have other vectors"
         )
     said = read_json(source / "config_sentence_transformers.json", {})
-    losses.append(
-        f"the length: texts are cut at {recipe.max_length or 512} tokens elsewhere, and not by llama.cpp"
-    )
+    losses.append(f"the length: texts are cut at {recipe.max_length} tokens elsewhere, and not by llama.cpp")
     losses += length_lost(recipe)
     for name, prompt in sorted(said.get("prompts", {}).items()):
         if prompt:

@@ -133,9 +133,7 @@ def write(source: Path, folder: Path) -> Path:
     shutil.copy(source / "tokenizer.json", folder)
     said = read_json(source / "config_sentence_transformers.json", {})
     (folder / "prompts.json").write_text(_json(said.get("prompts", {})), encoding="utf-8")
-    (folder / "run_onnx.py").write_text(
-        RUN.replace("MAX_LENGTH", str(recipe.max_length or 512)), encoding="utf-8"
-    )
+    (folder / "run_onnx.py").write_text(RUN.replace("MAX_LENGTH", str(recipe.max_length)), encoding="utf-8")
     return folder / "model.onnx"
 
 

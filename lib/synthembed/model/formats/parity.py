@@ -15,6 +15,7 @@ from synthembed.model.encoder import Encoder
 from synthembed.profile.settings import Backbone
 
 LEAST = 0.999  # cosine of every text
+UNSAID = 512  # tokens of a text, where a model does not say how many it reads
 
 # A sentence or two in each large script, signs, code, blanks at the ends, and one long text.
 TEXTS = [
@@ -38,13 +39,13 @@ class ExportError(RuntimeError):
 
 
 def read_as(folder: Path) -> Recipe:
-    """How a folder says that its vectors are made. Raises ExportError for what no format here can carry: a check of
-    vectors would find it too, but is not always asked for."""
+    """How a folder says that its vectors are made, UNSAID in the place of no length. Raises ExportError for what no
+    format here can carry: a check of vectors would find it too, but is not always asked for."""
     said = read_json(folder / "config.json")
     recipe = recipe_of(str(folder), positions=said.get("max_position_embeddings"))
     if recipe.refusal:
         raise ExportError(f"{folder.name} is not exported: {recipe.refusal}")
-    return recipe
+    return replace(recipe, max_length=recipe.max_length or UNSAID)
 
 
 def length_lost(recipe: Recipe) -> list[str]:
