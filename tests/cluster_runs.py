@@ -34,10 +34,12 @@ def trained(folder, base, workers: int | None, placed=SMALL, saved=lambda: None,
 
 
 def assert_same(folder, model, alone) -> None:
+    """Every loss to 1e-5, and every tensor to a thousandth of its length. Not every number of it: Adam moves one whose
+    gradient is rounding alone as far as any other, and each processor rounds in its own order."""
     assert losses(folder) == pytest.approx(losses(alone[0]), rel=1e-5)
     there = dict(model.model.named_parameters())
     for name, weight in alone[1].model.named_parameters():
-        assert there[name].detach().numpy() == pytest.approx(weight.detach().numpy(), abs=1e-4), name
+        assert (there[name] - weight).norm() <= 1e-3 * weight.norm(), name
 
 
 def processes_of_ray(kind: str, of: psutil.Process | None = None) -> list[psutil.Process]:
