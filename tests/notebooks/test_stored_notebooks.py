@@ -1,5 +1,6 @@
 """Notebooks as they are stored: one a stage, clean, in house style."""
 
+import ast
 import json
 import re
 
@@ -78,6 +79,21 @@ def test_a_notebook_has_three_to_five_exercises_whole_and_numbered(path):
         numbers, (c for c in cells if "exercises.check(" in "".join(c["source"])), strict=True
     ):
         assert re.search(rf"exercises\.check\(\s*{number},", "".join(cell["source"]))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_cell_to_explore_or_answer_in_writes_over_no_name_that_is_used_after_it(path):
+    """`answer` and imports aside: what a stage makes must not depend on what a reader does."""
+    left: set[str] = set()
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            names = [n for n in ast.walk(ast.parse("".join(cell["source"]))) if isinstance(n, ast.Name)]
+            bound = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+            if {"exercise", "explore"} & set(cell["metadata"].get("tags", [])):
+                left |= bound - {"answer"}
+            else:
+                assert not left & {n.id for n in names if isinstance(n.ctx, ast.Load)} - bound
+                left -= bound
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
