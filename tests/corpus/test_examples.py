@@ -15,6 +15,7 @@ from synthembed.corpus.example import Drops, Example
 from synthembed.generation.items import SCHEMAS, Item
 from synthembed.generation.parsing import Rejected
 from synthembed.generation.reply_store import reply_line
+from synthembed.ground.data_files.opener import ReadError
 from synthembed.profile.settings import Analyze
 from synthembed.profile.taxonomy import FAMILIES
 
@@ -283,6 +284,17 @@ def test_a_corpus_of_another_form_is_refused_by_file_and_row(tmp_path, format, n
     (tmp_path / name).write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=re.escape(said)):
         list(corpus_files.read_corpus(str(tmp_path), format))
+
+
+def test_files_of_one_corpus_have_names_of_their_own(tmp_path):
+    row = json.dumps(dict.fromkeys(("instruction", "query", "positive", "negative"), "a"))
+    for name in ("short_long.part1.jsonl", "short_long.part2.jsonl"):
+        (tmp_path / name).write_text(row)
+    found = [e.id for e in corpus_files.read_corpus(str(tmp_path), "open-synthetic")]
+    assert found == ["short_long.part1-1", "short_long.part2-1"]
+    (tmp_path / "short_long.part2.jsonl.gz").write_text(row)
+    with pytest.raises(ReadError, match="have one name: are they the same texts twice"):
+        list(corpus_files.read_corpus(str(tmp_path), "open-synthetic"))
 
 
 def test_a_corpus_that_is_nowhere_is_said(tmp_path):

@@ -444,6 +444,8 @@ def test_a_quoted_table_is_no_plain_one(tmp_path, text, said):
         ("q.jsonl", '{"query-id": "1", "corpus-id": "7", "relevance": 0}\n', "line 1: no field 'score' among .*'relevance'"),
         ("q.csv", "query-id,corpus-id,label\n1,7,0\n", "line 2: no field 'score' among .*'label'"),
         ("q.tsv", "corpus-id\tquery-id\tscore\n7\t1\t1\n", "line 1: the first column is to be the query's id"),
+        ("q.tsv", "query-id\tscore\tcorpus-id\n1\t1\t7\n", "line 1: the columns are to be query, document, grade"),
+        ("q.tsv", "query-id\tcorpus-id\tscore\trank\n1\t7\t1\t3\n", "line 1: the columns are to be .* not query-id, corpus-id, score, rank"),
         ("q.tsv", "# judged by hand\n1\t7\t1\n", "line 1: begins with '#'"),
         ("q.txt", "1 0 7 1\n2 0 7\n", "line 2: 3 columns, the lines before have 4"),
     ],
@@ -457,7 +459,9 @@ def test_judgements_are_not_guessed(tmp_path, name, text, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [("1\tbees\n2\tthe\tsun\n", "line 2: 3 columns, the lines before have 2"),
-     ("id\ttext\ttitle\n1\tbees\tB\n", "line 1: the last column is to be the text")],
+     ("id\ttext\ttitle\n1\tbees\tB\n", "line 1: the last column is to be the text"),
+     ("id\ttitle\ttext\turl\n1\tB\tbees\tx\n", "line 1: the last column is to be the text, not 'url'"),
+     ("query\tid\nbees\t1\n", "line 1: the first column is to be the id, not 'query'")],
 )  # fmt: skip
 def test_columns_of_a_corpus_are_not_guessed(tmp_path, text, said):
     (tmp_path / "corpus.tsv").write_text(text)

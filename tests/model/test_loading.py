@@ -199,6 +199,8 @@ def test_a_module_that_is_not_computed_is_named(llama, tmp_path, kind):
         ("sentence_bert_config.json", {"do_lower_case": True}, "it lower-cases texts itself"),
         ("config_sentence_transformers.json", {"default_prompt_name": "x"}, "its default prompt 'x' is not among"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "it is a SparseEncoder"),
+        ("config_sentence_transformers.json", {"truncate_dim": 16}, "it keeps the first 16 numbers of a vector"),
+        ("config.json", {"auto_map": {"AutoModel": "modeling.Model"}}, "its layers are code of its own"),
         ("tokenizer_config.json", {"truncation_side": "left"}, "it cuts long texts at their beginning"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "its states are those of fill-mask"),
         ("sentence_bert_config.json", {"config_args": {"num_hidden_layers": 1}}, "it sets config_kwargs: num_hidden_layers = 1"),
@@ -260,6 +262,56 @@ def test_modules_in_another_order_are_refused(llama, tmp_path, order, said):
     (folder / "modules.json").write_text(json.dumps([modules[n] for n in order]))
     with pytest.raises(EncodingError, match=said):
         Encoder(load(folder))
+
+
+@pytest.mark.parametrize(
+    ("number", "values", "said"),
+    [
+        (0, {"type": "custom_st.Transformer"}, "its module custom_st.Transformer is code of its own"),
+        (1, {"type": "modeling.Pooling"}, "its module modeling.Pooling is code of its own"),
+        (0, {"path": "0_Transformer"}, "its model is the one in 0_Transformer, not that beside modules.json"),
+    ],
+)
+def test_a_module_that_is_another_than_its_name_says_is_refused(llama, tmp_path, number, values, said):
+    folder = exported(llama, tmp_path / "m")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[number] |= values
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(EncodingError, match=said):
+        Encoder(load(folder))
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "xlm-roberta"])
+def test_settings_of_texts_under_an_older_name_are_read(llama, tmp_path, kind):
+    folder = exported(llama, tmp_path / "m")
+    (folder / "sentence_bert_config.json").rename(folder / f"sentence_{kind}_config.json")
+    change(folder / f"sentence_{kind}_config.json", max_seq_length=12)
+    assert Encoder(load(folder)).max_length == 12
+    change(folder / f"sentence_{kind}_config.json", do_lower_case=True)
+    with pytest.raises(EncodingError, match="it lower-cases texts itself"):
+        Encoder(load(folder))
+
+
+def test_the_code_of_a_base_does_not_go_along(llama, tmp_path):
+    llama.model.config.auto_map = {"AutoModel": "modeling.Model"}
+    folder = exported(llama, tmp_path / "m")
+    assert "auto_map" not in json.loads((folder / "config.json").read_text())
+    del llama.model.config.auto_map
+    Encoder(load(folder))
+
+
+def test_weights_of_zeros_are_told_and_vectors_of_zeros_are_never_returned(tiny_folder, capsys):
+    weights = load_file(tiny_folder / "model.safetensors")
+    holes = {name: torch.zeros_like(w) if "layers.1.mlp" in name else w for name, w in weights.items()}
+    save_file(holes, tiny_folder / "model.safetensors", {"format": "pt"})
+    load(tiny_folder)
+    assert (
+        "3 weights" in (told := capsys.readouterr().out)
+        and "layers.1.mlp.down_proj.weight: is it whole?" in told
+    )
+    save_file({name: torch.zeros_like(w) for name, w in weights.items()}, tiny_folder / "model.safetensors")
+    with pytest.raises(EncodingError, match="3 of 3 vectors of a batch are all zeros"):
+        Encoder(load(tiny_folder)).encode(TEXTS)
 
 
 def test_dropout_changes_no_vector(llama, tmp_path):

@@ -1,12 +1,18 @@
 """The token contract: golden ids for three tokenizer styles, and what breaks it."""
 
+from string import ascii_lowercase
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthembed.commands.command_line import app
 from synthembed.ground.weights.embedded import BackboneError
 from synthembed.model.backbone import Backbone
-from synthembed.model.tokens import TokenContract
+from synthembed.model.tokens import TokenCache, TokenContract
 from tiny_models import byte_tokenizer, tiny_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
 GOLDEN = {
     "llama": [1, 259, 3, 2],
@@ -54,3 +60,23 @@ def test_a_tokenizer_without_eos_is_refused():
     tokenizer.eos_token = None
     with pytest.raises(BackboneError, match="no eos token"):
         Backbone(tiny_model("llama"), TokenContract.of(tokenizer), {})
+
+
+def test_texts_in_a_script_that_a_tokenizer_does_not_know_are_told(tmp_path):
+    """An English one has one token for all of them."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *ascii_lowercase, *(f"##{c}" for c in ascii_lowercase)]
+    made = Tokenizer(models.WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, **special)
+    texts = ["ሰላም ለዓለም", "the bees", "the ቤተ bees", ""]
+    contract, cache = TokenContract.of(tokenizer), TokenCache()
+    for times in (1, 2):  # the second is from the cache
+        cache.ids(contract, texts, 16)
+        assert contract.read["unknown"] == times and contract.read["texts"] == 4 * times
+    tokenizer.save_pretrained(tmp_path / "m")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    AutoModel.from_config(BertConfig(vocab_size=len(names), **sizes)).save_pretrained(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("\n".join(texts[:2]), encoding="utf-8")
+    asked = ["encode", str(tmp_path / "t.txt"), str(tmp_path / "t.npy"), "--model", str(tmp_path / "m")]
+    assert "warning: 1 distinct texts are in signs" in CliRunner().invoke(app, asked).output

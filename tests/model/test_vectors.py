@@ -147,7 +147,9 @@ def test_a_table_is_read_as_one(tmp_path, name):
     [
         ("a.txt", b'{"text": "bees"}\n', "JSON in a file of plain lines"), ("a.txt", b'[{"text": "bees"}]\n', "JSON in a file of plain lines"),
         ("a.txt", b'[\n {"text": "bees"}\n]\n', "JSON in a file of plain lines"), ("a.docx", b"bees\n", "is no table"),
-        ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"), ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
+        ("a.tsv", b"7\tbees fly home\n", "no field 'text'"), ("a.txt", b"", "is empty"),
+        ("a.txt", b"<!DOCTYPE html>\n<html>404</html>\n", "line 1: a page"), ("a.txt", b'<?xml version="1.0"?>\n<Error/>\n', "line 1: a page"),
+        ("a.csv", b"_id,text\n7\n", "1 cells, 2 names"),
     ],
 )  # fmt: skip
 def test_what_is_neither_lines_nor_a_table_is_refused(tmp_path, name, data, said):
@@ -179,9 +181,9 @@ def test_cut_texts_are_counted_and_a_long_instruction_is_refused(llama):
     encoder = Encoder(llama, max_length=32)
     llama.contract.read.clear()
     encoder.encode(["short", "long " * 50, "long " * 60])
-    assert llama.contract.read == {"texts": 3, "cut": 2}
+    assert llama.contract.read == {"texts": 3, "cut": 2, "unknown": 0}
     encoder.encode(["short", "long " * 50, "long " * 60])  # from the cache
-    assert llama.contract.read == {"texts": 6, "cut": 4}
+    assert llama.contract.read == {"texts": 6, "cut": 4, "unknown": 0}
     with pytest.raises(EncodingError, match="instruction is as long as max_length, 32 tokens"):
         encoder.encode(["short"], "find " * 20)
     with pytest.raises(RuntimeError, match=r"text 2, .*half a character"):

@@ -315,13 +315,15 @@ def encode(
             normal = loaded.recipe.normalize if normalize is None else normalize
             reading = spread.Reading(identity, instruction, normal, dtype)
             cluster = Cluster(workers=workers, address=address, storage=storage)
-            count, cut = spread.encode_to(encoder, read, out, reading, cluster, total)
+            count, cut, unknown = *spread.encode_to(encoder, read, out, reading, cluster, total), 0
         else:
-            before = loaded.contract.read["cut"]  # what was cut on purpose when the model was looked at
+            before = loaded.contract.read.copy()  # what was cut on purpose when the model was looked at
             count = vector_files.encode_to(encoder, read, out, instruction, normalize, dtype, total, identity)
-            cut = loaded.contract.read["cut"] - before
+            cut, unknown = (loaded.contract.read[what] - before[what] for what in ("cut", "unknown"))
     told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
     print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
+    if unknown:
+        print(f"warning: {unknown:,} distinct texts are in signs that the model's tokenizer does not know")
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,9 +143,15 @@ def _files(source: str) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]
     files = [path] if path.is_file() else tables_in(path)
     if not files:
         raise FileNotFoundError(f"analyze.corpus.source {source!r} holds no file that is {TABLES}")
+    named: dict[str, str] = {}
     for file in files:
         below = "" if file == path else file.parent.relative_to(path).as_posix().removeprefix(".")
-        yield file.name, f"{below}/{file.name.partition('.')[0]}".removeprefix("/"), rows(file)
+        name = f"{below}/{re.sub(r'(?i)[.][a-z]+([.]gz)?$', '', file.name)}".removeprefix("/")
+        if named.setdefault(name, file.name) != file.name:
+            raise ReadError(
+                f"{file.name} and {named[name]} in one folder have one name: are they the same texts twice? Keep one"
+            )
+        yield file.name, name, rows(file)
 
 
 def _from_open_synthetic(files) -> Iterator[Example]:

@@ -23,11 +23,12 @@ _SHAPES = regex.compile(
     r"[\p{dt=Wide}\p{dt=Narrow}\p{dt=Compat}\p{dt=Font}\p{dt=Square}\p{dt=Initial}\p{dt=Medial}\p{dt=Final}"
     r"\p{dt=Isolated}]+"
 )
-_SPACE = r"[\s\p{Cc}\p{Cf}\p{Variation_Selector}]"
+_TAGS = r"\U000E0020-\U000E007F"  # of flags: England's and Scotland's differ in these alone
+_SPACE = rf"[[\s\p{{Cc}}\p{{Cf}}\p{{Variation_Selector}}]--[{_TAGS}]]"
 _QUOTE = r"[\"'`\p{Quotation_Mark}]"
 # What a sentence puts around its words: marks that end it or a part of it, quotes and brackets. Inside a
 # word (1.5, o'clock) and before it (.NET, -5, #tag) marks tell texts apart, and so does a word of marks (":)").
-_ENDS = rf"[{_QUOTE}\p{{Terminal_Punctuation}}\p{{Pe}}\p{{Pf}}\p{{Ps}}\p{{Pi}}…]+"
+_ENDS = rf"[{_QUOTE}\p{{Terminal_Punctuation}}\p{{Pe}}\p{{Pf}}\p{{Ps}}\p{{Pi}}…·]+"
 _BEGINS = rf"[{_QUOTE}\p{{Ps}}\p{{Pi}}¿¡]+"
 _BESIDE = rf"[{_QUOTE}\p{{P}}--[#%&@*/\\\p{{Pd}}_]]+"  # in scripts without spaces nothing else parts clauses
 _PROSE = regex.compile(
@@ -37,6 +38,14 @@ _PROSE = regex.compile(
     rf"|(?<![^\s\p{{Cc}}\p{{Cf}}])[.,;:!?…«»]+(?={_SPACE}|$)",
     regex.VERSION1,
 )
+# What nobody sees, wherever it stands, and what only stretches an Arabic or N'Ko word.
+_UNSEEN = regex.compile(rf"[[\p{{DI}}\p{{Cf}}\u0640\u07fa]--[{_TAGS}]]+", regex.VERSION1)
+# One sign written in several ways; and what stands within a word or between words as marks of prose do elsewhere:
+# Armenian writes its question mark on a vowel, Ethiopic a colon for a blank.
+_SAME = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201b\u02bb\u02bc\u05f3", "'") | dict.fromkeys("\u2010\u2011\u2212", "-")
+    | {"\u05f4": '"', "\u1361": " "} | dict.fromkeys("\u055b\u055c\u055e", "")
+)  # fmt: skip
 _PROSE_UNSPACED = regex.compile(
     rf"(?<={_UNSPACED}\p{{M}}*){_BESIDE}|{_BESIDE}(?={_UNSPACED})", regex.VERSION1
 )
@@ -50,11 +59,22 @@ def normalised(text: str) -> str:
     """
     plain = text
     if not text.isascii():
-        plain = unicodedata.normalize("NFC", text).replace("\u2019", "'")
-        plain = _SHAPES.sub(lambda m: unicodedata.normalize("NFKC", m[0]), plain)
+        plain = _plain(text)
         if _IS_UNSPACED.search(plain):
             plain = _PROSE_UNSPACED.sub("", plain)
-    return _PROSE.sub("", plain.casefold()) or text.strip()
+    return _PROSE.sub("", _folded(plain)) or text.strip()
+
+
+def _plain(text: str) -> str:
+    """One form of each character, and none that nobody sees."""
+    seen = unicodedata.normalize("NFC", _UNSEEN.sub("", text)).translate(_SAME)
+    return unicodedata.normalize("NFC", _SHAPES.sub(lambda m: unicodedata.normalize("NFKC", m[0]), seen))
+
+
+def _folded(text: str) -> str:
+    """Without case. Turkish has two pairs of i, of which the capitals are those of one elsewhere."""
+    folded = unicodedata.normalize("NFC", text.casefold())  # which takes ΐ apart
+    return folded if folded.isascii() else folded.replace("i\u0307", "i").replace("ı", "i")
 
 
 _NO_LETTER = regex.compile(r"[^\p{L}\p{N}\p{M}]+")
@@ -73,7 +93,7 @@ _LETTERS = rf"{_UNSPACED}\p{{M}}*|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+"
 _WORD = regex.compile(_LETTERS, regex.VERSION1)
 # Words, and the signs that tell apart what has the same words.
 _TERM = regex.compile(
-    rf"{_LETTERS}|[\p{{S}}%&@--[`|~^]]+|(?<=[\p{{L}}\p{{N}}])#|#(?=[\p{{L}}\p{{N}}])|[\p{{Pd}}](?=\p{{N}})",
+    rf"{_LETTERS}|[\p{{S}}%&@{_TAGS}--[`|~^]]+|(?<=[\p{{L}}\p{{N}}])#|#(?=[\p{{L}}\p{{N}}])|[\p{{Pd}}](?=\p{{N}})",
     regex.VERSION1,
 )
 _ASCII_WORD = re.compile("[a-z0-9]+")  # the same, ten times as fast
@@ -81,7 +101,9 @@ _ASCII_WORD = re.compile("[a-z0-9]+")  # the same, ten times as fast
 
 def words(text: str) -> list[str]:
     """Words, or single letters with their marks in scripts that do not separate words."""
-    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.casefold())
+    if text.isascii():
+        return _ASCII_WORD.findall(text.casefold())
+    return _WORD.findall(_folded(_plain(text)))
 
 
 def longest_copied_run(query: str, document: str) -> float:
@@ -147,7 +169,7 @@ class NearDuplicates:
 
 @lru_cache(64)  # the filters look at the same texts one after the other
 def _signature(text: str, permutations: int) -> np.ndarray:
-    tokens = _TERM.findall(text.casefold())
+    tokens = _TERM.findall(_folded(_plain(text)))
     shingles = {" ".join(tokens[i : i + 3]) for i in range(max(1, len(tokens) - 2))}
     found = _empty(permutations).copy()
     found.update_batch([s.encode("utf-8", "surrogatepass") for s in shingles])

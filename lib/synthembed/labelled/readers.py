@@ -241,12 +241,20 @@ def _cells(
 
 def _check_names(names: list[str], judges: bool, place: str) -> None:
     """Raise if the names of a table without quoting say that its columns stand in another order than is read."""
-    if names[0] in ("text", "title"):
+    if names[0] in ("text", "title") or (names[0] == "query" and not judges):
         raise ReadError(f"{place}: the first column is to be the id, not {names[0]!r}")
     if judges and re.match("corpus|doc|pid|passage", names[0]):
         raise ReadError(f"{place}: the first column is to be the query's id, not {names[0]!r}")
-    if not judges and len(names) > 2 and names[-1] == "title":
-        raise ReadError(f"{place}: the last column is to be the text, not 'title'")
+    third = judges and len(names) > 2  # where a grade may stand
+    judged = names[1 if len(names) < 4 else 2] if third else ""
+    if re.match("rel(evance)?$|score|grade|label|rating", judged) or (
+        third and re.match("corpus|doc|pid", names[-1])
+    ):
+        raise ReadError(
+            f"{place}: the columns are to be query, document, grade, or query, iteration, document, grade, not {', '.join(names)}"
+        )
+    if not judges and len(names) > 2 and names[-1] in ("title", "url"):
+        raise ReadError(f"{place}: the last column is to be the text, not {names[-1]!r}")
 
 
 _QUOTED_ID = re.compile(r'"[^"]+"')

@@ -151,6 +151,14 @@ def _with_weights(source: str, settings: Settings, on: torch.device, options: di
     model = text_model(whole)
     place = next(name for name, module in whole.named_modules() if module is model)
     inside = f"{place}." if place else ""
+    empty = [
+        name for name, p in model.named_parameters() if p.ndim > 1 and p.dtype.itemsize > 1 and not p.any()
+    ]
+    if empty:  # a file that was set up in full length and not filled; some models begin with such layers
+        print(
+            f"warning: {len(empty)} weights of {settings.model} are all zeros, such as {min(empty)}: is it whole?",
+            flush=True,
+        )
     lacking = [
         name for name in told["missing_keys"]
         if name.startswith(inside) and not name.removeprefix(inside).startswith("pooler.")

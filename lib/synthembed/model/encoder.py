@@ -216,7 +216,12 @@ class Encoder:
         return out
 
     def _check(self, vectors: torch.Tensor, tokens: list[int], numbers: list[int]) -> None:
-        """Raise if a vector is not finite: no score of it would say so."""
+        """Raise if a vector is not finite, or has no length: no score of it would say so."""
+        if (none := ~vectors.any(1)).any():
+            raise EncodingError(
+                f"{int(none.sum())} of {len(tokens)} vectors of a batch are all zeros, such as that of row "
+                f"{numbers[int(none.int().argmax())]}: the model's weights are damaged, or too large for its precision"
+            )
         if not (finite := vectors.isfinite().all(1)).all():
             bad = [i for i, good in enumerate(finite.tolist()) if not good]
             kind = str(self.backbone.model.dtype).removeprefix("torch.")

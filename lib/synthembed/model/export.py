@@ -84,6 +84,8 @@ def export(
     tokenizer_with_contract(backbone.contract).save_pretrained(folder)
     config_path = folder / "config.json"
     saved = json.loads(config_path.read_text(encoding="utf-8"))
+    if saved.pop("auto_map", None):  # the code of a checkpoint, which was not run here and does not go along
+        write_json(config_path, saved)
     rope = saved.get("rope_parameters") or {}
     if "rope_theta" in rope:  # transformers 4 reads these two where transformers 5 has moved or renamed them
         saved |= {"rope_theta": rope["rope_theta"], "torch_dtype": saved.get("dtype", "float32")}

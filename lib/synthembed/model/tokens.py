@@ -30,7 +30,7 @@ class TokenContract:
     tokenizer: PreTrainedTokenizerBase
     bos: int | None
     eos: int
-    read: Counter = field(default_factory=Counter, compare=False, repr=False)  # "texts", and of them "cut"
+    read: Counter = field(default_factory=Counter, compare=False, repr=False)  # "texts", "cut", "unknown"
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, as_saved: bool = False) -> TokenContract:
@@ -64,7 +64,8 @@ class TokenContract:
         return cls(tokenizer, bos, eos)
 
     def ids(self, texts: list[str], max_length: int) -> list[list[int]]:
-        """Token ids of each text, at most ``max_length`` with bos and eos; ``read`` counts what is cut.
+        """Token ids of each text, at most ``max_length`` with bos and eos; ``read`` counts what is cut, and what is
+        half or more in signs that the tokenizer does not know, whose vectors are nearly one.
 
         Raises BackboneError naming a text that no tokenizer takes (half of a surrogate pair).
         """
@@ -73,7 +74,8 @@ class TokenContract:
         room = max_length - len(head) - 1
         if room < 1:
             raise ValueError(f"max_length {max_length} leaves no room for text beside bos and eos")
-        rows = []
+        rows, none = [], self.tokenizer.unk_token_id
+        none = None if none in (self.bos, self.eos) else none
         for start in range(0, len(texts), TEXTS):
             encoded = self.tokenizer(
                 texts[start : start + TEXTS],
@@ -83,6 +85,7 @@ class TokenContract:
             )["input_ids"]
             rows += [head + ids[:room] + [self.eos] for ids in encoded]
             self.read.update(texts=len(encoded), cut=sum(len(ids) > room for ids in encoded))
+            self.read.update(unknown=sum(2 * ids.count(none) >= len(ids) > 0 for ids in encoded))
         return rows
 
     def check(self, ids: list[list[int]]) -> None:
@@ -125,17 +128,17 @@ class TokenCache:
         key = (contract, max_length, digest.digest())  # a tokenizer is equal to itself alone
         if key in self.kept:
             self.kept.move_to_end(key)
-            ids, ends, cut = (part.tolist() for part in self.kept[key])
-            contract.read.update(texts=len(texts), cut=cut)
+            ids, ends, (cut, unknown) = (part.tolist() for part in self.kept[key])
+            contract.read.update(texts=len(texts), cut=cut, unknown=unknown)
             return [ids[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-        before = contract.read["cut"]
+        before = contract.read.copy()
         rows = contract.ids(texts, max_length)
         ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
         ids = np.fromiter((i for row in rows for i in row), np.int32)
-        cut = np.int64(contract.read["cut"] - before)
-        taken = ids.nbytes + ends.nbytes + cut.nbytes
+        counts = np.array([contract.read[what] - before[what] for what in ("cut", "unknown")], np.int64)
+        taken = ids.nbytes + ends.nbytes + counts.nbytes
         if taken <= self.limit / 4:
-            self.kept[key] = ids, ends, cut
+            self.kept[key] = ids, ends, counts
             self.size += taken
         while self.size > self.limit:
             _, parts = self.kept.popitem(last=False)

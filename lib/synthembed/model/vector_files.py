@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,11 @@ def read_texts(path: Path, field: str = "text") -> Iterator[str]:
         for number, line in lines(path):
             if number == 1 and _is_json(line):
                 raise ReadError(f"{path.name}, line 1: JSON in a file of plain lines: name it .jsonl")
+            if number == 1 and re.match(r"\s*<(!doctype|html|\?xml)\b", line, re.IGNORECASE):
+                raise ReadError(
+                    f"{path.name}, line 1: a page ({line[:40]!r}), often a server's error in the place of the file: "
+                    "get it again, or save its text"
+                )
             yield line
         return
     if not form_of(path):

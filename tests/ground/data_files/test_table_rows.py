@@ -139,6 +139,10 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.csv", b"text\na\n\nb\n", r"a\.csv, line 3: a blank line in a table of one column"),
         ("a.csv", b"text,n\na,1\ntext,n\nb,2\n", r"a\.csv, line 3: the line of names once more"),
         ("a.tsv", b'text\tn\n"bees" fly\t1\n', r"a\.tsv, line 2: .*quote"),
+        ("a.csv", b'n,text\n\n1,a\n2, "bees"\n', r"a\.csv, line 4: a blank before a quote"),
+        ("a.csv", b"n,text\n1,a\n2,\\N\n", r"a\.csv, line 3: field 'text' is missing"),
+        ("a.csv", b"text,n\ra,1\rb,2\r", r"a\.csv, line 1: lines seem to end in \\r alone"),
+        ("a.csv", b"{\\rtf1 text,n}", r"a\.csv is RTF"),
         ("a.tsv", b'text\tn\n"bees\t1\nsun"\t2\nmill\t3\n', r"a\.tsv, line 2: a quote opens .* 1 lines on"),
         ("a.jsonl", b"", r"a\.jsonl is empty"),
         ("a.csv", b"\xef\xbb\xbf", r"a\.csv is empty"),
@@ -234,6 +238,11 @@ def test_a_cell_of_tabs_and_lines_is_one_text_where_it_can_be_no_other(tmp_path)
     assert [row["text"] for _, row in rows(tmp_path / "b.csv")] == ["a", "b"]
 
 
+def test_a_blank_and_quotes_that_are_the_text_are_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'n,text\n1," ""a"" "\n2,"a, ""b"""\n3, a "b"\n')
+    assert values(tmp_path / "a.csv") == [' "a" ', 'a, "b"', ' a "b"']
+
+
 def test_missing_cells_of_pandas_are_none(tmp_path):
     pd.DataFrame(
         {"title": [math.nan, math.nan], "text": ["a", None], "p": [[{"t": math.nan}], None]}
@@ -272,7 +281,10 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
     assert identifier(value, "a") == found
 
 
-@pytest.mark.parametrize("value", [None, "", "nan", math.nan, True, [], 1e16, "1.2E+19"])
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "nan", math.nan, True, [], 1e16, "1.2E+19", "9007199254740992.0", "1234567890123456768.00"],
+)
 def test_what_is_no_id_is_refused(value):
     with pytest.raises(ReadError, match="a, line 1"):
         identifier(value, "a, line 1")

@@ -38,6 +38,7 @@ NOT_TEXT = {
     b"\x28\xb5\x2f\xfd": "is compressed with zstd: run unzstd on it first",
     b"%PDF-": "is a PDF: save its text first",
     b"\xd0\xcf\x11\xe0": "is a document of Microsoft Office: save it as CSV or text in UTF-8",
+    b"{\\rtf1": "is RTF: save its text first",
     b"SQLite format 3": "is a database of SQLite: export the table as CSV first",
     b"ARROW1\x00\x00": "is an Arrow file: save it as Parquet first",
 }  # fmt: skip

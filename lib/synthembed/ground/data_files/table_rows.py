@@ -220,6 +220,8 @@ def _json_list(path: Path) -> Iterator[tuple[str, dict]]:
 
 # --- CSV -----------------------------------------------------------------------------------------
 
+NULL = "\\N"  # as MySQL and PostgreSQL write what is missing
+_LATE_QUOTE = re.compile(r'[^\S\t]+".*"\s*', re.DOTALL)
 _SEPARATORS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the first one unless the line of names has more of another
 
 
@@ -228,6 +230,10 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
     source = _Ends(lines_with_ends(path))
     first = next(source)
     skipped = 0
+    if "\r" in first.removesuffix("\n").removesuffix("\r") and '"' not in first:
+        raise ReadError(
+            f"{path.name}, line 1: lines seem to end in \\r alone, as on old Macs: tr '\\r' '\\n' < '{path.name}' > new file"
+        )
     if re.fullmatch(r"sep=.\r?\n", first):  # Excel's own way to say it
         separator, first, skipped = first[4], next(source, ""), 1
     else:
@@ -239,6 +245,7 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
             place, begin = f"{path.name}, line {begin + skipped}", reader.line_num + 1
             if not cells:
                 blank = blank or place
+                source.taken.clear()
                 continue
             if names is None:
                 names = [cell.strip() for cell in cells]
@@ -246,8 +253,12 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
                 for name in needed:
                     field_of(dict.fromkeys(names), name, place)
                 source.usual, blank = source.end, ""
+                source.taken.clear()
                 continue
             _check_cells(cells, names, separator, place, blank)
+            if any(map(_LATE_QUOTE.fullmatch, cells)):
+                _check_quotes(cells, source.taken, separator, place)
+            source.taken.clear()
             if len(cells) != len(names):
                 raise ReadError(
                     f"{place}: {len(cells)} cells, {len(names)} names ({', '.join(map(repr, names))}): is it cut off, "
@@ -258,7 +269,10 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
                     f"{place}: ends in {source.end!r}, the line of names in {source.usual!r}: is the last cell to end "
                     "in \\r? Give all lines the same end (dos2unix)"
                 )
-            yield place, {name: cell for name, cell in zip(names, cells, strict=True) if name}
+            yield (
+                place,
+                {n: None if c == NULL else c for n, c in zip(names, cells, strict=True) if n},
+            )
     except csv.Error as error:
         raise ReadError(
             f"{path.name}, line {begin + skipped}: {error}: a cell that begins with a quote must end with one, and its own "
@@ -284,6 +298,14 @@ def _check_cells(cells: list[str], names: list[str], separator: str, place: str,
         )
 
 
+def _check_quotes(cells: list[str], lines: list[str], separator: str, place: str) -> None:
+    """Raise if a blank stands between a separator and a quote, which is then no quote but part of the text."""
+    if next(csv.reader(lines, delimiter=separator, skipinitialspace=True), cells) != cells:
+        raise ReadError(
+            f"{place}: a blank before a quote, which makes it part of the text: delete such blanks, or quote the whole cell"
+        )
+
+
 def _separator(line: str, allowed: str, columns: list[str]) -> str:
     """The separator by which a line of names has the columns that are wanted, or most names."""
 
@@ -295,16 +317,18 @@ def _separator(line: str, allowed: str, columns: list[str]) -> str:
 
 
 class _Ends:
-    """Lines, and how the last one ended; ``quoted`` if its last cell was."""
+    """Lines, and how the last one ended; ``quoted`` if its last cell was; ``taken`` are those of a row."""
 
     def __init__(self, lines: Iterator[str]):
         self.lines, self.end, self.usual, self.quoted = lines, "", "", False
+        self.taken: list[str] = []
 
     def __iter__(self):
         return self
 
     def __next__(self) -> str:
         line = next(self.lines)
+        self.taken.append(line)
         self.end = "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
         self.quoted = line.endswith('"' + self.end)
         return line
@@ -325,9 +349,10 @@ def identifier(value, place: str) -> str:
     text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
     if not text or text.lower() in ("nan", "none", "null", "<na>"):
         raise ReadError(f"{place}: {value!r} is no id: give each row one, or delete the row")
-    if _ROUNDED.fullmatch(text) or (isinstance(value, float) and not abs(value) < EXACT):
+    whole = bool(_WHOLE.fullmatch(text))
+    if _ROUNDED.fullmatch(text) or ((isinstance(value, float) or whole) and not abs(float(text)) < EXACT):
         raise ReadError(f"{place}: the id {text} has been rounded: write ids as text")
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+    return text.partition(".")[0] if whole else text
 
 
 def field_of(row, name: str, place: str):

@@ -15,6 +15,8 @@ from synthembed.ground.data_files.opener import GIT_LFS
 from synthembed.ground.weights.embedded import BackboneError
 
 POOLINGS = {"lasttoken": "last", "mean": "mean", "weightedmean": "weighted-mean"}  # theirs -> ours
+# Whose settings of texts a folder has: sentence_bert_config.json is today's, whatever the model is.
+TEXT_SETTINGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 FLAGS = {  # of older folders: one for each way
     "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
@@ -53,7 +55,7 @@ def recipe_of(source: str, revision: str | None = None, positions: int | None = 
     more = _json(source, "config_sentence_transformers.json", revision) or {}
     prompts, default = more.get("prompts") or {}, more.get("default_prompt_name")
     way = _way(pooling or {})
-    refused = [*_refused_modules(kinds), *_refused_settings(text)]
+    refused = [*_refused_modules(modules, kinds), *_refused_settings(text)]
     if "Pooling" in kinds and pooling is None:
         refused.append(f"{place or 'its Pooling module'}/config.json, which says how it pools, is not there")
     if way not in POOLINGS:
@@ -62,6 +64,10 @@ def recipe_of(source: str, revision: str | None = None, positions: int | None = 
         refused.append("it leaves its prompt out of the pooled tokens")
     if tokenizer.get("truncation_side") == "left":
         refused.append("it cuts long texts at their beginning (truncation_side left)")
+    if kept := more.get("truncate_dim"):
+        refused.append(f"it keeps the first {kept} numbers of a vector (truncate_dim)")
+    if "AutoModel" in ((_json(source, "config.json", revision) or {}).get("auto_map") or {}):
+        refused.append("its layers are code of its own (auto_map), which is not run here")
     if more.get("model_type", "SentenceTransformer") != "SentenceTransformer":
         refused.append(f"it is a {more['model_type']}, which gives no single vector of this kind")
     if default is not None and default not in prompts:
@@ -71,10 +77,15 @@ def recipe_of(source: str, revision: str | None = None, positions: int | None = 
     return Recipe(POOLINGS.get(way), "Normalize" in kinds, longest, prompt, prompts, "; ".join(refused))
 
 
-def _refused_modules(kinds: list[str]) -> list[str]:
+def _refused_modules(modules: list[dict], kinds: list[str]) -> list[str]:
     """What is not computed of a model's modules; Dropout does nothing to a vector."""
     refused = [f"its {kind} module is not computed here" for kind in kinds
                if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")]  # fmt: skip
+    refused += [f"its module {name} is code of its own, which is not run here" for module in modules
+                if not (name := module.get("type", "")).startswith("sentence_transformers.")]  # fmt: skip
+    refused += [f"its model is the one in {place}, not that beside modules.json"
+                for module, kind in zip(modules, kinds, strict=True)
+                if kind == "Transformer" and (place := module.get("path", ""))]  # fmt: skip
     if "Pooling" not in kinds:
         refused.append("it has no Pooling module")
     order = [kind for kind in kinds if kind != "Dropout"]
@@ -84,8 +95,10 @@ def _refused_modules(kinds: list[str]) -> list[str]:
 
 
 def _text_settings(source: str, revision: str | None) -> dict:
-    """sentence_bert_config.json, with older names of its parts as today's."""
-    said = dict(_json(source, "sentence_bert_config.json", revision) or {})
+    """sentence_bert_config.json, or the first that is there of its older names, with older names of its parts as
+    today's."""
+    named = (_json(source, f"sentence_{kind}_config.json", revision) for kind in TEXT_SETTINGS)
+    said = dict(next(filter(None, named), {}))
     for old, new in (("model_args", "model_kwargs"), ("tokenizer_args", "processor_kwargs"),
                      ("config_args", "config_kwargs")):  # fmt: skip
         said.setdefault(new, said.pop(old, None) or {})
