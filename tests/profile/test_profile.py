@@ -87,6 +87,28 @@ def test_a_profile_that_extends_another_says_only_what_differs(tmp_path):
         profile.load(over)
 
 
+@pytest.mark.parametrize("nothing", ["", "~", "null", "''", "' '"])
+def test_a_profile_that_extends_nothing_is_told_with_its_line(tmp_path, nothing):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"seed: 1\nextends: {nothing}\n")
+    with pytest.raises(ProfileError, match=r"mine\.yaml:2: extends = .*: name one profile, or leave"):
+        profile.load(mine)
+
+
+def test_a_file_without_settings_is_no_profile_of_the_papers_settings(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    for nothing in ("", "\n", "# seed: 1\n", "---\n"):
+        mine.write_text(nothing)
+        with pytest.raises(ProfileError, match=r"mine\.yaml: empty, .* extends: laptop"):
+            profile.load(mine)
+    for other in ("[]", "0"):
+        mine.write_text(other)
+        with pytest.raises(ProfileError, match=r"mine\.yaml: expected keys and values"):
+            profile.load(mine)
+    mine.write_text("{}")
+    assert profile.load(mine).train == profile.Profile(name="mine").train
+
+
 def test_paths_are_the_shells_or_lie_beside_the_profile(tmp_path, monkeypatch):
     shell, beside = tmp_path / "shell", tmp_path / "profiles"
     for folder in (shell, beside):

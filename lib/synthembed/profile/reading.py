@@ -63,7 +63,7 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
             f"{shown(path)}:{line}: not UTF-8 (byte {error.start + 1}): save it as UTF-8"
         ) from None
     try:
-        data = strict_yaml.load(text) or {}
+        data = strict_yaml.load(text)
         lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
         raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
@@ -71,11 +71,19 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         raise ProfileError(
             f"{shown(path)}: nested without end: an alias (*) stands within its own anchor (&)"
         ) from None
+    if data is None:
+        raise ProfileError(
+            f"{shown(path)}: empty, or nothing but comments: write what the run departs in from another profile, "
+            "as in extends: laptop, or {} for the paper's settings as they are"
+        )
     if not isinstance(data, dict):
         raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
-    if (base := data.pop("extends", None)) is not None:
-        if not isinstance(base, str):
-            raise ProfileError(f"{shown(path)}:{lines['extends',]}: extends = {base!r}: name one profile")
+    if "extends" in data:
+        base = data.pop("extends")
+        if not isinstance(base, str) or not base.strip():
+            raise ProfileError(
+                f"{shown(path)}:{lines['extends',]}: extends = {base!r}: name one profile, or leave the line out"
+            )
         _, settings, _ = _read(base, (*above, path.resolve()))
         settings.pop("name", None)
         settings.pop("description", None)
