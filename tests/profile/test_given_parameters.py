@@ -46,3 +46,19 @@ def test_a_text_that_became_something_else_is_refused_with_the_remedy(value):
     with pytest.raises(profile.ProfileError, match=r"parameter run = .* -r run VALUE"):
         parameters.text("run", value)
     assert parameters.text("run", "007") == "007" and parameters.text("run", None) == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["train.max_steps", "generate.languages", "description", "backbone.model", "seeds"]
+)
+@pytest.mark.parametrize("nothing", ["", " ", "# none", "---"])
+def test_an_empty_value_takes_no_limit_away(key, nothing):
+    for given in ([f"{key}={nothing}"], f"seed=1 {key}={nothing}", f'["{key}={nothing}"]'):
+        with pytest.raises(profile.ProfileError, match=f"{key}=.*has no value.* for none write {key}=null"):
+            profile.load("smoke", given)
+
+
+@pytest.mark.parametrize("none", ["null", "~", " NULL", "null  # no limit"])
+def test_none_is_written_as_null(none):
+    assert values([f"train.max_steps={none}"]) == {"train.max_steps": None}
+    assert values(["description=''"]) == {"description": ""}

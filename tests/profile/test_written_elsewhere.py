@@ -17,8 +17,46 @@ def test_a_profile_that_is_not_utf8_is_named_with_its_line(tmp_path, encoding, l
 def test_an_alias_within_its_own_anchor_is_an_error(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: smoke\ngenerate: &g\n  extra_body: {a: *g}\n")
-    with pytest.raises(ProfileError, match=r"mine\.yaml: nested without end"):
+    with pytest.raises(ProfileError, match=r"mine\.yaml: .*generate\.extra_body\.a: nested without end"):
         profile.load(mine)
+    with pytest.raises(ProfileError, match=r"override 'generate\.extra_body=.*a\.0: nested without end"):
+        profile.load("smoke", ["generate.extra_body={a: &g [*g]}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("9" * 5_000, "a number of 5,000 digits"),
+        ("-" + "9_" * 400 + "9", "a number of 401 digits"),
+        ("[" * 2_000, "nested deeper than 50 levels"),
+        ("[" * 2_000 + "]" * 2_000, "nested deeper than 50 levels"),
+        ("{a: " * 2_000 + "1" + "}" * 2_000, "nested deeper than 50 levels"),
+    ],
+)
+def test_what_python_cannot_hold_is_refused_under_its_key(tmp_path, value, said):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\ngenerate:\n  extra_body: {value}\n")
+    with pytest.raises(ProfileError, match=rf"mine\.yaml: .*generate\.extra_body.*: {said}") as found:
+        profile.load(mine)
+    assert "line 3" in str(found.value) and len(str(found.value)) < 1_000
+    with pytest.raises(ProfileError, match=f"override 'generate.extra_body=.*{said}") as found:
+        profile.load("smoke", [f"generate.extra_body={value}"])
+    assert len(str(found.value)) < 1_000
+
+
+def test_a_long_value_is_shown_by_its_beginning(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\nseed: {'x' * 5_000}\n")
+    for source, given in ((mine, []), ("smoke", [f"seed={'x' * 5_000}"])):
+        with pytest.raises(ProfileError, match=r"seed = 'xxx.*\.\.\.: input should be") as found:
+            profile.load(source, given)
+        assert len(str(found.value)) < 1_000
+
+
+def test_what_stands_beside_its_anchor_may_name_it(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: smoke\ngenerate:\n  extra_body: {a: &g [1], b: *g, c: &h {d: *g}, e: *h}\n")
+    assert profile.load(mine).generate.extra_body == {"a": [1], "b": [1], "c": {"d": [1]}, "e": {"d": [1]}}
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ ProfileOption = Annotated[
 
 
 def _with_values(overrides: list[str]) -> list[str]:
-    """``--set train.max_steps=$STEPS`` with STEPS unset would take the limit away without a word."""
+    """An option without its value is wrong usage; the notebooks' overrides are refused alike."""
     for one in overrides:
         key, equals, value = one.partition("=")
         if equals and key.strip() and not value.strip():
-            raise typer.BadParameter(
-                f"{one!r} has no value (a variable of the shell that is not set?): for none write {key.strip()}=null"
-            )
+            from synthembed.profile.parameters import no_value
+
+            raise typer.BadParameter(no_value(one))
     return overrides
 
 

@@ -13,6 +13,8 @@ from synthembed.profile import strict_yaml
 
 BEGINS = re.compile(r"(?:(?<=\s)|^)[\w-]+(?:\.[\w-]+)*=")  # an override within a string of several
 OPENS, CLOSES = "[{(", "]})"
+LONGEST = 300  # signs of a value in an error
+NULL = re.compile(r"\s*(~|null|Null|NULL)\s*(#.*)?")
 
 
 class ProfileError(ValueError):
@@ -64,12 +66,29 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
 def _assignment(override: str) -> tuple[str, Any, str]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise ProfileError(f"override {override!r}: write it as section.key=value")
+        raise ProfileError(f"override {brief(override)}: write it as section.key=value")
     try:
-        return key.strip(), strict_yaml.load(value), override
+        read = strict_yaml.load(value)
     except yaml.YAMLError as error:
         told = getattr(error, "problem", None) or "the value cannot be read"
-        raise ProfileError(f"override {override!r}: not valid YAML: {told}") from None
+        raise ProfileError(f"override {brief(override)}: not valid YAML: {told}") from None
+    if read is None and not NULL.fullmatch(value):
+        raise ProfileError(no_value(override))
+    return key.strip(), read, override
+
+
+def no_value(override: str) -> str:
+    """What is said of ``train.max_steps=$STEPS`` with STEPS unset: it would take the limit away without a word."""
+    return (
+        f"override {brief(override)} has no value (a variable of the shell that is not set?): "
+        f"for none write {override.partition('=')[0].strip()}=null"
+    )
+
+
+def brief(value: Any) -> str:
+    """A value as errors show it: a long one by its beginning."""
+    said = repr(value)
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
 def _split(several: str) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from synthembed.ground.files import ROOT, shipped, shown
 from synthembed.profile import strict_yaml
-from synthembed.profile.parameters import ProfileError, assignments
+from synthembed.profile.parameters import ProfileError, assignments, brief
 
 PROFILES = shipped("profiles")
 
@@ -42,7 +42,7 @@ def load(model: type[Settings], profile: str | Path, overrides: str | list | dic
         lines = {
             at: line for at, line in lines.items() if at[: len(place)] != place
         }  # what stood there is gone
-        lines[place] = f"override {written!r}"
+        lines[place] = f"override {brief(written)}"
     return validate(model, data, shown(path), lines, near=path.resolve().parent)
 
 
@@ -67,10 +67,6 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
         raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
-    except RecursionError:
-        raise ProfileError(
-            f"{shown(path)}: nested without end: an alias (*) stands within its own anchor (&)"
-        ) from None
     if data is None:
         raise ProfileError(
             f"{shown(path)}: empty, or nothing but comments: write what the run departs in from another profile, "
@@ -145,7 +141,7 @@ def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type" and isinstance(error["input"], bool):
         message += "; YAML 1.1, papermill's too, reads no, yes, on and off so: quote it"
-    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    value = "" if isinstance(error["input"], dict) else f" = {brief(error['input'])}"
     return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
 
 

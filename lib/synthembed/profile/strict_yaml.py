@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 _TAG = "tag:yaml.org,2002:"
+DEEPEST = 50  # levels; no setting lies deeper, and Python reads some hundreds of them
+DIGITS = 300  # of a whole number; Python reads 4,300, and a float ends at 309
 _OTHERWISE = [_TAG + kind for kind in ("bool", "int", "timestamp")]
 
 
@@ -20,6 +22,34 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in found if tag not in _OTHERWISE]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    above: tuple[str, ...] = ()  # keys on the way to the node that is read
+    within: tuple[str, ...] = ()  # anchors that it lies within
+
+    def compose_node(self, parent, index):
+        """A node, if Python can hold what it says; the error names its key."""
+        event, above, within = self.peek_event(), self.above, self.within
+        if index is not None:
+            self.above = (*above, str(getattr(index, "value", index)))
+        if isinstance(event, yaml.AliasEvent) and event.anchor in within:
+            self._refuse("nested without end: an alias (*) stands within its own anchor (&)", event)
+        if len(self.above) > DEEPEST:
+            self.above = self.above[:3]
+            self._refuse(f"nested deeper than {DEEPEST} levels", event)
+        if getattr(event, "anchor", None):
+            self.within = (*within, event.anchor)
+        node = super().compose_node(parent, index)
+        digits = sum(map(str.isdigit, node.value)) if node.tag == _TAG + "int" else 0
+        if digits > DIGITS:
+            self._refuse(
+                f"a number of {digits:,} digits: write one of {DIGITS} at most, or quote a text", event
+            )
+        self.above, self.within = above, within
+        return node
+
+    def _refuse(self, why: str, event):
+        key = ".".join(self.above)
+        raise yaml.composer.ComposerError(None, None, f"{key}: {why}" if key else why, event.start_mark)
 
     def construct_mapping(self, node, deep=False):
         seen: dict[str, int] = {}
