@@ -74,6 +74,28 @@ def test_an_error_in_an_override_is_placed_there_with_a_hint_to_quote():
     assert "smoke.yaml" not in str(found.value)
 
 
+@pytest.mark.parametrize("key", ["sk-abc-123", "'987654321'", "987654321", "a b", "''", "[sk-abc-123]"])
+def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path, key):
+    mine = tmp_path / "mine.yaml"
+    mix = "generate.models={a: 1, b: 1}"
+    mine.write_text(f"extends: smoke\ngenerate: {{key_variable: {key}}}\n")
+    row = f"ablations.rows=[{{id: a, set: {{generate.key_variable: {key}}}}}]"
+    for source, given in (
+        (mine, []),
+        ("smoke", [f"generate.key_variable={key}"]),
+        ("smoke", [f"generate={{key_variable: {key}, examples: 0}}"]),
+        ("smoke", [mix, f"generate.for_model={{b: {{key_variable: {key}}}}}"]),
+        ("smoke", [row]),
+    ):
+        with pytest.raises(
+            ProfileError, match=r"generate.*key_variable .*the name of the environment variable"
+        ) as found:
+            profile.load(source, given)
+        secret = key.strip("'[]")
+        assert not secret or secret not in str(found.value)
+    assert profile.load("smoke", ["generate.key_variable=_MY_KEY2"]).generate.key_variable == "_MY_KEY2"
+
+
 def test_keys_urls_and_proxies_as_they_are_pasted(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", '"sk-abc",')
     assert endpoint.key() == "sk-abc"

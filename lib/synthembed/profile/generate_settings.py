@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from synthembed.profile import taxonomy
+from synthembed.profile.reading import NOT_SHOWN
 from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
 
 Positive = Annotated[int, Field(gt=0)]
@@ -76,6 +79,16 @@ class Generate(BaseModel):
     max_retries: Annotated[int, Field(ge=0)] = 5  # of what was certainly not answered
 
     _of: dict[str, Generate] = PrivateAttr(default_factory=dict)
+
+    @field_validator("key_variable", mode="before")
+    @classmethod
+    def _names_a_variable(cls, v):
+        """What stands here in its place is most often the key itself, which no error may show."""
+        if not isinstance(v, str) or not re.fullmatch(r"[A-Za-z_]\w*", v):
+            raise PydanticCustomError(
+                NOT_SHOWN, "write the name of the environment variable that holds the key, never the key"
+            )
+        return v
 
     @field_validator("for_model")
     @classmethod

@@ -18,6 +18,7 @@ from synthembed.profile import strict_yaml
 from synthembed.profile.parameters import ProfileError, assignments, brief
 
 PROFILES = shipped("profiles")
+NOT_SHOWN = "not_shown"  # type of an error whose value may be a secret
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -126,7 +127,11 @@ def validate(
     try:
         return model.model_validate(data, context={"near": folders})
     except ValidationError as error:
-        raise ProfileError("\n".join(_explain(model, e, source, lines) for e in error.errors())) from None
+        found = error.errors()
+        found = [
+            e for e in found if e["type"] == NOT_SHOWN
+        ] or found  # another could show the override of one
+        raise ProfileError("\n".join(_explain(model, e, source, lines) for e in found)) from None
 
 
 def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str:
@@ -134,6 +139,8 @@ def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str
     where = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = where if isinstance(where, str) else f"{source}:{where}" if where else source
     key = ".".join(path)
+    if error["type"] == NOT_SHOWN:
+        return f"{'override' if isinstance(where, str) else place}: {key} (its value is not shown): {error['msg']}"
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(path[-1], _siblings(top, path), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_siblings(top, path))}"
