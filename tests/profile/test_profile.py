@@ -143,6 +143,20 @@ def test_a_local_input_that_was_edited_changes_the_hash(tmp_path, monkeypatch):
     assert [a != b for a, b in zip(before, after, strict=True)] == [True, False, True, True]
 
 
+def test_so_does_a_corpus_that_a_row_of_an_experiment_names(tmp_path):
+    mine, corpus = tmp_path / "mine.yaml", tmp_path / "corpus.jsonl"
+    corpus.write_text("{}")
+    rows = "[{id: a}, {id: b, corpus: corpus.jsonl}, {id: c, corpus: ./dropped/refusals}]"
+    question = f"{{id: q, question: which, varied: corpus, held: all, rows: {rows}}}"
+    mine.write_text(f"extends: smoke\nexperiments: {{questions: [{question}]}}\n")
+    found = profile.load(mine)
+    assert found.experiments.questions[0].rows[1].corpus == str(corpus)
+    before = found.hash("experiments"), found.hash("train")
+    corpus.write_text("[]")
+    after = found.hash("experiments"), found.hash("train")
+    assert [a != b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
 def test_a_bare_name_that_is_nowhere_is_no_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(profile.ProfileError, match=r"override .*backbone.model.*write hub:models/base"):

@@ -19,6 +19,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     r"data\.negatives\.encoder": ("bm25",), r"data\.select\.(?:negatives|consistency)\.encoder": ("bm25", "trained"),
     r"train\.recipes\.distil\.encoder": (), r"pretrain\.source": ("docstrings",), r"long_context\.data": ("own",),
     r"evaluate\.systems\.\d+": SYSTEMS,
+    r"experiments\.questions\.\d+\.rows\.\d+\.corpus": ("synthetic", "dropped"),
 }  # fmt: skip
 KEYS = "|".join(NAMES)
 
