@@ -24,6 +24,15 @@ def test_a_run_bears_closed_streams(tmp_path, closed):
     assert (tmp_path / "smoke" / "00_overview" / "00_overview.ipynb").exists()
 
 
+@pytest.mark.parametrize("arguments", ["--help", "runs", "run --profile smoke"])
+def test_a_current_folder_that_was_removed_is_told_in_a_sentence(tmp_path, arguments):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = shell(f"cd '{gone}' && rmdir '{gone}' && \"$PYTHON\" -m synthembed {arguments}", tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("the current folder is gone"), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", ".", "..", ".hidden", "a\\b"])
 def test_a_run_is_one_folder_below_the_others(tmp_path, monkeypatch, name):
     monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))

@@ -37,6 +37,16 @@ def test_a_reader_s_own_run_comes_before_the_committed_one(checkout, monkeypatch
         run_folders.find("lapto")
 
 
+def test_a_run_of_the_home_folder_is_found_by_its_tilde(checkout, monkeypatch):
+    monkeypatch.setenv("HOME", str(checkout / "home"))
+    run = finished(checkout / "home" / "runs" / "mine", "00_overview")
+    assert run_folders.find("~/runs/mine") == run
+    with pytest.raises(FileNotFoundError, match=r"home/runs/other; there are"):
+        run_folders.find("~/runs/other")
+    with pytest.raises(FileNotFoundError, match="there are"):
+        run_folders.find("~nobody-of-this-name/runs")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
 def test_a_file_system_without_locks_is_a_warning_with_its_remedy(tmp_path, monkeypatch, code):
     def refuses(*given):

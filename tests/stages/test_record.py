@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from synthembed.ground import run_folders
+from synthembed.ground.places import PlaceError
 from synthembed.ground.run_folders import StageBusy
 from synthembed.profile import load
 from synthembed.stages import record, runner
@@ -311,3 +312,14 @@ def test_of_a_stage_made_again_only_what_it_went_on_with_is_counted(tmp_path):
 def test_a_record_from_before_has_its_last_sitting_only():
     assert run_folders.seconds_of({"wall_s": 12.5}) == 12.5
     assert run_folders.seconds_of({}) == 0.0
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "/evil", "..", ".hidden", "a\\b", "x" * 300])
+def test_a_stage_is_opened_in_one_folder_below_the_others(tmp_path, name):
+    runs, mine = tmp_path / "runs", tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\nname: '{name}'\n")
+    with pytest.raises(PlaceError, match=r"the run's name: .*a (plain name|name of 200 bytes)"):
+        Stage.open("00_overview", "smoke", run=name, results=str(runs))
+    with pytest.raises(PlaceError, match=r"the profile's name, .*a (plain name|name of 200 bytes)"):
+        Stage.open("00_overview", str(mine), results=str(runs))
+    assert list(tmp_path.iterdir()) == [mine]

@@ -1,1 +1,10 @@
 """The command line: one module a command, thin over the rooms below."""
+
+import os
+
+try:  # before the rooms are imported, which look for the project from the current folder on
+    os.getcwd()
+except OSError as error:
+    raise SystemExit(
+        f"the current folder is gone or cannot be read ({error.strerror}): change to one that is there, as with cd ~"
+    ) from None

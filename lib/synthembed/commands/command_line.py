@@ -22,7 +22,6 @@ from synthembed.commands.options import (
     RunOption,
     SetOption,
     plain_errors,
-    run_name,
     show,
 )  # fmt: skip
 from synthembed.commands.reviewing import board, check, publish
@@ -115,7 +114,6 @@ def run(
     def make(one: str) -> Path:
         loaded = profiles.load(one, set_)
         names = named or [s for s in stages_of(loaded) if s in order[first:]]
-        run_name(run, loaded)
         return run_stages(one, set_, run, names, run_folders.own(), cold, anew)
 
     with plain_errors(), _log_on_stderr() if as_json else contextlib.nullcontext():
@@ -371,7 +369,7 @@ def reask(
 
     with plain_errors():
         loaded, stage = profiles.load(profile, set_), "01_generate"
-        top = run_folders.own() / run_name(run, loaded)
+        top = run_folders.own() / run_folders.name_of(run, loaded.name)
         run_folders.lock(top, stage)
         print(again.reask(loaded, run_folders.being_made(top, stage), reason))
 

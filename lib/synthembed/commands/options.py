@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from synthembed.ground import places, run_folders
+from synthembed.ground import run_folders
 from synthembed.ground.files import shown
-
-if TYPE_CHECKING:
-    from synthembed.profile import Profile
 
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="Name in profiles/, or path to a YAML file.")
@@ -41,27 +37,10 @@ ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page 
 PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
 
 
-def _not_one_folder(name: str) -> str | None:
-    """A run is one folder among the others: a name that leads elsewhere would write there."""
-    if name.startswith(".") or any(sign in name for sign in "/\\\0"):
-        return f"{name!r}: a plain name, without a slash or a dot at its beginning"
-    if len(os.fsencode(name)) > LONGEST:
-        return f"{name[:40]!r}...: a name of {LONGEST} bytes at most"
-    return None
-
-
 def _one_folder(name: str) -> str:
-    if wrong := _not_one_folder(name):
+    if wrong := run_folders.leads_elsewhere(name):
         raise typer.BadParameter(wrong)
     return name
-
-
-def run_name(run: str, profile: Profile) -> str:
-    """The name of a run's folder: what was asked for, or else the profile's own; raises PlaceError if that leads
-    elsewhere."""
-    if not run and (wrong := _not_one_folder(profile.name) or (None if profile.name else "it is empty")):
-        raise places.PlaceError(f"the profile's name, which its run's folder has: {wrong}")
-    return run or profile.name
 
 
 RunOption = Annotated[
@@ -72,7 +51,6 @@ RunOption = Annotated[
 
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR)
-LONGEST = 200  # bytes of a run's name; file systems take 255, and locks and copies add to it
 
 
 class plain_errors:

@@ -23,12 +23,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from synthembed.ground.files import ROOT, read_json, shown
+from synthembed.ground.places import PlaceError
 
 ELSEWHERE = "SYNTHEMBED_RUNS"  # of the environment: a folder for runs, in the place of runs/
 WORK, OTHERS = ".work", "other_settings"
 BEFORE = ".before.ipynb"  # the executed copy of a stage that was made anew by hand
 OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
+LONGEST = 200  # bytes of a run's name; file systems take 255, and locks and copies add to it
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _held: dict[Path, FileLock] = {}
 
@@ -47,9 +49,29 @@ def own() -> Path:
     return ROOT / os.environ.get(ELSEWHERE, "runs")
 
 
+def leads_elsewhere(name: str) -> str | None:
+    """A run is one folder among the others: what is wrong with a name that would be written elsewhere."""
+    if name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        return f"{name!r}: a plain name, without a slash or a dot at its beginning"
+    if len(os.fsencode(name)) > LONGEST:
+        return f"{name[:40]!r}...: a name of {LONGEST} bytes at most"
+    return None
+
+
+def name_of(run: str, profile: str) -> str:
+    """The name of a run's folder: what was asked for, or else the profile's own. Raises PlaceError if that leads
+    elsewhere."""
+    if wrong := leads_elsewhere(run):
+        raise PlaceError(f"the run's name: {wrong}")
+    if not run and (wrong := leads_elsewhere(profile) or (None if profile else "it is empty")):
+        raise PlaceError(f"the profile's name, which its run's folder has: {wrong}")
+    return run or profile
+
+
 def find(run: str) -> Path:
     """A run by its name: the reader's own if there is one, or else the committed one. A name with a slash is
     a folder, as the shell has it or from the checkout on. Raises FileNotFoundError naming those there are."""
+    run = os.path.expanduser(run)
     places = [Path(run).resolve(), ROOT / run] if "/" in run else [own() / run, committed() / run]
     for place in places:
         if any(place.glob("*/stage.json")):

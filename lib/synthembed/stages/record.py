@@ -155,8 +155,8 @@ class Stage:
 
         Called by the first code cell of a notebook, with its parameters. Without ``results``, the folder of
         runs, a notebook that is opened by hand makes what its stage needs of stages 01 and 02, or, where it
-        needs a training that was not made, shows the committed run. Raises ProfileError, MissingInput or
-        StageBusy with a remedy.
+        needs a training that was not made, shows the committed run. Raises ProfileError, PlaceError (a run's
+        name that leads elsewhere), MissingInput or StageBusy with a remedy.
         """
         _refuse_unknown_parameters(name)
         given = {"profile": profile, "run": run, "results": results}
@@ -167,7 +167,7 @@ class Stage:
             raise ProfileError(f"anew = {anew!r}: True or False")
         anew = str(anew) == "True"  # papermill -r hands over text
         loaded = profiles.load(profile, overrides)
-        top = (ROOT / results if results else run_folders.own()) / (run or loaded.name)
+        top = (ROOT / results if results else run_folders.own()) / run_folders.name_of(run, loaded.name)
         if not anew and not stale(name, loaded, top):
             return cls._of_finished(name, loaded, top)
         try:

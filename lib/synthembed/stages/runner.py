@@ -210,7 +210,7 @@ def run_stages(
     for name in MISLEADING:  # kernels inherit what this process has; a git hook sets the last ones
         os.environ.pop(name, None)
     loaded = profiles.load(profile, overrides)
-    folder = results / (run or loaded.name)
+    folder = results / run_folders.name_of(run, loaded.name)
     waiting = [stage for stage in stages if anew or stale(stage, loaded, folder)]
     if waiting:
         _check_names(loaded)
