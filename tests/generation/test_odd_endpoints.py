@@ -6,6 +6,7 @@ import time
 import endpoints
 import pytest
 from endpoints import BatchApi, Endpoint, answer, batched, error, live, requested, stored
+from synthembed import profile
 from synthembed.generation import cost, two_steps
 from synthembed.generation.paid import endpoint, ledger, streamed
 from synthembed.generation.reply_store import GenerationStopped
@@ -208,3 +209,17 @@ def test_a_ledger_is_read_past_what_is_no_entry(tmp_path):
         b'[1, "a", 0.5]\n\0\0\n5\n{"a": 1}\n[0, "before"]\n[1, "b", "x"]\n[1, "c"'
     )
     assert ledger.unconfirmed(tmp_path) == 0.5
+
+
+@pytest.mark.parametrize("written", [None, "", "  ", '""'])
+def test_an_empty_base_url_is_none(written, monkeypatch):
+    """The SDK would take it for an address, and ask nowhere."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-this-test")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    if written is not None:
+        monkeypatch.setenv("OPENAI_BASE_URL", written)
+    for own in (None, "", " "):
+        chosen = profile.load("laptop", ["generate.backend=live"]).with_overrides({"generate.base_url": own})
+        assert endpoint.url_of(chosen.generate) is None and not endpoint.on_this_machine(chosen.generate)
+        for make in (endpoint.client, endpoint.async_client):
+            assert str(make(chosen.generate).base_url) == "https://api.openai.com/v1/"

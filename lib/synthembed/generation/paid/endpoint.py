@@ -13,6 +13,7 @@ from synthembed.generation.reply_store import GenerationStopped
 from synthembed.ground import endpoint
 from synthembed.profile.generate_settings import Generate
 
+DEFAULT = "https://api.openai.com/v1"  # the SDK's own, which it takes only where OPENAI_BASE_URL is no variable
 CONNECT_S = 30.0
 SLOWEST = 6  # times generate.timeout_s, which is the longest silence: a gateway may drip blanks for ever
 # Of the HTTP client's errors those after which nothing can have been billed, since nothing was sent. By
@@ -78,7 +79,7 @@ def client_options(settings: Generate) -> dict:
     azure = {"default_query": dict(parse_qsl(query)), "default_headers": {"api-key": key}} if query else {}
     return {
         "api_key": key,
-        "base_url": url or None,
+        "base_url": url or DEFAULT,
         "timeout": openai.Timeout(settings.timeout_s, connect=min(CONNECT_S, settings.timeout_s)),
         "max_retries": settings.max_retries,
         **azure,
