@@ -223,3 +223,30 @@ def test_an_empty_base_url_is_none(written, monkeypatch):
         assert endpoint.url_of(chosen.generate) is None and not endpoint.on_this_machine(chosen.generate)
         for make in (endpoint.client, endpoint.async_client):
             assert str(make(chosen.generate).base_url) == "https://api.openai.com/v1/"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, {"error": "no such key here"}, r"refused the key: .*401 - no such key here"),
+        (401, b"no such\n key here", r"refused the key: .*401 - no such key here"),
+        (402, {"error": "top up first"}, r"the quota is used up; .*402 - top up first"),
+        (429, {"error": "insufficient_quota"}, r"the quota is used up; .*429 - insufficient_quota"),
+        (429, {"error": "top up", "code": "insufficient_quota"}, r"the quota is used up; .*429 - .*top up"),
+        (404, {"detail": "no such model"}, r"cannot take requests for gpt-4o \(HTTP 404: .*no such model"),
+        (400, {"error": "model_not_found"}, r"cannot take requests for gpt-4o \(HTTP 400: .*model_not_found"),
+        (429, {"error": "slow down, please"}, r"last 10 requests all failed \(HTTP 429\).*slow down, please"),
+    ],
+)  # fmt: skip
+def test_an_error_that_is_a_plain_string_is_known_and_shown(tmp_path, status, body, told):
+    server = Endpoint(lambda *_: (status, body))
+    with pytest.raises(GenerationStopped, match=told):
+        two_steps.generate(live(server.url, *STS, "generate.concurrency=1"), tmp_path)
+
+
+@pytest.mark.parametrize("errors", ["the file is too old", ["the file is too old"]])
+def test_a_batch_refused_with_a_plain_string_says_it(tmp_path, errors):
+    api = BatchApi()
+    api.create = lambda file_id: api.add(file_id, "failed", 0, 0, errors=errors)
+    with pytest.raises(GenerationStopped, match="batch-0 was refused as a whole: the file is too old"):
+        two_steps.generate(batched(api.url, *STS[:1], "generate.models={a: 1}"), tmp_path)

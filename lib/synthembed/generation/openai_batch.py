@@ -84,7 +84,7 @@ def _named_errors():
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise GenerationStopped(f"the endpoint refused the key: {said(error)}") from None
     except openai.RateLimitError as error:
-        if error.code in endpoint.QUOTA:
+        if endpoint.of_quota(error):
             raise GenerationStopped("the quota is used up; run again later to go on") from None
         raise GenerationStopped(f"the endpoint limits requests: {said(error)}; run again later") from None
     except openai.NotFoundError as error:
@@ -196,7 +196,7 @@ class _Round:
                         "the key to those that submitted it, or delete batches/state.json to give it up"
                     ) from None
                 except PASSING as error:  # a wait of a day outlasts many short failures
-                    if time.monotonic() - heard > PATIENCE_S or error.code in endpoint.QUOTA:
+                    if time.monotonic() - heard > PATIENCE_S or endpoint.of_quota(error):
                         raise
             if self.state.open():
                 progress(done, max(total, 1))
@@ -232,9 +232,8 @@ class _Round:
             raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
         # Too many tokens in the queue is not the batch's fault: it is submitted again, in parts if need be.
         if batch.status == "failed" and _reason(batch) != "token_limit_exceeded":
-            errors = batch.errors.data if batch.errors else None
-            told = errors[0].message if errors else "no reason given"
-            raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told or '')}")
+            told = _error(batch)[1] or "no reason given"
+            raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told)}")
         for reply in replies:
             self.look(reply)
         return failures
@@ -358,8 +357,16 @@ def _create(client, settings: Generate, state: _State, number: int) -> None:
 
 
 def _reason(batch) -> str:
-    errors = batch.errors.data if batch.errors else None
-    return (errors[0].code or "") if errors else ""
+    return _error(batch)[0]
+
+
+def _error(batch) -> tuple[str, str]:
+    """(code, message) of a batch's first error; some gateways send a plain string in the place of the list."""
+    found = getattr(batch.errors, "data", batch.errors)
+    first = found[0] if found and isinstance(found, list) else found
+    if isinstance(first, str):
+        return "", first
+    return (getattr(first, "code", None) or ""), (getattr(first, "message", None) or "")
 
 
 def _downloaded(client, file_id: str, to: Path) -> Iterator[dict | None]:
