@@ -51,6 +51,17 @@ def test_a_stream_is_its_first_choice_with_its_parts(pieces, content):
     assert found["choices"][0]["message"]["content"] == content
 
 
+def test_a_streamed_call_of_a_tool_is_kept_and_read(tmp_path):
+    def script(body, number):
+        whole = answer(body)
+        text = whole["choices"][0]["message"]["content"]
+        told = [{"tool_calls": [{"index": 0, "function": {"arguments": a}}]} for a in (text[:7], text[7:])]
+        return 200, stream([{"choices": [{"delta": d}]} for d in told] + pieces_of(whole, None))
+
+    usage = two_steps.generate(live(Endpoint(script).url, *STS, "generate.stream=true"), tmp_path)
+    assert usage["failures"] == {} == usage["unusable"] and set(stored(tmp_path)) == requested(tmp_path)
+
+
 def test_a_prompt_that_a_gateway_flags_is_counted_and_ends_nothing(tmp_path):
     server = Endpoint(
         lambda body, n: error(403, "x", "your input was flagged") if body["seed"] % 7 == 0 else None
