@@ -261,3 +261,35 @@ def test_a_batch_refused_with_a_plain_string_says_it(tmp_path, errors):
     api.create = lambda file_id: api.add(file_id, "failed", 0, 0, errors=errors)
     with pytest.raises(GenerationStopped, match="batch-0 was refused as a whole: the file is too old"):
         two_steps.generate(batched(api.url, *STS[:1], "generate.models={a: 1}"), tmp_path)
+
+
+EMPTY = {
+    "no choice": ([], "empty reply"),
+    "no message": ([{"index": 0, "finish_reason": "stop"}], "empty reply"),
+    "no object": ([None], "empty reply"),
+    "error": (
+        [{"message": {"content": '{"S1": "a"}'}, "finish_reason": "error"}],
+        "broken off by the endpoint",
+    ),
+    "filter": ([{"message": {"content": None}, "finish_reason": "content_filter"}], "content filter"),
+}
+
+
+@pytest.mark.parametrize(("choices", "reason"), EMPTY.values(), ids=EMPTY)
+def test_replies_without_an_answer_are_kept_counted_and_end_a_run_that_brings_nothing_else(
+    tmp_path, choices, reason
+):
+    """20 answers, then none: what is paid is stored, and the rest is not sent."""
+    server = Endpoint(lambda body, n: (200, answer(body) | ({"choices": choices} if n > 20 else {})))
+    p = live(server.url, *STS, "generate.examples=100", "generate.concurrency=1")
+    with pytest.raises(GenerationStopped, match=rf"the last 10 requests all failed \({reason}\).*choices"):
+        two_steps.generate(p, tmp_path)
+    usage = json.loads((tmp_path / "usage.json").read_text())
+    assert len(stored(tmp_path)) == 30 == sum(server.asked.values()) and usage["unusable"] == {reason: 10}
+    assert usage["models"]["gpt-4o"]["completion_tokens"] == 90, "what was paid for is counted"
+
+
+def test_an_answer_between_replies_without_one_lets_a_run_go_on(tmp_path):
+    server = Endpoint(lambda body, n: (200, answer(body) | ({"choices": []} if n % 10 else {})))
+    usage = two_steps.generate(live(server.url, *STS, "generate.concurrency=1"), tmp_path)
+    assert usage["unusable"] == {"empty reply": 27} and set(stored(tmp_path)) == requested(tmp_path)

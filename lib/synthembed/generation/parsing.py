@@ -19,6 +19,19 @@ class Rejected(Exception):
     """A reply or example that is not used; the first argument is the reason it is counted under."""
 
 
+# Reasons that are the endpoint's: a reply that is stored, as it may be paid, and is no answer of the model.
+UNANSWERED = ("empty reply", "content filter", "broken off by the endpoint")
+
+
+def unanswered(line: dict) -> str:
+    """Why a Batch output line is no answer of the model; "" if it is one, of use or not."""
+    try:
+        content_of(line)
+    except Rejected as reason:
+        return str(reason) if str(reason) in UNANSWERED else ""
+    return ""
+
+
 def content_of(line: dict) -> str:
     """The text of a Batch output line; raises Rejected with the reason if there is none."""
     response = _dict(line.get("response"))
@@ -35,6 +48,8 @@ def content_of(line: dict) -> str:
         raise Rejected("cut off at max_tokens")
     if finish == "content_filter":
         raise Rejected("content filter")
+    if finish == "error":  # what came before it is a part
+        raise Rejected("broken off by the endpoint")
     text = _text(message.get("content")).strip("\ufeff \t\r\n") or _called_with(message)
     if not text:
         raise Rejected("empty reply")
