@@ -162,8 +162,8 @@ class _Run:
             raise
         else:
             self.store.append(reply)
-            self.meter.charge(reply)
-            self.meter.settle(line)
+            if self.meter.charge(reply, self.meter.worst(line)):
+                self.meter.settle(line)
             self.answered += 1
             server.owed += max(0.0, sum(tokens_in(reply["response"]["body"].get("usage"))) - _tokens(line))
             self.heard(reply)

@@ -244,8 +244,8 @@ class _Round:
         failures: Counter = Counter()
         first: list[dict] = []
         unpriced = None
-        unanswered = {line["custom_id"] for line in read_lines(sent)} if sent.exists() else set()
-        known = set(unanswered)
+        known = {x["custom_id"]: self.meter.worst(x) for x in read_lines(sent)} if sent.exists() else {}
+        unanswered = set(known)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in _downloaded(client, file_id, sent.with_name("download.jsonl")):
                 if line is None:
@@ -261,9 +261,11 @@ class _Round:
                     if self.store.append(line):
                         first += [line] if len(first) < LOOKED_AT else []
                         try:
-                            self.meter.charge(line)
+                            confirmed = self.meter.charge(line, known[name])
                         except BudgetError as error:
-                            unpriced = error
+                            unpriced, confirmed = error, False
+                        if not confirmed:
+                            self.meter.owe(name, known[name])
                     continue
                 self.said.setdefault(reason, _told(line))
                 if lasting(status) and not endpoint.of_the_account(status):
