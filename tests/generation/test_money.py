@@ -4,6 +4,7 @@ import json
 import time
 from collections import defaultdict
 
+import endpoints
 import pytest
 from endpoints import BatchApi, Endpoint, Handler, answer, batched, live, requested, stored
 from synthembed import profile
@@ -43,6 +44,28 @@ def test_a_budget_needs_an_endpoint_that_reports_usage(tmp_path):
     with pytest.raises(cost.BudgetError, match="the endpoint reports no usage"):
         two_steps.generate(live(server.url, *GPT_4O, "generate.budget_usd=5"), tmp_path)
     assert len(stored(tmp_path)) == sum(server.asked.values()) <= 16  # what was in flight is stored
+
+
+ODD = [None, "many", [], {"prompt_tokens": "7", "completion_tokens": None}]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_reply_without_usage_is_counted_as_unconfirmed_and_stays_so(tmp_path, monkeypatch, batch):
+    def odd(body, number=0):
+        return answer(body) | ({"usage": ODD[body["seed"] % 8 % 4]} if body["seed"] % 8 < 4 else {})
+
+    monkeypatch.setattr(endpoints, "answer", odd)
+    more = ["generate.families={sts: 1}", "generate.models={gpt-4o: 1}", "generate.no_budget=true"]
+    make, server = (batched, BatchApi()) if batch else (live, Endpoint())
+    usage = two_steps.generate(make(server.url, *more), tmp_path)
+    bare = usage["models"]["gpt-4o"]["replies_without_usage"]
+    lines = [x for x in read_lines(tmp_path / "requests.jsonl") if x["body"]["seed"] % 8 < 4]
+    meter = cost.Meter(None, {"gpt-4o": 1.0}, batch)
+    assert bare == len(lines) > 0 == len(usage["failures"]) and usage["spent_usd"] > 0
+    most = sum(map(meter.worst, lines))
+    assert usage["unconfirmed_usd"] == pytest.approx(most, abs=1e-4)
+    again = two_steps.generate(make(server.url, *more), tmp_path)
+    assert again["unconfirmed_usd"] == pytest.approx(most, abs=1e-4)
 
 
 def test_requests_without_an_answer_count_against_the_budget(tmp_path):

@@ -6,6 +6,7 @@ import time
 import endpoints
 import pytest
 from endpoints import BatchApi, Endpoint, answer, batched, error, live, requested, stored
+from synthembed import profile
 from synthembed.generation import cost, two_steps
 from synthembed.generation.paid import endpoint, ledger, streamed
 from synthembed.generation.reply_store import GenerationStopped
@@ -48,6 +49,17 @@ def test_a_stream_is_its_first_choice_with_its_parts(pieces, content):
     ]
     found = json.loads(streamed.joined(b"\xef\xbb\xbf" + stream(told)))
     assert found["choices"][0]["message"]["content"] == content
+
+
+def test_a_streamed_call_of_a_tool_is_kept_and_read(tmp_path):
+    def script(body, number):
+        whole = answer(body)
+        text = whole["choices"][0]["message"]["content"]
+        told = [{"tool_calls": [{"index": 0, "function": {"arguments": a}}]} for a in (text[:7], text[7:])]
+        return 200, stream([{"choices": [{"delta": d}]} for d in told] + pieces_of(whole, None))
+
+    usage = two_steps.generate(live(Endpoint(script).url, *STS, "generate.stream=true"), tmp_path)
+    assert usage["failures"] == {} == usage["unusable"] and set(stored(tmp_path)) == requested(tmp_path)
 
 
 def test_a_prompt_that_a_gateway_flags_is_counted_and_ends_nothing(tmp_path):
@@ -208,3 +220,76 @@ def test_a_ledger_is_read_past_what_is_no_entry(tmp_path):
         b'[1, "a", 0.5]\n\0\0\n5\n{"a": 1}\n[0, "before"]\n[1, "b", "x"]\n[1, "c"'
     )
     assert ledger.unconfirmed(tmp_path) == 0.5
+
+
+@pytest.mark.parametrize("written", [None, "", "  ", '""'])
+def test_an_empty_base_url_is_none(written, monkeypatch):
+    """The SDK would take it for an address, and ask nowhere."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-this-test")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    if written is not None:
+        monkeypatch.setenv("OPENAI_BASE_URL", written)
+    for own in (None, "", " "):
+        chosen = profile.load("laptop", ["generate.backend=live"]).with_overrides({"generate.base_url": own})
+        assert endpoint.url_of(chosen.generate) is None and not endpoint.on_this_machine(chosen.generate)
+        for make in (endpoint.client, endpoint.async_client):
+            assert str(make(chosen.generate).base_url) == "https://api.openai.com/v1/"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, {"error": "no such key here"}, r"refused the key: .*401 - no such key here"),
+        (401, b"no such\n key here", r"refused the key: .*401 - no such key here"),
+        (402, {"error": "top up first"}, r"the quota is used up; .*402 - top up first"),
+        (429, {"error": "insufficient_quota"}, r"the quota is used up; .*429 - insufficient_quota"),
+        (429, {"error": "top up", "code": "insufficient_quota"}, r"the quota is used up; .*429 - .*top up"),
+        (404, {"detail": "no such model"}, r"cannot take requests for gpt-4o \(HTTP 404: .*no such model"),
+        (400, {"error": "model_not_found"}, r"cannot take requests for gpt-4o \(HTTP 400: .*model_not_found"),
+        (429, {"error": "slow down, please"}, r"last 10 requests all failed \(HTTP 429\).*slow down, please"),
+    ],
+)  # fmt: skip
+def test_an_error_that_is_a_plain_string_is_known_and_shown(tmp_path, status, body, told):
+    server = Endpoint(lambda *_: (status, body))
+    with pytest.raises(GenerationStopped, match=told):
+        two_steps.generate(live(server.url, *STS, "generate.concurrency=1"), tmp_path)
+
+
+@pytest.mark.parametrize("errors", ["the file is too old", ["the file is too old"]])
+def test_a_batch_refused_with_a_plain_string_says_it(tmp_path, errors):
+    api = BatchApi()
+    api.create = lambda file_id: api.add(file_id, "failed", 0, 0, errors=errors)
+    with pytest.raises(GenerationStopped, match="batch-0 was refused as a whole: the file is too old"):
+        two_steps.generate(batched(api.url, *STS[:1], "generate.models={a: 1}"), tmp_path)
+
+
+EMPTY = {
+    "no choice": ([], "empty reply"),
+    "no message": ([{"index": 0, "finish_reason": "stop"}], "empty reply"),
+    "no object": ([None], "empty reply"),
+    "error": (
+        [{"message": {"content": '{"S1": "a"}'}, "finish_reason": "error"}],
+        "broken off by the endpoint",
+    ),
+    "filter": ([{"message": {"content": None}, "finish_reason": "content_filter"}], "content filter"),
+}
+
+
+@pytest.mark.parametrize(("choices", "reason"), EMPTY.values(), ids=EMPTY)
+def test_replies_without_an_answer_are_kept_counted_and_end_a_run_that_brings_nothing_else(
+    tmp_path, choices, reason
+):
+    """20 answers, then none: what is paid is stored, and the rest is not sent."""
+    server = Endpoint(lambda body, n: (200, answer(body) | ({"choices": choices} if n > 20 else {})))
+    p = live(server.url, *STS, "generate.examples=100", "generate.concurrency=1")
+    with pytest.raises(GenerationStopped, match=rf"the last 10 requests all failed \({reason}\).*choices"):
+        two_steps.generate(p, tmp_path)
+    usage = json.loads((tmp_path / "usage.json").read_text())
+    assert len(stored(tmp_path)) == 30 == sum(server.asked.values()) and usage["unusable"] == {reason: 10}
+    assert usage["models"]["gpt-4o"]["completion_tokens"] == 90, "what was paid for is counted"
+
+
+def test_an_answer_between_replies_without_one_lets_a_run_go_on(tmp_path):
+    server = Endpoint(lambda body, n: (200, answer(body) | ({"choices": []} if n % 10 else {})))
+    usage = two_steps.generate(live(server.url, *STS, "generate.concurrency=1"), tmp_path)
+    assert usage["unusable"] == {"empty reply": 27} and set(stored(tmp_path)) == requested(tmp_path)

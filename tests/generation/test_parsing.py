@@ -30,6 +30,14 @@ def reply(content) -> dict:
         f"{GOOD}\n\n{GOOD}",
         [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": GOOD[:9]}, {"type": "text", "text": GOOD[9:]}],
         [GOOD],
+        f"[{GOOD}]",
+        f"Here:\n[{GOOD}]",
+        json.dumps(GOOD),
+        json.dumps(f"[{GOOD}]"),
+        f"{GOOD[:-1]},\n}}",
+        f"[{GOOD[:-1]} , }},]",
+        f'The 6" one:\n```json\n{GOOD[:-1]},}}\n```',
+        json.dumps(f"{GOOD[:-1]},}}"),
         [{"type": "reasoning", "text": "{"}, {"type": "output_text", "text": GOOD}],
     ],
 )  # fmt: skip
@@ -37,11 +45,53 @@ def test_one_answer_is_found(content):
     assert parsing.parse(reply(content), STS).S1 == "sun 🌞"
 
 
+def called(*arguments, content=None) -> dict:
+    line = reply(content)
+    calls = [{"id": "t", "type": "function", "function": {"name": "f", "arguments": a}} for a in arguments]
+    line["response"]["body"]["choices"][0] |= {"finish_reason": "tool_calls"}
+    line["response"]["body"]["choices"][0]["message"]["tool_calls"] = calls
+    return line
+
+
+@pytest.mark.parametrize("line", [called(GOOD), called(json.loads(GOOD)), called(GOOD, content=" ")])
+def test_a_call_of_one_tool_is_read_for_its_arguments(line):
+    assert parsing.parse(line, STS).S1 == "sun 🌞"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (called(GOOD, GOOD.replace("b", "x")), "more than one answer"),
+        (called(None), "empty reply"),
+        (called("{"), "not JSON"),
+        (called(GOOD, content="I would rather talk."), "not JSON"),
+    ],
+)
+def test_calls_that_are_not_certain_are_counted_with_their_reason(line, reason):
+    with pytest.raises(Rejected, match=f"^{reason}$"):
+        parsing.parse(line, STS)
+
+
+def test_commas_in_strings_stay_where_last_ones_are_passed_over():
+    told = '{"S1": "a,}", "S2": "\\",]", "S3": "c, }",}'
+    for text in (told, f'a 6" one: {told}'):
+        assert parsing.parse(reply(text), STS).model_dump() == {"S1": "a,}", "S2": '",]', "S3": "c, }"}
+
+
 def test_raw_newlines_inside_strings_are_read():
     assert parsing.parse(reply('{"S1": "a\n\tb", "S2": "b", "S3": "c"}'), STS).S1 == "a\n\tb"
 
 
-@pytest.mark.parametrize("content", ['["a", "b"]', 'Sure:\n["a", "b"]', '{"tasks": ["a", "b", "a "]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '["a", "b"]',
+        'Sure:\n["a", "b"]',
+        '["a", "b",]',
+        '[{"tasks": ["a", "b",]}]',
+        '{"tasks": ["a", "b", "a "]}',
+    ],
+)
 def test_a_list_of_tasks_may_lack_its_key(content):
     assert parsing.tasks_of(reply(content), LISTS) == ["a", "b"]
 
@@ -60,6 +110,14 @@ def test_a_list_of_tasks_may_lack_its_key(content):
         ('{"a":' * 50_000, "not JSON"),
         ("9" * 10_000, "not JSON"),
         ("NaN", "not the schema"),
+        (f"[{GOOD}, {GOOD.replace('b', 'x')}]", "not the schema"),
+        (f"[{GOOD}, {GOOD.replace('b', 'x')},]", "more than one answer"),
+        (f"[[{GOOD}]]", "not the schema"),
+        (json.dumps(json.dumps(GOOD)), "not the schema"),
+        ('"a"', "not JSON"),
+        ('{"S1": "a", "S2": "b", , "S3": "c"}', "not JSON"),
+        ('{"S1": "a", "S2": "b", "S3": "c",,}', "not JSON"),
+        ('{"S1": "a", "S1": "z", "S2": "b", "S3": "c",}', "more than one answer"),
         ([{"type": "image"}, None, 3], "empty reply"),
         (17, "empty reply"),
     ],

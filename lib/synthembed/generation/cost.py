@@ -104,15 +104,20 @@ class Meter:
         """Count a reply that an earlier run stored."""
         self.spent += self.cost(reply)
 
-    def charge(self, reply: dict) -> None:
-        """Count a new reply; raises BudgetError if there is a budget and no usage to hold it by."""
+    def charge(self, reply: dict, most: float) -> bool:
+        """Count a new reply; False if it reports no usage and is counted, unconfirmed, at what its request costs
+        at ``most``. Raises BudgetError if there is a budget and no reply so far to hold it by."""
         self.add(reply)
-        if self.budget is not None and not any(tokens_in(reply["response"]["body"].get("usage"))):
+        if any(tokens_in(reply["response"]["body"].get("usage"))):
+            return True
+        self.unconfirmed += most
+        if self.budget is not None and not self.spent:
             raise BudgetError(
                 f"generate.budget_usd = {self.budget}, but the endpoint reports no usage, so that it "
                 "cannot be kept: set generate.budget_usd=null and generate.no_budget=true, or use an endpoint "
                 "that reports usage"
             )
+        return False
 
     def _candidates(self, answered: str) -> list[str]:
         """The requested models that may have answered under a name such as "gpt-4-0613" or
@@ -157,6 +162,11 @@ class Meter:
         """To be said before a request leaves: until ``settle`` it counts as money that may be spent."""
         if self.ledger and (worst := self.worst(line)):
             self.ledger.sent(line["custom_id"], worst)
+
+    def owe(self, custom_id: str, most: float) -> None:
+        """Let later runs count a reply of a batch that reports no usage."""
+        if self.ledger and most:
+            self.ledger.sent(custom_id, most)
 
     def settle(self, line: dict) -> None:
         """Its reply is stored, or it was certainly not billed."""

@@ -20,6 +20,7 @@ from aiolimiter import AsyncLimiter
 
 from synthembed.generation.cost import CHARACTERS_PER_TOKEN, Meter, tokens_in
 from synthembed.generation.paid import endpoint, streamed
+from synthembed.generation.parsing import unanswered
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in, reply_line
 from synthembed.generation.request_bodies import most_tokens
 from synthembed.ground.console import Progress
@@ -161,11 +162,11 @@ class _Run:
             raise
         else:
             self.store.append(reply)
-            self.meter.charge(reply)
-            self.meter.settle(line)
+            if self.meter.charge(reply, self.meter.worst(line)):
+                self.meter.settle(line)
             self.answered += 1
-            self.in_row.clear()
             server.owed += max(0.0, sum(tokens_in(reply["response"]["body"].get("usage"))) - _tokens(line))
+            self.heard(reply)
             self.look(reply)
         self.done += 1
         self.progress(self.done, self.total, self.meter.note())
@@ -220,12 +221,23 @@ class _Run:
         """Count it; where nothing but failures comes back, stop before all requests are spent on them."""
         self.failures[str(failure)] += 1
         self.said.setdefault(str(failure), failure.said)
-        self.in_row[str(failure)] += 1
+        self._stop_if_all_fail(str(failure), failure.said)
+
+    def heard(self, reply: dict) -> None:
+        """A reply in which the endpoint gives no answer is stored like any other, and fails all the same."""
+        if reason := unanswered(reply):
+            told = json.dumps(reply["response"]["body"], ensure_ascii=False)
+            self._stop_if_all_fail(reason, endpoint.masked(told)[:300])
+        else:
+            self.in_row.clear()
+
+    def _stop_if_all_fail(self, reason: str, said: str) -> None:
+        self.in_row[reason] += 1
         if self.in_row.total() >= max(REFUSED_AT_MOST, 2 * self.settings.concurrency):
             reason = self.in_row.most_common(1)[0][0]
             raise GenerationStopped(
                 f"the last {self.in_row.total()} requests all failed ({reason}); the endpoint said: "
-                f"{failure.said}. Run again to go on with what is missing"
+                f"{said}. Run again to go on with what is missing"
             )
 
     def _count_refusal(self, error: openai.APIStatusError) -> None:

@@ -84,7 +84,7 @@ def _named_errors():
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise GenerationStopped(f"the endpoint refused the key: {said(error)}") from None
     except openai.RateLimitError as error:
-        if error.code in endpoint.QUOTA:
+        if endpoint.of_quota(error):
             raise GenerationStopped("the quota is used up; run again later to go on") from None
         raise GenerationStopped(f"the endpoint limits requests: {said(error)}; run again later") from None
     except openai.NotFoundError as error:
@@ -196,7 +196,7 @@ class _Round:
                         "the key to those that submitted it, or delete batches/state.json to give it up"
                     ) from None
                 except PASSING as error:  # a wait of a day outlasts many short failures
-                    if time.monotonic() - heard > PATIENCE_S or error.code in endpoint.QUOTA:
+                    if time.monotonic() - heard > PATIENCE_S or endpoint.of_quota(error):
                         raise
             if self.state.open():
                 progress(done, max(total, 1))
@@ -232,9 +232,8 @@ class _Round:
             raise GenerationStopped(f"batch {batch.id} was cancelled: run again to submit what it lacks anew")
         # Too many tokens in the queue is not the batch's fault: it is submitted again, in parts if need be.
         if batch.status == "failed" and _reason(batch) != "token_limit_exceeded":
-            errors = batch.errors.data if batch.errors else None
-            told = errors[0].message if errors else "no reason given"
-            raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told or '')}")
+            told = _error(batch)[1] or "no reason given"
+            raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told)}")
         for reply in replies:
             self.look(reply)
         return failures
@@ -245,8 +244,8 @@ class _Round:
         failures: Counter = Counter()
         first: list[dict] = []
         unpriced = None
-        unanswered = {line["custom_id"] for line in read_lines(sent)} if sent.exists() else set()
-        known = set(unanswered)
+        known = {x["custom_id"]: self.meter.worst(x) for x in read_lines(sent)} if sent.exists() else {}
+        unanswered = set(known)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in _downloaded(client, file_id, sent.with_name("download.jsonl")):
                 if line is None:
@@ -262,9 +261,11 @@ class _Round:
                     if self.store.append(line):
                         first += [line] if len(first) < LOOKED_AT else []
                         try:
-                            self.meter.charge(line)
+                            confirmed = self.meter.charge(line, known[name])
                         except BudgetError as error:
-                            unpriced = error
+                            unpriced, confirmed = error, False
+                        if not confirmed:
+                            self.meter.owe(name, known[name])
                     continue
                 self.said.setdefault(reason, _told(line))
                 if lasting(status) and not endpoint.of_the_account(status):
@@ -358,8 +359,16 @@ def _create(client, settings: Generate, state: _State, number: int) -> None:
 
 
 def _reason(batch) -> str:
-    errors = batch.errors.data if batch.errors else None
-    return (errors[0].code or "") if errors else ""
+    return _error(batch)[0]
+
+
+def _error(batch) -> tuple[str, str]:
+    """(code, message) of a batch's first error; some gateways send a plain string in the place of the list."""
+    found = getattr(batch.errors, "data", batch.errors)
+    first = found[0] if found and isinstance(found, list) else found
+    if isinstance(first, str):
+        return "", first
+    return (getattr(first, "code", None) or ""), (getattr(first, "message", None) or "")
 
 
 def _downloaded(client, file_id: str, to: Path) -> Iterator[dict | None]:

@@ -19,6 +19,19 @@ class Rejected(Exception):
     """A reply or example that is not used; the first argument is the reason it is counted under."""
 
 
+# Reasons that are the endpoint's: a reply that is stored, as it may be paid, and is no answer of the model.
+UNANSWERED = ("empty reply", "content filter", "broken off by the endpoint")
+
+
+def unanswered(line: dict) -> str:
+    """Why a Batch output line is no answer of the model; "" if it is one, of use or not."""
+    try:
+        content_of(line)
+    except Rejected as reason:
+        return str(reason) if str(reason) in UNANSWERED else ""
+    return ""
+
+
 def content_of(line: dict) -> str:
     """The text of a Batch output line; raises Rejected with the reason if there is none."""
     response = _dict(line.get("response"))
@@ -35,7 +48,9 @@ def content_of(line: dict) -> str:
         raise Rejected("cut off at max_tokens")
     if finish == "content_filter":
         raise Rejected("content filter")
-    text = _text(message.get("content")).strip("\ufeff \t\r\n")
+    if finish == "error":  # what came before it is a part
+        raise Rejected("broken off by the endpoint")
+    text = _text(message.get("content")).strip("\ufeff \t\r\n") or _called_with(message)
     if not text:
         raise Rejected("empty reply")
     return text
@@ -51,6 +66,16 @@ def _text(content: Any) -> str:
         parts = [p if isinstance(p, str) else _dict(p).get("text") for p in content if not _is_thought(p)]
         content = "".join(p for p in parts if isinstance(p, str))
     return content if isinstance(content, str) else ""
+
+
+def _called_with(message: dict) -> str:
+    """What a message without content calls its one tool with; "" if there is none."""
+    calls = message.get("tool_calls")
+    functions = [_dict(c).get("function") for c in calls] if isinstance(calls, list) else []
+    if len(functions) > 1:
+        raise Rejected("more than one answer")
+    given = _dict(functions[0] if functions else message.get("function_call")).get("arguments")
+    return json.dumps(given) if isinstance(given, dict) else given.strip() if isinstance(given, str) else ""
 
 
 def _is_thought(part: Any) -> bool:
@@ -69,6 +94,8 @@ def read(text: str, schema: type[Reply]) -> Reply:
     """
     try:
         data = _loads(text)
+        if isinstance(data, str):  # JSON encoded twice
+            data = _loads(text := data)
     except _NotJson:
         return _found_in(text, schema)
     return _checked(data, schema)
@@ -114,6 +141,8 @@ def _loads(text: str) -> Any:
 
 
 def _checked(data: Any, schema: type[Reply]) -> Reply:
+    if isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict):
+        data = data[0]
     if schema is Brainstorm and isinstance(data, list):  # the list itself, without its key
         data = {"tasks": data}
     try:
@@ -158,18 +187,33 @@ def _found_in(text: str, schema: type[Reply]) -> Reply:
     raise Rejected(reasons[0] if reasons else "not JSON")
 
 
+# A comma after a value and before a closing bracket, outside strings (which are matched to be passed over).
+_LAST_COMMA = re.compile(r'"(?:[^"\\]+|\\.)*"?|(?<=["\]}\w])(\s*,)(?=\s*[\]}])', re.DOTALL)
+
+
+def _without_last_commas(text: str) -> str:
+    return _LAST_COMMA.sub(lambda found: "" if found[1] else found[0], text)
+
+
 def _objects(text: str, opening: str) -> Iterator[Any]:
-    """The JSON values in a text that begin with one of ``opening``, none inside another."""
-    end = 0
-    for number, place in enumerate(m.start() for m in re.finditer(f"[{re.escape(opening)}]", text)):
-        if number >= MOST_PLACES:
+    """The JSON values in a text that begin with one of ``opening``, none inside another; a comma after the last
+    of its values is passed over."""
+    begin, place = re.compile(f"[{re.escape(opening)}]"), 0
+    has_last_commas = re.search(r",\s*[\]}]", text)
+    for _ in range(MOST_PLACES):
+        if not (found := begin.search(text, place)):
             return
-        if place < end:
-            continue
+        place = found.start()
         try:
-            data, end = _DECODER.raw_decode(text, place)
+            data, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
-            continue
+            rest = _without_last_commas(text[place:]) if has_last_commas else ""
+            try:
+                data, place = _DECODER.raw_decode(rest)
+                text = rest
+            except (ValueError, RecursionError):
+                place += 1
+                continue
         yield data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from synthembed.generation.reply_store import GenerationStopped
 from synthembed.ground import endpoint
 from synthembed.profile.generate_settings import Generate
 
+DEFAULT = "https://api.openai.com/v1"  # the SDK's own, which it leaves for an OPENAI_BASE_URL that is empty
 CONNECT_S = 30.0
 SLOWEST = 6  # times generate.timeout_s, which is the longest silence: a gateway may drip blanks for ever
 # Of the HTTP client's errors those after which nothing can have been billed, since nothing was sent. By
@@ -78,7 +80,7 @@ def client_options(settings: Generate) -> dict:
     azure = {"default_query": dict(parse_qsl(query)), "default_headers": {"api-key": key}} if query else {}
     return {
         "api_key": key,
-        "base_url": url or None,
+        "base_url": url or DEFAULT,
         "timeout": openai.Timeout(settings.timeout_s, connect=min(CONNECT_S, settings.timeout_s)),
         "max_retries": settings.max_retries,
         **azure,
@@ -172,14 +174,36 @@ def masked(text: str) -> str:
 
 
 def said(error: openai.APIError) -> str:
-    return masked(error.message)
+    """The SDK's message; where the body is no object with a message, the SDK leaves it out, and it is added."""
+    told, body = error.message, _around(error) or error.body
+    if body and not (isinstance(error.body, dict) and error.body.get("message")):
+        text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+        text = " ".join(text.split())
+        told = told if text in told else f"{told} - {text}"
+    return masked(told)
+
+
+def _around(error: openai.APIError) -> dict:
+    """What stands beside an error that is a plain string, which the SDK drops: {"error": "x", "code": ...}."""
+    try:
+        whole = error.response.json() if isinstance(error.body, str) else {}
+    except Exception:  # no response, or one that is no JSON
+        return {}
+    return whole if isinstance(whole, dict) and len(whole) > 1 else {}
+
+
+def of_quota(error: openai.APIError) -> bool:
+    """Whether an empty quota is named, as code, as type or as all that is said."""
+    around = _around(error)
+    named = (error.code, error.type, error.body, around.get("code"), around.get("type"))
+    return any(one in QUOTA for one in named)
 
 
 def stop_for(error: openai.APIStatusError, model: str) -> GenerationStopped | None:
     """What ends the run at once, as every other request would have the same answer; None otherwise. HTTP 403 is
     not among it: gateways answer so to a single prompt that they do not like."""
-    status, code = error.status_code, error.code or error.type or ""
-    if code in QUOTA or error.type in QUOTA or status == 402:
+    status, code = error.status_code, error.code or error.type or error.body
+    if of_quota(error) or status == 402:
         return GenerationStopped(f"the quota is used up; run again later to go on ({said(error)})")
     if status == 401:
         return GenerationStopped(f"the endpoint refused the key: {said(error)}")

@@ -18,6 +18,7 @@ def joined(content: bytes) -> bytes:
         return content
     whole: dict = {}
     parts: list = []  # of the content: texts, or as some models send it, lists of parts
+    calls: dict = {}  # of tools, by their place: the texts of their arguments
     finish = refusal = None
     for line in stream.split(b"\n"):
         piece = _piece(line)
@@ -27,10 +28,13 @@ def joined(content: bytes) -> bytes:
             delta = choice.get("delta") if isinstance(choice, dict) else None
             if isinstance(delta, dict) and choice.get("index") in (0, None):
                 parts.append(delta.get("content"))
+                _add_calls(calls, delta.get("tool_calls"))
                 refusal = delta.get("refusal") or refusal
                 finish = choice.get("finish_reason") or finish
     if finish:
         message = {"role": "assistant", "content": _content(parts), "refusal": refusal}
+        if calls:
+            message["tool_calls"] = [{"function": {"arguments": "".join(texts)}} for texts in calls.values()]
         whole["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
     return json.dumps(whole | {"object": "chat.completion"}).encode()
 
@@ -39,6 +43,14 @@ def _content(parts: list) -> str | list:
     if not any(isinstance(part, list) for part in parts):
         return "".join(part for part in parts if isinstance(part, str))
     return [one for part in parts for one in (part if isinstance(part, list) else [part] if part else [])]
+
+
+def _add_calls(calls: dict, told) -> None:
+    for place, call in enumerate(told if isinstance(told, list) else []):
+        function = call.get("function") if isinstance(call, dict) else None
+        text = function.get("arguments") if isinstance(function, dict) else None
+        if isinstance(text, str):
+            calls.setdefault(str(call.get("index", place)), []).append(text)
 
 
 def _piece(line: bytes) -> dict:
