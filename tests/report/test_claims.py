@@ -10,6 +10,7 @@ from synthembed.report import claims, evidence
 from synthembed.report.claims import FAILS, HOLDS, OPEN, SCALE
 from synthembed.report.evidence import Evidence
 from synthembed.report.results import Results
+from synthembed.report.words import finding
 
 
 def test_claims_name_artefacts_and_quantities_that_exist():
@@ -276,3 +277,13 @@ def test_the_ledger_follows_the_run(small, full):
     data["rows"] = [r | {"score": 35.0} if r["system"] == "trained" else r for r in data["rows"]]
     write_json(path, data)
     assert {c["id"]: c for c in claims.ledger(Results(small))}["synthetic alone"]["verdict"] == FAILS
+
+
+def test_claims_are_grouped_in_the_badges_order_and_the_finding_counts_them_so(small):
+    ledger = [{"id": n, "verdict": v} for n, v in (("a", FAILS), ("b", HOLDS), ("c", FAILS), ("d", OPEN))]
+    found = claims.by_badge(ledger)
+    assert list(found.items()) == [
+        ("shown here", ["b"]), ("not shown here", ["d"]), ("contradicted here", ["a", "c"])
+    ]  # fmt: skip
+    said = finding.sentences(Results(small), ledger)[-1]
+    assert "Of the paper's 4 claims 1 shown here, 1 not shown here, 2 contradicted here;" in said

@@ -1,5 +1,7 @@
-"""Figures of the corpus."""
+"""What figures draw, and that the same one is the same files."""
 
+import matplotlib
+import pytest
 from synthembed.report import figures
 
 
@@ -31,3 +33,20 @@ def test_a_training_log_without_a_gradient_norm_is_drawn_without_it():
         "InfoNCE loss", "in-batch accuracy", "gradient norm", "learning rate"
     ]  # fmt: skip
     assert "gradient norm" not in drawn([line])
+
+
+@pytest.mark.parametrize("salt", [None, "a reader's"])
+def test_the_same_figure_is_the_same_files_whatever_stands_around_it(tmp_path, salt):
+    """Clips, markers and hatches of an SVG are named by a salt that is drawn anew where none is set."""
+    rows = [
+        {"variant": "v", "length": n, "accuracy": 50.0, "low": 40, "high": 60, "candidates": 9, "queries": 9}
+        for n in (256, 512)
+    ]
+    figures.save(figures.figure5(rows), tmp_path / "first", "figure5")
+    with matplotlib.rc_context({"svg.hashsalt": salt, "font.size": 20, "savefig.dpi": 40}):
+        figures.save(figures.figure5(rows), tmp_path / "again", "figure5")
+    figures.plt.close("all")
+    for name in ("figure5.svg", "figure5.png"):
+        first = (tmp_path / "first" / name).read_bytes()
+        assert first == (tmp_path / "again" / name).read_bytes(), name
+    assert b"dc:date" not in (tmp_path / "first" / "figure5.svg").read_bytes()

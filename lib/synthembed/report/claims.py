@@ -39,6 +39,12 @@ def ledger(results: Results) -> list[dict]:
     return [judge(claim, evidence_of(results)) for claim in load()]
 
 
+def by_badge(ledger: list[dict]) -> dict[str, list[str]]:
+    """badge → the claims (ids) that have it, without badges that none has."""
+    found = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in BADGES.items()}
+    return {badge: ids for badge, ids in found.items() if ids}
+
+
 def frame(runs: list[Results], ledgers: list[list[dict]] | None = None) -> pd.DataFrame:
     """The ledgers of the runs, side by side; ``ledgers`` if they were made before."""
     rows = [

@@ -12,7 +12,7 @@ from statistics import fmean, stdev, variance
 from scipy.special import stdtrit
 
 from synthembed import paper
-from synthembed.evaluation.scores import TABLE1, averages, mean_over_tasks
+from synthembed.evaluation.scores import TABLE1, averages
 from synthembed.profile.taxonomy import ASYMMETRIC, LANGUAGES, SYMMETRIC_INSTRUCTIONS
 from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, Scores, lookup
 from synthembed.report.verdicts import of_cell, passkey_benchmark, passkey_row, passkey_why
@@ -86,7 +86,7 @@ def _of_number(results: Results, number: Number | None) -> Evidence | None:
     budget = json.dumps(results.budget(number.stage), sort_keys=True)
     return Evidence(
         number.mean, noise, number.benchmark, number.why is None, budget, rows=number.rows,
-        level=number.mean, chance=_chance(results, number.rows), said=_said(results, number),
+        level=number.mean, chance=results.chance(number.rows), said=_said(results, number),
     )  # fmt: skip
 
 
@@ -96,17 +96,6 @@ def _said(results: Results, number: Number) -> str | None:
         return None
     where = labels.benchmark_name(number.benchmark, number.tasks)
     return f"{labels.label(number.system, results, number.stage)} ({where})"
-
-
-def _chance(results: Results, rows: list[dict]) -> float | None:
-    """What random vectors have in ``rows``, if the run has measured them there."""
-    random = {
-        (r["task"], r["language"], r["metric"]): r["score"]
-        for r in results.evaluation
-        if r["system"] == "random"
-    }
-    found = [r | {"score": random.get((r["task"], r["language"], r["metric"]))} for r in rows]
-    return mean_over_tasks(found) if found and all(r["score"] is not None for r in found) else None
 
 
 def _system(results: Results, system: str, artefact: str, column: str) -> Evidence | None:
@@ -146,7 +135,7 @@ def _of_interval(results: Results, ablation: str, other: str | None = None) -> E
         for s in (ablation, interval.get("against"))
     ]
     levels = [averages(rows)["Avg"] for rows in sides if rows]
-    chance = _chance(results, sides[0])
+    chance = results.chance(sides[0])
     after, before = (labels.label(s, results, ABLATIONS) for s in (ablation, interval.get("against")))
     return Evidence(
         interval["delta"], interval=interval, level=max(levels, default=None), chance=chance, comparable=False,
@@ -205,7 +194,7 @@ def _lag(results: Results, artefact: str) -> Evidence | None:
         rows = [r for n in ours.values() for r in n.rows]
         level = fmean(n.mean for n in ours.values())
         return Evidence(
-            value, benchmark=benchmark, interval=interval, level=level, chance=_chance(results, rows)
+            value, benchmark=benchmark, interval=interval, level=level, chance=results.chance(rows)
         )
     return None
 

@@ -25,6 +25,7 @@ from synthembed.report.verdicts import best, summary, verdicts
 from synthembed.report.web import sections, svg_figures
 from synthembed.report.web.svg_figures import (
     figure3_bars,
+    figure3_table,
     rows_of_table1,
     stand_ins,
     table1_bars,
@@ -34,8 +35,8 @@ from synthembed.report.web.svg_figures import (
 from synthembed.report.words import labels
 
 __all__ = [  # for the notebooks
-    "Results", "build", "figure3_bars", "latex", "markdown", "stand_ins", "summary", "table1_bars", "table5",
-    "table5_deltas", "to_html", "verdicts",
+    "Results", "build", "figure3_bars", "figure3_table", "latex", "markdown", "stand_ins", "summary", "table1_bars",
+    "table5", "table5_deltas", "to_html", "verdicts",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -12,6 +12,7 @@ from synthembed.evaluation.scores import by_task, mean_over_tasks
 from synthembed.ground.files import read_json
 
 ABLATIONS, EVALUATION = "05_ablations", "04_evaluate"
+CHANCE = "random"  # the system whose vectors are random
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,20 @@ class Results:
     def evaluation(self) -> list[dict]:
         return self.scores[EVALUATION].rows
 
+    def chance(self, rows: list[dict]) -> float | None:
+        """What random vectors have in ``rows``, if the main evaluation has measured them there."""
+        main = self.scores[EVALUATION]
+        random = {_place(r): r["score"] for r in [*main.more, *main.rows] if r["system"] == CHANCE}
+        if not rows or not all(_place(r) in random for r in rows):
+            return None
+        return mean_over_tasks(r | {"score": random[_place(r)]} for r in rows)
+
+    def chance_beside(self, number: Number) -> Number | None:
+        """``chance`` as a number that stands in one table with ``number``."""
+        score = self.chance(number.rows)
+        same = {"system": CHANCE, "stage": EVALUATION, "values": {None: score}, "why": None}
+        return None if score is None else replace(number, **same)
+
     def stage(self, name: str) -> dict:
         return self.records.get(name, {})
 
@@ -162,6 +177,10 @@ def lookup(scores: Scores, stage: str, system: str, benchmark: str, conditions: 
     counts = {"tasks": max(len(by_task(of_seed)) for of_seed in whole.values()), "subsets": most}
     short = [f"{n} of {conditions[u]} {u}" for u, n in counts.items() if n < conditions.get(u, n)]
     return Number(values, benchmark, system, stage, short[0] if short else None, counts["tasks"], rows)
+
+
+def _place(row: dict) -> tuple[str, str, str]:
+    return row["task"], row["language"], row["metric"]
 
 
 def _whole(benchmark: str) -> str:

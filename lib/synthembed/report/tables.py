@@ -12,7 +12,7 @@ from synthembed import paper
 from synthembed.evaluation.intervals import BENCHMARK, TASKS
 from synthembed.evaluation.scores import TABLE1, by_system
 from synthembed.report.rendering import PEER, Block, Table
-from synthembed.report.results import ABLATIONS, EVALUATION, Number, Results, lookup
+from synthembed.report.results import ABLATIONS, CHANCE, EVALUATION, Number, Results, lookup
 from synthembed.report.verdicts import of_cell
 from synthembed.report.words import labels
 from synthembed.report.words.labels import SYSTEM_NAMES, label
@@ -154,13 +154,15 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     values = {s: v for s, v in values.items() if any(v)}
     if not values:
         return None
+    if CHANCE not in values and any(chance := _chance(results, values)):
+        values[CHANCE] = chance
     run = results.name if several else "this run"
     found = [n for column in values.values() for n in column if n]
     part = any(n.why for n in found)
     heading = f"{run}, {labels.benchmark_name(benchmark, max(n.tasks for n in found))}"
     heading += ", in part" if part else ""
     heading += ", ablations at their own budget" if stage == ABLATIONS else ""
-    named = {s: label(s, results, stage) for s in values}
+    named = {s: label(s, results, EVALUATION if s == CHANCE else stage) for s in values}
     # The paper's name of a row stands beside ours only on the paper's benchmark.
     theirs = {
         s: "" if benchmark == labels.SUITE else scores.fills.get(s, {}).get(artefact, "") for s in values
@@ -183,6 +185,13 @@ def _ours(artefact: str, results: Results, stage: str, benchmark: str, several: 
     names = [f"{p} {theirs[s] or named[s]}".strip() for p, s in across]
     block = _without_empty(Block(heading, names, rows))
     return replace(block, rows=[r for r in block.rows if any(v is not None for v in r[2])])
+
+
+def _chance(results: Results, everyone: dict[str, list[Number | None]]) -> list[Number | None]:
+    """What random vectors have in every column, on the tasks that the systems of a block have there."""
+    columns = zip(*everyone.values(), strict=True)
+    fullest = (max(filter(None, column), key=lambda n: n.tasks, default=None) for column in columns)
+    return [n and results.chance_beside(n) for n in fullest]
 
 
 def _without_empty(block: Block) -> Block:

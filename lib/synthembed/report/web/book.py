@@ -197,8 +197,7 @@ def _other_runs(run: Path, static: Path) -> list[str]:
         )
         ledger = read_json(folder / "07_report" / "claims.json")
         seeds = len(Results(folder).stage("03_train").get("seeds", [1]))
-        by = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in claims.BADGES.items()}
-        told = "; ".join(f"{badge}: {', '.join(ids)}" for badge, ids in by.items() if ids)
+        told = "; ".join(f"{badge}: {', '.join(ids)}" for badge, ids in claims.by_badge(ledger).items())
         said.append(
             f"**The claims by the run `{folder.name}`**, {seeds} {'seed' if seeds == 1 else 'seeds'}: {told}. "
             f'<a href="_static/{out}">Its report</a> has the evidence.'

@@ -16,7 +16,7 @@ import pandas as pd
 
 from synthembed import paper
 from synthembed.evaluation.scores import COLUMNS, by_system_of_equal_tasks
-from synthembed.report.results import ABLATIONS, EVALUATION, Results
+from synthembed.report.results import ABLATIONS, CHANCE, EVALUATION, Results
 from synthembed.report.verdicts import of_cell
 from synthembed.report.words import alt_texts, hero, labels
 
@@ -125,6 +125,26 @@ def figure3_bars(results: Results) -> dict[str, dict[str, dict[str, float]]]:
             kinds = bars.setdefault(cell.keys["model"], {})
             kinds.setdefault(cell.keys["kind"], {})[cell.column] = number.mean
     return {model: kinds for model, kinds in bars.items() if len(kinds) == 2}
+
+
+def figure3_table(results: Results) -> pd.DataFrame:
+    """What Figure 3 draws of ours as a table, with what random vectors have in its columns; empty without bars."""
+    ran = stand_ins(results)
+    bars = [
+        {"model": ran[model], "in the place of": model, "pre-training": kind, **values}
+        for model, kinds in figure3_bars(results).items()
+        for kind, values in kinds.items()
+    ]
+    chance = {
+        cell.column: found
+        for cell in paper.cells("figure3")
+        if (number := of_cell(results, cell)) and (found := results.chance(number.rows)) is not None
+    }
+    if bars and chance:
+        bars.append(
+            {"model": labels.SYSTEM_NAMES[CHANCE], "in the place of": "", "pre-training": "", **chance}
+        )
+    return pd.DataFrame(bars)
 
 
 def stand_ins(results: Results) -> dict[str, str]:

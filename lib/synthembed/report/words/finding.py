@@ -3,8 +3,6 @@ it was learnt, and what this cannot show."""
 
 from __future__ import annotations
 
-from collections import Counter
-
 from synthembed.evaluation.intervals import BENCHMARK
 from synthembed.report import claims
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
@@ -89,8 +87,7 @@ def _control(results: Results) -> str:
 
 
 def _limits(results: Results, ledger: list[dict]) -> str:
-    counts = Counter(claims.BADGES[c["verdict"]] for c in ledger)
-    told = ", ".join(f"{counts[b]} {b}" for b in claims.BADGES.values() if counts[b])
+    told = ", ".join(f"{len(ids)} {badge}" for badge, ids in claims.by_badge(ledger).items())
     seeds = len(results.stage("03_train").get("seeds", [])) or 1
     once = (
         "one training, so whether another seed repeats this is not known"
