@@ -448,6 +448,18 @@ def test_a_quoted_table_is_no_plain_one(tmp_path, text, said):
         ("q.tsv", "query-id\tcorpus-id\tscore\trank\n1\t7\t1\t3\n", "line 1: the columns are to be .* not query-id, corpus-id, score, rank"),
         ("q.tsv", "# judged by hand\n1\t7\t1\n", "line 1: begins with '#'"),
         ("q.txt", "1 0 7 1\n2 0 7\n", "line 2: 3 columns, the lines before have 4"),
+        ("q.txt", "1 0 7\n1 0 8\n", "line 1: '0' is the document of every line: is it TREC's iteration"),
+        ("q.txt", "1 Q0 7\n", "line 1: 'Q0' is the document of every line"),
+        ("q.tsv", "query-id\tcorpus-id\tscore\n1\t7\n", "line 2: 2 columns, the lines before have 3"),
+        ("q.tsv", "qid\tgrade\n1\t1\n", "line 1: the columns are to be query, document, grade"),
+        ("q.tsv", "\nquery-id\tscore\tcorpus-id\n1\t1\t7\n", "line 2: the columns are to be query, document, grade"),
+        ("q.tsv", "1\t7\t1_0\n", "line 1, query 1, document 7: grade '1_0' is no whole number: write one"),
+        ("q.tsv", "1\t7\t1e30\n", "line 1, .*grade '1e30' is no whole number: write one"),
+        ("q.tsv", f"1\t7\t{'9' * 5000}\n", "line 1, .*is no whole number: write one"),
+        ("q.jsonl", '{"query-id": 1, "corpus-id": 7, "score": 0}\n{"query-id": 1, "corpus-id": 8}\n', "line 2: no field 'score', unlike"),
+        ("q.jsonl", '{"query-id": 1, "corpus-id": 7}\n{"query-id": 1, "corpus-id": 8, "score": 0}\n', "line 2: a field 'score', unlike"),
+        *[("q.tsv", f"1\t7\t{said}\n", f"line 1, query 1, document 7: grade '{said}' is no whole number: write one")
+          for said in ("", "relevant", "nan", "inf", "1e400")],
     ],
 )  # fmt: skip
 def test_judgements_are_not_guessed(tmp_path, name, text, said):
@@ -467,6 +479,13 @@ def test_columns_of_a_corpus_are_not_guessed(tmp_path, text, said):
     (tmp_path / "corpus.tsv").write_text(text)
     with pytest.raises(ReadError, match=said):
         list(readers.Collection([tmp_path / "corpus.tsv"], [], []).documents())
+
+
+def test_a_file_without_grades_has_positives_alone_and_blank_lines_are_passed_over(tmp_path):
+    (tmp_path / "q.tsv").write_text("\nquery-id\tcorpus-id\n1\t7\n\n2\t0\n")
+    assert readers.Collection([], [], [tmp_path / "q.tsv"]).judgements() == {"1": {"7": 1}, "2": {"0": 1}}
+    (tmp_path / "q.txt").write_text("1 0 1\n2 0 1\n2 5 1\n")  # of a corpus whose ids begin with 0
+    assert readers.Collection([], [], [tmp_path / "q.txt"]).judgements()["2"] == {"0": 1, "5": 1}
 
 
 def test_a_label_that_is_neither_yes_nor_no_is_refused(tmp_path):

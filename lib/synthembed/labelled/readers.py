@@ -42,6 +42,7 @@ HEADERS = {
     "title",
 }  # first cell of a line of names
 LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
+GRADE = re.compile(r"\s*[+-]?\d{1,9}(?:\.0+)?\s*", re.ASCII)
 YES, NO = {"1", "true", "1.0"}, {"0", "false", "0.0"}
 
 
@@ -148,22 +149,19 @@ class Collection:
                     yield _first(row, ID_KEYS, place), text_of(row, key, place).strip()
 
     def judgements(self) -> dict[str, dict[str, int]]:
-        """Query id → {document id: grade}; a line without a grade is a positive.
+        """Query id → {document id: grade}; in a file without grades every line is a positive.
 
-        Raises ReadError where a grade is no whole number, or two lines judge a document differently.
+        Raises ReadError where a grade is missing or no whole number, or two lines judge a document differently.
         """
         found: dict[str, dict[str, int]] = {}
         for file in self.qrels:
             for place, query, document, said in _judgement_lines(file):
-                try:
-                    grade = int(float(said))
-                    whole = grade == float(said)
-                except (ValueError, OverflowError):
-                    whole = False
-                if not whole:
+                if not GRADE.fullmatch(said):
                     raise ReadError(
-                        f"{place}, query {query}, document {document}: grade {said!r} is no whole number"
+                        f"{place}, query {query}, document {document}: grade {said!r} is no whole number: write one, "
+                        "0 for what does not answer, or delete the line"
                     )
+                grade = int(said.partition(".")[0])
                 if found.setdefault(query, {}).setdefault(document, grade) != grade:
                     raise ReadError(
                         f"{place}, query {query}, document {document}: grade {grade} here and "
@@ -174,21 +172,39 @@ class Collection:
 
 def _judgement_lines(file: Path) -> Iterator[tuple[str, str, str, str]]:
     if not _is_plain(file):
+        graded = None  # as the first row is
         for place, row in rows(file):
             values = [identifier(field_of(row, key, place), place) for key in ("query-id", "corpus-id")]
             if "score" not in row and len(row) > 2:  # a grade of 0 under another name would become a positive
                 raise ReadError(
                     f"{place}: no field 'score' among {', '.join(map(repr, row))}: give the grade that name"
                 )
+            graded = "score" in row if graded is None else graded
+            if graded != ("score" in row):
+                raise ReadError(
+                    f"{place}: {'no' if graded else 'a'} field 'score', unlike the rows before: give each row its grade"
+                )
             yield place, *values, str(row.get("score", 1))
         return
-    for place, cells in _cells(file, (2, 3, 4), separator=None):  # TREC's are separated by spaces or tabs
+    found = list(_cells(file, (2, 3, 4), separator=None))  # TREC's are separated by spaces or tabs
+    _check_iteration(found)
+    for place, cells in found:
         document = cells[2 if len(cells) == 4 else 1]
         yield (
             place,
             identifier(cells[0], place),
             identifier(document, place),
             cells[-1] if len(cells) > 2 else "1",
+        )
+
+
+def _check_iteration(found: list[tuple[str, list[str]]]) -> None:
+    """Raise if what three columns have for a document is TREC's iteration, and for a grade the document."""
+    seconds = {cells[1] for _, cells in found if len(cells) == 3}
+    if seconds == {"Q0"} or (seconds == {"0"} and len(found) > 1):
+        raise ReadError(
+            f"{found[0][0]}: {seconds.pop()!r} is the document of every line: is it TREC's iteration, and the grade cut off? "
+            "Write query, iteration, document, grade, or query, document, grade"
         )
 
 
@@ -211,20 +227,22 @@ def _cells(
     MS-MARCO's and T2Ranking's tables have quotes as part of their texts. A table that is quoted as CSV is
     told by an id in quotes, or by a text in quotes that has its own doubled, and is refused.
     """
-    width = 0
+    width, began = 0, False
     for number, line in lines(file):
         place = f"{file.name}, line {number}"
+        if not line.strip() and "\t" not in line:
+            continue
+        began, first = True, not began
         cells = line.split(separator or ("\t" if "\t" in line else None))
         if separator is None and line.startswith("#"):
             raise ReadError(f"{place}: begins with '#', as a comment does: delete it")
         if separator is None and any(len(cell.split()) > 1 for cell in cells):
             raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
-        if number == 1 and cells[0].strip().lower() in HEADERS:
+        if first and cells[0].strip().lower() in HEADERS:
             _check_names([cell.strip().lower() for cell in cells], separator is None, place)
+            width = len(cells)
             continue
         if len(cells) not in counts:
-            if not line.strip():
-                continue
             wanted = " or ".join(map(str, counts))
             raise ReadError(f"{place}: {len(cells)} columns, {wanted} were expected")
         width = width or len(cells)
@@ -246,7 +264,7 @@ def _check_names(names: list[str], judges: bool, place: str) -> None:
     if judges and re.match("corpus|doc|pid|passage", names[0]):
         raise ReadError(f"{place}: the first column is to be the query's id, not {names[0]!r}")
     third = judges and len(names) > 2  # where a grade may stand
-    judged = names[1 if len(names) < 4 else 2] if third else ""
+    judged = names[1 if len(names) < 4 else 2] if judges and len(names) > 1 else ""
     if re.match("rel(evance)?$|score|grade|label|rating", judged) or (
         third and re.match("corpus|doc|pid", names[-1])
     ):

@@ -50,6 +50,10 @@ def encode_to(
     ``texts`` must begin with the same texts (their hash is compared) and ``identity``, which names the
     model, must be the same, or VectorsError is raised.
     """
+    if np.dtype(dtype).kind != "f":
+        raise VectorsError(
+            f"vectors are written as float16 or float32, not {dtype}: whole numbers need a scale, for which .npy has no place"
+        )
     normalize = encoder.backbone.recipe.normalize if normalize is None else normalize
     state_path = path.with_name(path.name + ".state.json")
     made_from = [identity, instruction, normalize, dtype, encoder.dim, encoder.max_length, encoder.pooling]
@@ -113,7 +117,7 @@ def read_texts(path: Path, field: str = "text") -> Iterator[str]:
             f"{path.name}: {path.suffix} is no table and no .txt: name it after what it is, .txt, {TABLES}"
         )
     for place, row in rows(path, (field,), ("title",)):
-        text, title = text_of(row, field, place), title_of(row, place) if field != "title" else ""
+        text, title = text_of(row, field, place), "" if field.lower() == "title" else title_of(row, place)
         yield f"{title} {text}".strip() if title else text
 
 

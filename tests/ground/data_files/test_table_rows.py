@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthembed.ground.data_files import opener
 from synthembed.ground.data_files.opener import ReadError, lines
-from synthembed.ground.data_files.table_rows import identifier, rows, text_of
+from synthembed.ground.data_files.table_rows import identifier, rows, text_of, title_of
 
 SLOW_FILES = settings(
     max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
@@ -116,6 +116,11 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
+        ("a.csv", b"text,n\na,1\n\xef\xbb\xbfb,2\n", r"a\.csv, line 3: a second byte order mark"),
+        ("a.jsonl.gz", gzip.compress(gzip.compress(JSONL)), r"a\.jsonl\.gz is gzipped twice"),
+        ("a.jsonl.gz", b"\x04\x22\x4d\x18....", r"a\.jsonl\.gz is compressed with lz4"),
+        ("a.csv", b"7z\xbc\xaf\x27\x1c....", r"a\.csv is a 7z archive"),
+        ("a.jsonl", b"\xff\xff\xff\xff....", r"a\.jsonl is a stream of Arrow"),
         ("a.jsonl", JSONL[:-20], r"a\.jsonl, line 40: not JSON, or cut off"),
         ("a.csv", CSV[:-20], r"a\.csv, line 41: .*quote"),
         ("a.csv", CSV[: CSV.rindex(b",\"")], r"a\.csv, line 41: 1 cells, 2 names"),
@@ -288,6 +293,29 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
 def test_what_is_no_id_is_refused(value):
     with pytest.raises(ReadError, match="a, line 1"):
         identifier(value, "a, line 1")
+
+
+@pytest.mark.parametrize(("kind", "exact"), [("float16", 2**11), ("float32", 2**24), ("float64", 2**53)])
+def test_ids_that_a_column_of_short_floats_has_rounded_are_refused(tmp_path, kind, exact):
+    pd.DataFrame({"id": pd.Series([exact - 1, None, exact + 1], dtype=kind)}).to_parquet(tmp_path / "a.parquet")
+    (first, one), (_, none), (third, rounded) = rows(tmp_path / "a.parquet")
+    assert identifier(one["id"], first) == str(exact - 1) and none["id"] is None
+    with pytest.raises(ReadError, match=r"a\.parquet, row 3: the id .* has been rounded"):
+        identifier(rounded["id"], third)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.csv"])
+def test_a_title_of_another_spelling_is_not_passed_over(tmp_path, name):
+    frame = pd.DataFrame({"text": ["bees"], "Title": ["Hive"]})
+    if name == "a.parquet":
+        frame.to_parquet(tmp_path / name)
+    elif name == "a.csv":
+        frame.to_csv(tmp_path / name, index=False)
+    else:
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    ((place, row),) = rows(tmp_path / name, ("text",), ("title",))
+    with pytest.raises(ReadError, match=rf"{name}, (row 1|line [12]): the field 'Title' is not read as the title"):
+        title_of(row, place)
 
 
 def test_a_second_mark_and_old_line_ends_are_refused(tmp_path):

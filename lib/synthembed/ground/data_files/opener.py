@@ -39,6 +39,10 @@ NOT_TEXT = {
     b"%PDF-": "is a PDF: save its text first",
     b"\xd0\xcf\x11\xe0": "is a document of Microsoft Office: save it as CSV or text in UTF-8",
     b"{\\rtf1": "is RTF: save its text first",
+    b"\x1f\x8b": "is gzipped twice: run gunzip on it first",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it first",
+    b"\x04\x22\x4d\x18": "is compressed with lz4: run unlz4 on it first",
+    b"\xff\xff\xff\xff": "is a stream of Arrow: save it as Parquet first",
     b"SQLite format 3": "is a database of SQLite: export the table as CSV first",
     b"ARROW1\x00\x00": "is an Arrow file: save it as Parquet first",
 }  # fmt: skip

@@ -66,12 +66,17 @@ def _parquet_rows(path: Path, needed: list[str], also: list[str]) -> Iterator[tu
         _once(names, path, "")
         for name in needed:
             field_of(dict.fromkeys(names), name, path.name)
-        wanted = [name for name in names if name in (*needed, *also)] if needed else None
+        read = {*needed, *also}
+        wanted = [n for n in names if n in read or n.strip().lower() in also] if needed else None
         floats = any("float" in str(t) or "double" in str(t) for t in source.schema_arrow.types)
+        narrow = {f.name: NARROW[str(f.type)] for f in source.schema_arrow if str(f.type) in NARROW}
         for batch in source.iter_batches(4096, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path.name}, row {number}", _without_nan(row) if floats else row
+                row = _without_nan(row) if floats else row
+                for name in narrow.keys() & row.keys():
+                    row[name] = row[name] if row[name] is None else narrow[name](row[name])
+                yield f"{path.name}, row {number}", row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path.name}, row {number + 1}: cut off or damaged ({said}): get it again") from None
@@ -247,6 +252,10 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
                 blank = blank or place
                 source.taken.clear()
                 continue
+            if cells[0].startswith("\ufeff"):
+                raise ReadError(
+                    f"{place}: a second byte order mark (U+FEFF): were files put together? Delete it"
+                )
             if names is None:
                 names = [cell.strip() for cell in cells]
                 _once(filter(None, names), path, ", line 1")
@@ -341,6 +350,21 @@ _ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+")
 EXACT = 2**53  # above it a float has lost digits
 
 
+class Single(float):
+    """A number that was kept in 32 bits; ``exact`` as EXACT."""
+
+    exact = 2**24
+
+
+class Half(float):
+    """A number that was kept in 16 bits."""
+
+    exact = 2**11
+
+
+NARROW = {"float": Single, "halffloat": Half}  # by Arrow's names
+
+
 def identifier(value, place: str) -> str:
     """An id as text, as other tools write it: 7, "7" and 7.0 are "7", and "007" stays.
 
@@ -349,8 +373,8 @@ def identifier(value, place: str) -> str:
     text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
     if not text or text.lower() in ("nan", "none", "null", "<na>"):
         raise ReadError(f"{place}: {value!r} is no id: give each row one, or delete the row")
-    whole = bool(_WHOLE.fullmatch(text))
-    if _ROUNDED.fullmatch(text) or ((isinstance(value, float) or whole) and not abs(float(text)) < EXACT):
+    whole, exact = bool(_WHOLE.fullmatch(text)), getattr(value, "exact", EXACT)
+    if _ROUNDED.fullmatch(text) or ((isinstance(value, float) or whole) and not abs(float(text)) < exact):
         raise ReadError(f"{place}: the id {text} has been rounded: write ids as text")
     return text.partition(".")[0] if whole else text
 
@@ -374,6 +398,10 @@ def text_of(row, name: str, place: str) -> str:
 
 
 def title_of(row: dict, place: str) -> str:
-    """The title of a document, "" where it has none."""
+    """The title of a document, "" where it has none; raises ReadError where it has another spelling, as "Title"."""
+    if isinstance(row, dict) and "title" not in row:
+        for name in row:
+            if name.strip().lower() == "title":
+                raise ReadError(f"{place}: the field {name!r} is not read as the title: name it 'title'")
     missing = isinstance(row, dict) and row.get("title") is None
     return "" if missing else text_of(row, "title", place).strip()
