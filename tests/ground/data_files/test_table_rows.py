@@ -297,7 +297,9 @@ def test_what_is_no_id_is_refused(value):
 
 @pytest.mark.parametrize(("kind", "exact"), [("float16", 2**11), ("float32", 2**24), ("float64", 2**53)])
 def test_ids_that_a_column_of_short_floats_has_rounded_are_refused(tmp_path, kind, exact):
-    pd.DataFrame({"id": pd.Series([exact - 1, None, exact + 1], dtype=kind)}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"id": pd.Series([exact - 1, None, exact + 1], dtype=kind)}).to_parquet(
+        tmp_path / "a.parquet"
+    )
     (first, one), (_, none), (third, rounded) = rows(tmp_path / "a.parquet")
     assert identifier(one["id"], first) == str(exact - 1) and none["id"] is None
     with pytest.raises(ReadError, match=r"a\.parquet, row 3: the id .* has been rounded"):
@@ -314,7 +316,9 @@ def test_a_title_of_another_spelling_is_not_passed_over(tmp_path, name):
     else:
         frame.to_json(tmp_path / name, orient="records", lines=True)
     ((place, row),) = rows(tmp_path / name, ("text",), ("title",))
-    with pytest.raises(ReadError, match=rf"{name}, (row 1|line [12]): the field 'Title' is not read as the title"):
+    with pytest.raises(
+        ReadError, match=rf"{name}, (row 1|line [12]): the field 'Title' is not read as the title"
+    ):
         title_of(row, place)
 
 

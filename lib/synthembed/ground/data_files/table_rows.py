@@ -348,21 +348,10 @@ class _Ends:
 _WHOLE = re.compile(r"[+-]?\d+\.0+")
 _ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+")
 EXACT = 2**53  # above it a float has lost digits
-
-
-class Single(float):
-    """A number that was kept in 32 bits; ``exact`` as EXACT."""
-
-    exact = 2**24
-
-
-class Half(float):
-    """A number that was kept in 16 bits."""
-
-    exact = 2**11
-
-
-NARROW = {"float": Single, "halffloat": Half}  # by Arrow's names
+# Numbers that were kept in 32 and in 16 bits, by Arrow's names; ``exact`` as EXACT.
+NARROW = {
+    name: type(name, (float,), {"exact": exact}) for name, exact in (("float", 2**24), ("halffloat", 2**11))
+}
 
 
 def identifier(value, place: str) -> str:
