@@ -7,14 +7,13 @@ the page may have its table from one run and its claims from a longer one.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
 from synthembed.evaluation.scores import TABLE1, by_system_of_equal_tasks
 from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT, read_json
 from synthembed.report import page
-from synthembed.report.claims import BADGES
+from synthembed.report.claims import by_badge
 from synthembed.report.results import EVALUATION, Results
 from synthembed.report.tables import label
 
@@ -57,11 +56,10 @@ def parts(results: Results) -> dict[str, str]:
 def claims(results: Results) -> str:
     """What became of the paper's claims, a line a verdict, with the page that has the numbers."""
     ledger, trainings = _ledger(results), _trainings(results)
-    said = {badge: [c["id"] for c in ledger if c["verdict"] == v] for v, badge in BADGES.items()}
     trained = f"run `{results.name}`, {trainings} {'seed' if trainings == 1 else 'seeds'}"
     address = f"results/{results.name}/07_report/tables/claims.md"
     head = f"The paper's {len(ledger)} claims ({trained}; [each with its numbers]({address})):\n\n"
-    return head + "".join(f"- **{badge}**: {', '.join(ids)}\n" for badge, ids in said.items() if ids)
+    return head + "".join(f"- **{badge}**: {', '.join(ids)}\n" for badge, ids in by_badge(ledger).items())
 
 
 def _ledger(results: Results) -> list[dict]:
@@ -141,10 +139,7 @@ def _beside(results: Results, found: dict, ours: float) -> str:
 
 def _claims(results: Results) -> str:
     ledger = _ledger(results)
-    counted = Counter(BADGES[c["verdict"]] for c in ledger)
-    told = ", ".join(
-        f"{counted[b]} {'is' if counted[b] == 1 else 'are'} {b}" for b in BADGES.values() if counted[b]
-    )
+    told = ", ".join(f"{len(ids)} {'is' if len(ids) == 1 else 'are'} {b}" for b, ids in by_badge(ledger).items())
     return f"Of the paper's {len(ledger)} claims {told}; the suite is small and made for this project, so no number of it stands beside a published one."
 
 
@@ -152,8 +147,15 @@ def minutes(results: Results) -> str:
     """What the run took, and on what."""
     seconds = sum(map(run_folders.seconds_of, results.records.values()))
     machine = results.stage("03_train").get("machine", {})
-    device = machine.get("gpu") or f"{machine.get('cores', '?')} cores, no GPU"
+    device = machine.get("gpu") or f"{machine.get('cores', '?')} cores{_products(machine)}, no GPU"
     return f"The committed run took {seconds / 60:.0f} minutes ({device}); setting up downloads the packages first.\n"
+
+
+def _products(machine: dict) -> str:
+    """What a processor can do at once, and in which numbers it multiplies: minutes differ by it threefold."""
+    if "products" not in machine:
+        return ""
+    return f" with {machine['instructions']}, products in {machine['products']}"
 
 
 def _rows(results: Results) -> list[dict]:
