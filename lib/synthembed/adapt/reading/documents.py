@@ -19,7 +19,7 @@ from pathlib import Path
 import regex
 
 from synthembed.adapt.reading import text_files
-from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS
+from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS, reader_of
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
 from synthembed.ground.console import counted
@@ -155,7 +155,7 @@ def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator
     except Unreadable as reason:
         left_out.append((name, str(reason)))
     except ReadError as error:
-        left_out.append((name, _plainly(str(error))))
+        left_out.append((name, _plainly(str(error).removeprefix(f"{path.name} "))))
     except OSError as error:
         left_out.append((name, f"cannot be opened ({error.strerror})"))
 
@@ -175,7 +175,7 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
         read_as = ""
         if suffix in READERS:
             text, read_as = text_files.text_of(path)
-            title, text = READERS[suffix](text)
+            title, text = reader_of(suffix, text)(text)
         else:
             title, text = BINARY_READERS[suffix](path)
         yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text, read_as)

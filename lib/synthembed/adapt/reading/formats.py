@@ -12,12 +12,29 @@ import regex
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
 
-_SAVED_PAGE = re.compile(r"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
-
 
 def _text(text: str) -> tuple[str, str]:
-    """A text as it is; a page that was saved under a text's name as a page."""
-    return _html(text) if _SAVED_PAGE.match(text) else ("", text)
+    return "", text
+
+
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+)
+_ARCHIVE = re.compile(
+    r"\s*(?=(?:from|subject|date|mime-version|content-type|snapshot-content-location):).*^content-type:\s*multipart/related",
+    re.IGNORECASE | re.DOTALL | re.MULTILINE,
+)
+
+
+def reader_of(suffix: str, text: str) -> Callable[[str], tuple[str, str]]:
+    """The reader of a file's text, by its suffix unless the text is of another format; raises Unreadable for one that
+    is not read."""
+    head = text[:4_000]
+    if head.lstrip().startswith("{\\rtf"):
+        raise Unreadable("RTF, whatever its name says (save it as .docx)")
+    if _ARCHIVE.match(head):
+        raise Unreadable("a web page in an archive, MHTML (save it as .html)")
+    return _html if _PAGE.match(head) else READERS[suffix]
 
 
 _FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no text between two rules
@@ -72,7 +89,7 @@ class _Page(HTMLParser):
         "rt",
         "rp",
     )
-    READINGS = ("rt", "rp")  # whose end HTML allows to be left out
+    READINGS = ("rt", "rp")  # whose end HTML allows to be left out, as that of the sign below, rb
     NO_TEXT = frozenset({"script", "style", "svg", "template"})
     BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
@@ -85,7 +102,7 @@ class _Page(HTMLParser):
         self.inside: list[str] = []
 
     def _end_readings(self, tag: str) -> None:
-        if tag in (*self.READINGS, "ruby", *self.BLOCKS):
+        if tag in (*self.READINGS, "rb", "ruby", *self.BLOCKS):
             while self.inside and self.inside[-1] in self.READINGS:
                 self.inside.pop()
 
@@ -112,6 +129,13 @@ class _Page(HTMLParser):
             self.parts.append(re.sub(r"\s+", " ", data))
         elif self.inside == ["title"]:
             self.title += data
+
+    def parse_marked_section(self, i, report=1):
+        """What browsers take for a comment, ``<![`` and anything, ends Python's parser."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.rawdata.find(">", i) + 1 or -1
 
 
 def _page(text: str, read: Collection[str] = ()) -> _Page:
