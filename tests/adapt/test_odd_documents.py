@@ -45,3 +45,18 @@ def test_what_a_file_is_tells_its_content(tmp_path):
         "e.txt": "is a PDF: save its text first",
         "g.md": "a web page in an archive, MHTML (save it as .html)",
     }
+
+
+def test_pictures_written_as_text_are_none_of_it(tmp_path):
+    data = "data:image/png;base64," + "iVBORw0KGgo" * 300_000
+    text = f"# Ferry\n{LONG}\n\n![][image1] and ![a map]({data})\n\n[image1]: <{data}>\n"
+    assert text_of(tmp_path / "a.md", text) == f"{LONG}\n\n![][image1] and a map"
+    assert text_of(tmp_path / "a.txt", f'{LONG}<img src="{data}">') == f'{LONG}<img src="">'
+
+
+def test_letters_are_what_they_stand_for():
+    assert documents.clean("o\ufb03ce, \ufb01rst \ufb02oor") == "office, first floor"
+    assert documents.clean("Bü\u00ad\n  cherei, Ver\u00adwaltung") == "Bücherei, Verwaltung"
+    assert documents.clean("\ufefffer\u200bry \u2060now") == "ferry now"
+    assert documents.clean("สวัสดี\u200bครับ") == "สวัสดี\u200bครับ"  # where it parts words
+    assert documents.clean("a\u2029b\u2028c\u0085d\x93e") == "a\n\nb\nc\nd e"

@@ -225,9 +225,9 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
 
 
 def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
-    if len(document.text) > MOST_CHARACTERS:
-        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     title, text = (clean(t) for t in (document.title, document.text))
+    if len(text) > MOST_CHARACTERS:
+        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     if mask:
         title, text = mask(title), mask(text)
     if not text.strip():
@@ -237,18 +237,25 @@ def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
     return Document(document.id, " ".join(title.split()), text, document.read_as)
 
 
-# Soft hyphens, marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
-_UNSEEN = regex.compile(
-    "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<!\\p{lb=SA})\u200b(?!\\p{lb=SA})"
+_LIGATURES = {0xFB00 + n: letters for n, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}
+_SIGNS = str.maketrans(
+    {"\r": "\n", "\u0085": "\n", "\u2028": "\n", "\u2029": "\n\n", "\f": "\n\n", **_LIGATURES}
 )
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_SOFT = re.compile("\u00ad(?:[ \t]*\n[ \t]*)?")  # a hyphen that a line's end shows, and nothing else does
+# Marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
+_UNSEEN = regex.compile(
+    "[\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<!\\p{lb=SA})\u200b(?!\\p{lb=SA})"
+)
+_PICTURES = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=+-]+)*;base64,[A-Za-z0-9+/=_-]*")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and without control
-    characters, halves of characters, and signs that nobody sees and a query does not have."""
-    text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
-    return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
+    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and no ligatures, without
+    control characters, halves of characters, signs that nobody sees and a query does not have, and pictures written as
+    text."""
+    text = _SOFT.sub("", text.replace("\r\n", "\n").translate(_SIGNS))
+    return _CONTROL.sub(" ", unicodedata.normalize("NFC", _PICTURES.sub("", _UNSEEN.sub("", text))))
 
 
 def _plainly(error: str) -> str:

@@ -41,6 +41,7 @@ _FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no
 _TITLE = re.compile(r"^title: *(?![ >|])['\"]?(.+?)['\"]? *$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
 _FENCED = r"^ {0,3}(?:```.*?(?:^ {0,3}```|\Z)|~~~.*?(?:^ {0,3}~~~|\Z))"
+_PICTURE = re.compile(r"^ {0,3}\[[^\]\n]+\]: *<?data:\S*[ \t]*\n?", re.MULTILINE)
 _TARGET = r"\((?:[^()]|\([^()]*\))*\)"
 _IMAGE, _LINK = (
     re.compile(rf"({_FENCED}|`[^`\n]+`)|{named}{_TARGET}", re.DOTALL | re.MULTILINE)
@@ -49,11 +50,11 @@ _IMAGE, _LINK = (
 
 
 def _markdown(text: str) -> tuple[str, str]:
-    """Markdown as it is written, which models read well; its front matter and the targets of links go. Code stays."""
+    """Markdown as it is written, which models read well; its front matter, pictures and the targets of links go. Code stays."""
     text = text.replace("\r\n", "\n")
     front = _FRONT.match(text)
     named = _TITLE.search(front[1]) if front else None
-    text = text[front.end() :] if front else text
+    text = _PICTURE.sub("", text[front.end() :] if front else text)
     blanked = re.sub(_FENCED, lambda m: " " * len(m[0]), text, flags=re.DOTALL | re.MULTILINE)
     heading = _HEADING.search(blanked)  # code has lines that begin with # too
     title = named[1] if named else _without_targets(heading[1]) if heading else ""
