@@ -14,7 +14,7 @@ def pdf(path, pages, password=None):
         page = writer.add_blank_page(300, 300)
         if text:
             font = DictionaryObject({NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1"),
-                                     NameObject("/BaseFont"): NameObject("/Helvetica")})  # fmt: skip
+                                     NameObject("/BaseFont"): NameObject("/Helvetica"), NameObject("/Encoding"): NameObject("/WinAnsiEncoding")})  # fmt: skip
             fonts = DictionaryObject({NameObject("/F1"): writer._add_object(font)})
             page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
             stream = DecodedStreamObject()

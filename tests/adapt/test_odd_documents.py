@@ -1,8 +1,10 @@
 """Files of which a part, or all, used to be lost or misread without a word: what users of document readers report."""
 
 import pytest
-from made_documents import LONG
+from made_documents import LONG, pdf
 from synthembed.adapt.reading import documents
+
+LINE = ") Tj 0 -12 Td ("
 
 
 def text_of(path, content):
@@ -60,3 +62,73 @@ def test_letters_are_what_they_stand_for():
     assert documents.clean("\ufefffer\u200bry \u2060now") == "ferry now"
     assert documents.clean("สวัสดี\u200bครับ") == "สวัสดี\u200bครับ"  # where it parts words
     assert documents.clean("a\u2029b\u2028c\u0085d\x93e") == "a\n\nb\nc\nd e"
+
+
+def test_pages_without_a_text_are_told(tmp_path):
+    pdf(tmp_path / "part.pdf", [LONG * 9, "", "", LONG])
+    pdf(tmp_path / "whole.pdf", [LONG + str(n) for n in range(10)] + [""])  # an empty last page
+    found = documents.read(tmp_path)
+    assert [(d.id, bool(d.lacks)) for d in found.documents] == [("part.pdf", True), ("whole.pdf", False)]
+    assert "read in part, pages without a text left out" in str(found) and "1 (part.pdf)" in str(found)
+
+
+def test_a_hyphen_at_a_lines_end_goes_only_where_it_divides_a_word(tmp_path):
+    lines = [
+        "In 2023-",
+        "2024 the E-",
+        "Mail of Nord-",
+        "Ost and bi- ",
+        "cycles, Ver\\255",
+        "waltung, Vor-",
+        "und Nachmittag",
+    ]
+    pdf(tmp_path / "a.pdf", [LINE.join(lines)])
+    (document,) = documents.read(tmp_path).documents
+    assert (
+        document.text == "In 2023-2024 the E-Mail of Nord-Ost and bicycles, Verwaltung, Vor- und Nachmittag"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "title"),
+    [("Microsoft Word - Satzung_2019_final_v3.doc", "the file"), ("untitled", "the file"), ("satzung.indd", "the file"),
+     ("(anonymous)", "the file"), ("", "the file"), ("The harbour", "The harbour"), ("2.0.1 notes", "2.0.1 notes"),
+     ("Anonymous functions", "Anonymous functions"), ("Untitled-1", "the file")],
+)  # fmt: skip
+def test_a_title_that_nobody_gave_is_none(tmp_path, said, title):
+    pypdf = pytest.importorskip("pypdf")
+    pdf(tmp_path / "a.pdf", [LONG])
+    writer = pypdf.PdfWriter(clone_from=tmp_path / "a.pdf")
+    writer.add_metadata({"/Title": said})
+    writer.write(tmp_path / "the-file.pdf")
+    (document,) = documents.read(tmp_path / "the-file.pdf").documents
+    assert document.title == title
+
+
+def test_a_form_that_shows_only_that_it_cannot_be_shown_is_none(tmp_path):
+    pypdf = pytest.importorskip("pypdf")
+    from pypdf.generic import ArrayObject, DictionaryObject, NameObject
+
+    said = "Please wait... If this message is not eventually replaced by the contents, your viewer cannot show it."
+    for name, text in (("shell.pdf", said), ("filled.pdf", LONG)):
+        pdf(tmp_path / "plain.pdf", [text])
+        writer = pypdf.PdfWriter(clone_from=tmp_path / "plain.pdf")
+        writer.root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/XFA"): ArrayObject([])})
+        writer.write(tmp_path / name)
+    (tmp_path / "plain.pdf").unlink()
+    found = documents.read(tmp_path)
+    assert [d.id for d in found.documents] == ["filled.pdf"] and "XFA" in dict(found.left_out)["shell.pdf"]
+
+
+def test_what_is_encrypted_for_nobody_names_the_package_that_opens_it(tmp_path, monkeypatch):
+    pypdf = pytest.importorskip("pypdf")
+
+    def closed(*given):
+        raise pypdf.errors.DependencyError("cryptography>=3.1 is required for AES algorithm")
+
+    monkeypatch.setattr(pypdf, "PdfReader", closed)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "b.txt").write_text(LONG)
+    assert documents.read(tmp_path).left_out == [
+        ("a.pdf", "encrypted (if it opens without a password: pip install cryptography)")
+    ]

@@ -35,12 +35,13 @@ NOT_UTF8 = "a table that is not UTF-8 (save it so)"
 @dataclass(frozen=True, slots=True)
 class Document:
     """``id`` is the path below the folder, for a row of a table with its number or its own id. ``read_as`` names the
-    encoding where it was not UTF-8."""
+    encoding where it was not UTF-8, ``lacks`` what of it could not be read."""
 
     id: str
     title: str
     text: str
     read_as: str = ""
+    lacks: str = ""
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Reading:
     def __str__(self) -> str:
         told = [counted(len(self.documents), "document")]
         notes = [(d.id, f"read as {d.read_as}") for d in self.documents if d.read_as]
+        notes += [(d.id, f"read in part, {d.lacks}") for d in self.documents if d.lacks]
         notes += [(name, f"left out, {reason}") for name, reason in self.left_out]
         for note, count in Counter(note for _, note in notes).most_common():
             names = [name for name, why in notes if why == note]
@@ -172,13 +174,14 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
             path.stat().st_size > MOST_BYTES and BINARY_READERS.get(suffix) is not office
         ):  # whose pictures count
             raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
-        read_as = ""
+        read_as, lacks = "", ()
         if suffix in READERS:
             text, read_as = text_files.text_of(path)
             title, text = reader_of(suffix, text)(text)
         else:
-            title, text = BINARY_READERS[suffix](path)
-        yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text, read_as)
+            title, text, *lacks = BINARY_READERS[suffix](path)
+        title = title or Path(name).stem.replace("_", " ").replace("-", " ")
+        yield Document(name, title, text, read_as, *lacks)
     else:
         remedy = f"; save it as {SAVE_AS[suffix]}" if suffix in SAVE_AS else ""
         raise Unreadable(f"no format that is read ({suffix or 'no suffix'}{remedy})")
@@ -234,7 +237,7 @@ def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
         raise Unreadable("empty")
     if sum(map(str.isalnum, text)) < LEAST_LETTERS:
         raise Unreadable(f"fewer than {LEAST_LETTERS} letters")
-    return Document(document.id, " ".join(title.split()), text, document.read_as)
+    return replace(document, title=" ".join(title.split()), text=text)
 
 
 _LIGATURES = {0xFB00 + n: letters for n, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}

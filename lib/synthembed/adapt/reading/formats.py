@@ -1,4 +1,4 @@
-"""One reader a format: text → (title, text), or of what is no text path → (title, text)."""
+"""One reader a format: text → (title, text), or of what is no text path → (title, text), and of a PDF what it lacks."""
 
 from __future__ import annotations
 
@@ -155,8 +155,22 @@ def _html(text: str) -> tuple[str, str]:
     return title, rest if title and first.strip() == title else body  # a heading that is the title
 
 
-def _pdf(path: Path) -> tuple[str, str]:
-    """The text layer of a PDF; one that wants a password, or has pages but no text on them, is left out."""
+_LACKS = "pages without a text left out (scanned? run OCR on them first)"
+_MANY = 0.1  # of the pages: so many are empty in no book
+# What programs write where nobody gave a title: the name of the file that it was printed from.
+_NO_TITLE = re.compile(
+    r"microsoft \w+ - .*|.*\.(docx?|odt|rtf|pdf|pptx?|xlsx?|indd|qxd|tex|dvi|wpd|pages)"
+    r"|\W*(untitled|anonymous|unbenannt)\W*\d*\W*|\W*",
+    re.IGNORECASE,
+)
+_PAIR = r"(?!(?:und|oder|bis|and|or|en|of|och|og)\b)"  # before its second half: "Vor- und Nachmittag"
+_DIVIDED = regex.compile(rf"\u00ad ?\n|(?<=\p{{L}})[-\u2010] ?\n(?=\p{{Ll}}){_PAIR}")
+_JOINED = regex.compile(rf"(?<=\w[-\u2010]) ?\n(?=\w){_PAIR}")
+
+
+def _pdf(path: Path) -> tuple[str, str, str]:
+    """(title, text layer, what it lacks) of a PDF; one that wants a password, or has pages but no text on them, is left
+    out."""
     try:
         import pypdf
     except ImportError:
@@ -171,24 +185,44 @@ def _pdf(path: Path) -> tuple[str, str]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable("encrypted")
         pages = [page.extract_text() for page in reader.pages]
-        title = (reader.metadata or {}).get("/Title")
+        title = str((reader.metadata or {}).get("/Title") or "")
+        if _says_only_that_it_is_a_form(reader.root_object, "".join(pages)):
+            raise Unreadable("a form that Adobe Reader alone shows (XFA; print it to a PDF there)")
     except Unreadable:
         raise
     except Exception as error:  # of a damaged file pypdf raises whatever it stumbles over
         kind = type(error).__name__
-        if "Crypt" in kind or "Encrypt" in kind or kind == "DependencyError":
+        if kind == "DependencyError":
+            raise Unreadable("encrypted (if it opens without a password: pip install cryptography)") from None
+        if "Crypt" in kind or "Encrypt" in kind:
             raise Unreadable("encrypted") from None
         raise Unreadable("damaged, or no PDF") from None
     if sum(map(str.isalnum, "".join(pages))) < LEAST_LETTERS * max(1, len(pages)):
         raise Unreadable("scanned: its pages have no text (run OCR on it first)")
-    joined = re.sub(r"(\w)-\n(\w)", r"\1\2", "\n\n".join(pages))  # words that a line's end divides
-    return str(title or ""), regex.sub(r" *(?<!\n)\n(?=\p{Ll})", " ", joined)  # and sentences
+    empty = sum(not any(map(str.isalnum, page)) for page in pages)
+    joined = _DIVIDED.sub("", "\n\n".join(pages))  # words that a line's end divides
+    joined = _JOINED.sub("", joined)  # or joins: E-Mail, 2023-24
+    joined = regex.sub(r" *(?<!\n)\n(?=\p{Ll})", " ", joined)  # and sentences
+    return (
+        "" if _NO_TITLE.fullmatch(title) else title,
+        joined,
+        _LACKS if empty > _MANY * len(pages) else "",
+    )
+
+
+def _says_only_that_it_is_a_form(root: dict, text: str) -> bool:
+    """Of a form of XFA other programs show one page, which asks for Adobe Reader."""
+    form = root.get("/AcroForm")
+    form = form.get_object() if form is not None else None
+    return (
+        isinstance(form, dict) and "/XFA" in form and ("/NeedsRendering" in root or "Please wait..." in text)
+    )
 
 
 READERS: dict[str, Callable[[str], tuple[str, str]]] = {
     ".txt": _text, ".text": _text, ".md": _markdown, ".markdown": _markdown, ".html": _html, ".htm": _html,
 }  # fmt: skip
-BINARY_READERS: dict[str, Callable[[Path], tuple[str, str]]] = {
+BINARY_READERS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     ".pdf": _pdf, ".docx": office, ".docm": office, ".odt": office,
 }  # fmt: skip
 FORMATS = (*READERS, *BINARY_READERS)
