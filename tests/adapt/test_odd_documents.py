@@ -1,8 +1,12 @@
 """Files of which a part, or all, used to be lost or misread without a word: what users of document readers report."""
 
+import gzip
+import json
+
 import pytest
 from made_documents import LONG, pdf
-from synthembed.adapt.reading import documents
+from synthembed.adapt.reading import documents, text_files
+from synthembed.adapt.reading.documents import DocumentsError
 
 LINE = ") Tj 0 -12 Td ("
 
@@ -132,3 +136,41 @@ def test_what_is_encrypted_for_nobody_names_the_package_that_opens_it(tmp_path, 
     assert documents.read(tmp_path).left_out == [
         ("a.pdf", "encrypted (if it opens without a password: pip install cryptography)")
     ]
+
+
+def test_a_name_is_shown_on_one_line_and_commands_no_console(tmp_path):
+    (tmp_path / "a\nb\x1b[31m\u202etxt.txt").write_text(LONG)
+    (document,) = documents.read(tmp_path).documents
+    assert document.id == "a\ufffdb\ufffd[31m\ufffdtxt.txt"
+
+
+def test_a_text_that_unpacks_to_too_much_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MOST_BYTES", 1_000_000)
+    with gzip.open(tmp_path / "a.txt.gz", "wb") as file:
+        file.write(b"a" * 1_000_001)
+    with gzip.open(tmp_path / "b.txt.gz", "wb") as file:
+        file.write(LONG.encode() * 2)
+    found = documents.read(tmp_path)
+    assert [d.id for d in found.documents] == ["b.txt.gz"]
+    assert found.left_out == [("a.txt.gz", "larger than 1 MB (divide it)")]
+
+
+def test_what_another_adaptation_left_is_no_document(tmp_path):
+    (tmp_path / "a.txt").write_text(LONG)
+    for name in ("documents.json", "passages.jsonl", "generated.html", "model/README.md"):
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_text(json.dumps({"text": LONG + name}))
+    found = documents.read(tmp_path)
+    assert [d.id for d in found.documents] == ["a.txt"]
+    assert found.left_out == [("old/", "what adapt writes")]
+
+
+def test_a_mask_that_fails_names_the_document(tmp_path):
+    for n in range(3):
+        (tmp_path / f"{n}.txt").write_text(LONG + str(n))
+    for mask, told in (
+        (lambda text: {}[text] if "1" in text else text, r"fails at 1\.txt \(KeyError"),
+        (lambda text: None if "1" in text else text, r"returns NoneType for 1\.txt"),
+    ):
+        with pytest.raises(DocumentsError, match=told):
+            documents.read(tmp_path, mask=mask)

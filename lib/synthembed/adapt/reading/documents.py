@@ -21,13 +21,12 @@ import regex
 from synthembed.adapt.reading import text_files
 from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS, reader_of
 from synthembed.adapt.reading.office_files import office
-from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
+from synthembed.adapt.reading.reasons import LEAST_LETTERS, MOST_BYTES, DocumentsError, Unreadable, too_large
 from synthembed.ground.console import counted
 from synthembed.ground.data_files import table_rows
 from synthembed.ground.data_files.opener import ReadError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-MOST_BYTES = 50_000_000  # of one file that is a document; a table may be larger, as its rows stream
 MOST_CHARACTERS = 2_000_000  # of one document: about a thousand pages
 NOT_UTF8 = "a table that is not UTF-8 (save it so)"
 
@@ -127,7 +126,7 @@ def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path,
             return "a link to nothing"
         if path.is_symlink() and path.is_dir():
             return "a link to a folder, which is not followed"
-        if apart and path.is_dir() and path.resolve() == apart.resolve():
+        if path.is_dir() and ((apart and path.resolve() == apart.resolve()) or _of_adapt(path)):
             return "what adapt writes"
         return "" if path.is_dir() or path.is_file() else "a pipe or a device"
 
@@ -144,10 +143,20 @@ def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path,
     return sorted(found)
 
 
+def _of_adapt(folder: Path) -> bool:
+    """Whether a folder is what an adaptation left, of these documents or of others."""
+    return all((folder / name).is_file() for name in ("documents.json", "passages.jsonl"))
+
+
+# Signs that command a console, end a line or turn the direction of text.
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
 def _printable(name: str | Path) -> str:
-    """A name as text that can be stored, though its bytes may be in no encoding; its letters composed."""
+    """A name as text that can be stored and shown on a line, though its bytes may be in no encoding; its letters
+    composed."""
     told = Path(name).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return unicodedata.normalize("NFC", told)
+    return _COMMANDS.sub("\ufffd", unicodedata.normalize("NFC", told))
 
 
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
@@ -173,7 +182,7 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
         if (
             path.stat().st_size > MOST_BYTES and BINARY_READERS.get(suffix) is not office
         ):  # whose pictures count
-            raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
+            raise too_large(MOST_BYTES)
         read_as, lacks = "", ()
         if suffix in READERS:
             text, read_as = text_files.text_of(path)
@@ -232,12 +241,24 @@ def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
     if len(text) > MOST_CHARACTERS:
         raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     if mask:
-        title, text = mask(title), mask(text)
+        title, text = (_masked(t, mask, document.id) for t in (title, text))
     if not text.strip():
         raise Unreadable("empty")
     if sum(map(str.isalnum, text)) < LEAST_LETTERS:
         raise Unreadable(f"fewer than {LEAST_LETTERS} letters")
     return replace(document, title=" ".join(title.split()), text=text)
+
+
+def _masked(text: str, mask: Callable[[str], str], name: str) -> str:
+    try:
+        found = mask(text)
+    except Exception as error:
+        raise DocumentsError(
+            f"--mask fails at {name} ({type(error).__name__}: {error}): mend that function"
+        ) from error
+    if not isinstance(found, str):
+        raise DocumentsError(f"--mask returns {type(found).__name__} for {name}, and a text is wanted")
+    return found
 
 
 _LIGATURES = {0xFB00 + n: letters for n, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}
