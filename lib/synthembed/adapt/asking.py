@@ -7,6 +7,7 @@ for again, a budget is never exceeded, and what failed is counted and asked for 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -109,6 +110,15 @@ def _only_model(profile: Profile) -> str:
         there = ", ".join(names[:20]) or "none"
         raise GenerationStopped(f"{url} has {len(names)} models, so name one with --llm: {there}")
     return names[0]
+
+
+def stored(replies: Path) -> set[str]:
+    """The custom_ids of stored replies; a line that a run would mend or name is passed by, as nothing is written here."""
+    found = set()
+    for text in replies.read_bytes().split(b"\n") if replies.exists() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            found.add(str(json.loads(text)["custom_id"]))
+    return found
 
 
 LEAVES = "THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE"
