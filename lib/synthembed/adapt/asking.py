@@ -104,7 +104,8 @@ def _only_model(profile: Profile) -> str:
     except openai.OpenAIError as error:
         said = endpoint.masked(str(error))
         raise GenerationStopped(
-            f"{url} does not say which models it has ({said}): name one with --llm"
+            f"{url} does not say which models it has ({said}): name one with --llm, if it is the base URL of an "
+            "OpenAI-compatible endpoint (often with /v1)"
         ) from None
     if len(names) != 1:
         there = ", ".join(names[:20]) or "none"
