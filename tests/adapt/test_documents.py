@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_documents import LONG, pdf
 from synthembed.adapt import adaptation
 from synthembed.adapt.reading import documents, passages
 from synthembed.adapt.reading.documents import Document, DocumentsError
 from synthembed.corpus.texts import word_count
-
-LONG = "The ferry leaves at nine from the northern pier. "
 
 
 def test_every_format_is_read(tmp_path):
@@ -42,26 +41,6 @@ def test_every_format_is_read(tmp_path):
     assert "Menu" not in by_id["page.html"].text and "x()" not in by_id["page.html"].text
     assert by_id["deep/rows.jsonl#a"].title == "T"
     assert {"rows.parquet#1", "rows.parquet#2", "plain.txt", "zipped.txt.gz"} <= by_id.keys()
-
-
-def pdf(path, pages, password=None):
-    pypdf = pytest.importorskip("pypdf")
-    from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
-
-    writer = pypdf.PdfWriter()
-    for text in pages:
-        page = writer.add_blank_page(300, 300)
-        if text:
-            font = DictionaryObject({NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1"),
-                                     NameObject("/BaseFont"): NameObject("/Helvetica")})  # fmt: skip
-            fonts = DictionaryObject({NameObject("/F1"): writer._add_object(font)})
-            page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-            stream = DecodedStreamObject()
-            stream.set_data(f"BT /F1 9 Tf 10 200 Td ({text}) Tj ET".encode())
-            page[NameObject("/Contents")] = writer._add_object(stream)
-    if password:
-        writer.encrypt(password, algorithm="RC4-128")
-    writer.write(path)
 
 
 def test_what_cannot_be_read_is_named_and_counted(tmp_path, monkeypatch):

@@ -32,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if not isinstance(self.server.models, list | tuple):  # all of the answer
+            return self.send(200, self.server.models)
         listed = [{"id": name, "object": "model", "owned_by": "library"} for name in self.server.models]
         self.send(200, {"object": "list", "data": listed})
 
@@ -226,6 +228,52 @@ def test_the_only_model_that_can_write_needs_no_name():
     assert asking.pointed_at(
         profile.load("adapt"), Desk(["a", "mxbai-embed-large"], None).url
     ).generate.models == {"a": 1.0}
+
+
+LISTED = {
+    "a list without a key": b'[{"id": "m", "object": "model"}, {"id": "an-embedder"}]',
+    "under another key": {"models": [{"name": "m", "size": 4}]},
+    "names alone": {"object": "list", "data": ["m", None, {"id": None}, 7]},
+}  # fmt: skip
+NOT_LISTED = {
+    "a page": (b"<!doctype html><title>A page for every path</title>", "not JSON(.|\n)*base URL"),
+    "nothing": (b"", "not JSON"),
+    "an error": ({"error": {"message": "no access to models"}}, "no access to models"),
+    "null": ({"object": "list", "data": None}, "0 models"),
+    "a number": (b"3", "0 models"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_a_list_of_models_is_read_in_every_form(kind):
+    assert asking.pointed_at(profile.load("adapt"), Desk(LISTED[kind], None).url).generate.models == {
+        "m": 1.0
+    }
+
+
+@pytest.mark.parametrize("kind", NOT_LISTED)
+def test_what_is_no_list_of_models_is_told(kind):
+    listed, told = NOT_LISTED[kind]
+    url = Desk(listed, None).url
+    with pytest.raises(GenerationStopped, match=told):
+        asking.pointed_at(profile.load("adapt"), url)
+    named = asking.pointed_at(profile.load("adapt"), url, "m")  # who names one needs no list
+    assert advice.on("the model was not found", named).endswith("--llm NAME")
+
+
+def test_what_to_try_answers_what_was_said_and_not_our_own_words(tmp_path):
+    with pytest.raises(GenerationStopped) as told:
+        asked(tmp_path, Desk(["m"], lambda body: refused(403, "your address is blocked")), "m")
+    assert "your address is blocked" in str(told.value) and "What to try" not in str(told.value)
+    with pytest.raises(GenerationStopped, match="base URL to --endpoint"):
+        asked(tmp_path / "page", Desk(["m"], lambda body: (200, b"<!doctype html>")), "m")
+
+
+def test_no_control_sign_comes_into_a_query(tmp_path):
+    """A reply may have any sign that JSON can write."""
+    found = asked(tmp_path, Desk(["m"], lambda body: completion(body, content=written(body).replace("who", "who\\u0000\\u0007").replace("old", "o\\u001bld"))))  # fmt: skip
+    assert {example.query for example in found.examples} == {f"who keeps the {place}?" for place in PLACES}
+    assert all(example.negative.endswith("is o ld.") for example in found.examples)
 
 
 def test_nothing_is_made_up_for_words_that_nobody_knows():

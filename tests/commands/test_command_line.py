@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from synthembed.commands.command_line import app
 from synthembed.ground.files import ROOT
 from typer.testing import CliRunner
@@ -33,6 +34,59 @@ def test_a_console_that_lacks_a_sign_ends_nothing(monkeypatch):
     assert narrow.buffer.getvalue().decode() == "Avg \\u2013 \\u96ea\n"
 
 
+def test_an_empty_address_is_none(monkeypatch):
+    """As compose files and CI set it; the SDK would ask at no host, and every request would fail."""
+    from synthembed.commands import command_line
+    from synthembed.generation.paid import endpoint
+    from synthembed.profile.generate_settings import Generate
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
+    for written, host in (
+        ("", "api.openai.com"),
+        (" ", "api.openai.com"),
+        ("''", "api.openai.com"),
+        ("http://127.0.0.1:9", "127.0.0.1"),
+    ):
+        monkeypatch.setenv("OPENAI_BASE_URL", written)
+        command_line.prepare()
+        with endpoint.client(Generate(backend="live")) as client:
+            assert client.base_url.host == host
+
+
+def test_certificates_that_cannot_be_loaded_are_named(tmp_path, monkeypatch, capsys):
+    from synthembed.commands.options import plain_errors
+    from synthembed.generation.paid import endpoint
+    from synthembed.profile.generate_settings import Generate
+
+    (tmp_path / "text.pem").write_text("no certificate at all")
+    for place in (tmp_path / "nowhere.pem", tmp_path, tmp_path / "text.pem"):
+        monkeypatch.setenv("SSL_CERT_FILE", str(place))
+        with pytest.raises(typer.Exit), plain_errors():
+            endpoint.client(Generate(backend="live", base_url="https://llm.example/v1"))
+        said = capsys.readouterr().err
+        assert said.startswith(f"SSL_CERT_FILE = {str(place)!r} cannot be used") and "unset it" in said
+
+
+def test_certificates_are_not_named_where_another_file_is_meant(tmp_path, monkeypatch, capsys):
+    import ssl
+
+    from synthembed.commands.options import plain_errors
+
+    (tmp_path / "text.pem").write_text("no certificate at all")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "text.pem"))
+    for place, said in ((tmp_path / "text.pem" / "below", "Not a directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(typer.Exit), plain_errors():
+            open(place, "w")
+        assert said in (told := capsys.readouterr().err) and "SSL_CERT_FILE" not in told
+    with pytest.raises(typer.Exit), plain_errors():
+        raise FileNotFoundError("nothing has been trained yet")
+    assert capsys.readouterr().err == "nothing has been trained yet\n"
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile: None)  # a file that can be loaded
+    with pytest.raises(typer.Exit), plain_errors():
+        raise OSError(28, "No space left on device")
+    assert "SSL_CERT_FILE" not in capsys.readouterr().err
+
+
 def test_a_profile_of_the_shells_folder_runs_from_there(tmp_path):
     """Its own overrides and paths with it: the notebook sees what the shell sees."""
     (tmp_path / "mine.yaml").write_text("extends: smoke\nname: a-profile-of-the-shell\n", encoding="utf-8")
@@ -46,8 +100,6 @@ def test_a_profile_of_the_shells_folder_runs_from_there(tmp_path):
 
 
 def test_windows_itself_is_refused_in_a_sentence(monkeypatch, capsys):
-    import pytest
-    import typer
     from synthembed.commands import command_line
 
     monkeypatch.setattr(sys, "platform", "win32")

@@ -78,10 +78,25 @@ def own_folder(documents: Path) -> Path:
     """runs/adapt/NAME for a folder of documents; raises DocumentsError if that is taken by another of the same name."""
     documents = documents.resolve()
     out = run_folders.own() / "adapt" / (documents.stem if documents.is_file() else documents.name)
-    before = (read_json(out / "documents.json") or {}).get("folder", str(documents))
+    before = (_noted(out) or {}).get("folder", str(documents))
     if before != str(documents):
         raise DocumentsError(f"{shown(out)} is of {before}: say where this one goes, with --out")
     return out
+
+
+def _noted(out: Path) -> dict | None:
+    """What an earlier run noted of its documents in ``out``, None if there was none; raises DocumentsError if that
+    cannot be read."""
+    path = out / "documents.json"
+    try:
+        about = read_json(path)
+        if about is not None and not ({"folder", "settings"} <= set(about)):
+            raise ValueError("it names no folder and no settings")
+        return about
+    except (ValueError, TypeError) as error:
+        raise DocumentsError(
+            f"{shown(path)} is damaged ({error}): delete it, and run synthembed adapt again"
+        ) from None
 
 
 def start_of(profile: Profile, start: str) -> Profile:
@@ -100,6 +115,10 @@ def start_of(profile: Profile, start: str) -> Profile:
 
 
 def _passages(documents: Path, out: Path, s: Settings) -> tuple[Reading, list[Passage]]:
+    if documents.is_dir() and documents.resolve() == out.resolve():
+        raise DocumentsError(
+            f"{shown(out)} has the documents, and what is made of them is to go elsewhere: another --out"
+        )
     reading = read(documents, s.text_field, passages.mask_of(s.mask), out)
     return reading, passages.split(reading.documents, s.words)
 
@@ -285,7 +304,7 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
 
     Raises FileNotFoundError if there is no exported model in ``out``.
     """
-    about = read_json(out / "documents.json")
+    about = _noted(out)
     if about is None or not (out / "model" / "modules.json").exists():
         raise FileNotFoundError(f"{out} has no adapted model: synthembed adapt DOCUMENTS --out {out}")
     s = Settings(**about["settings"])
@@ -363,8 +382,6 @@ def planned(documents: Path, out: Path, profile: Profile, s: Settings) -> str:
             s.generator, {"generate.backend": "live"} if profile.generate.backend == "recorded" else {}
         )
     )
-    stored = set()
-    if (out / "replies.jsonl").exists():
-        stored = {line["custom_id"] for line in read_lines(out / "replies.jsonl")}
+    stored = asking.stored(out / "replies.jsonl")
     lines = [line for _, line in queries.requests(found, asks, s.queries, s.task)]
     return f"{reading}\n{counted(len(found), 'passage')}\n{asking.announce(asks, lines, stored)}"

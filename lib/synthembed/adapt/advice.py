@@ -6,6 +6,7 @@ tests/adapt/test_local_servers.py.
 
 from __future__ import annotations
 
+import json
 import re
 
 import openai
@@ -29,6 +30,7 @@ _SAID = (
     (r"loading model|model is loading|unavailable_error", "the server is still loading its model: run again when it has"),
     (r"not found|does not exist|no models? loaded|model_not_found|failed to load model",
      "{models}"),
+    (r"body is not json", "what answers there is no such endpoint: give its base URL to --endpoint, often with /v1"),
     (r"cut off at max_tokens|thoughts without an answer|empty reply", NO_THOUGHTS),
     (r"not json|not the schema|more than one answer",
      "another --llm, one that follows instructions (an instruct model), with --set generate.response_format=json_schema where the "
@@ -36,12 +38,16 @@ _SAID = (
     (r"timeout|timed out", "a slow server: --set generate.concurrency=1 --set generate.timeout_s=900"),
 )  # fmt: skip
 
+# Our own words behind an endpoint's, which name a format too: that is meant where a request was refused without a word.
+_OURS = re.compile(r"(?<!HTTP 400: Error code: 400)\. Check the key, generate\.models")
+
 
 def on(said: str, profile: Profile) -> str:
     """What to try after ``said``, the words of an endpoint or the reasons that replies were dropped for; "" if nothing
     of it is known."""
+    said = _OURS.split(said)[0].lower()
     for pattern, remedy in _SAID:
-        if re.search(pattern, said.lower()):
+        if re.search(pattern, said):
             return f"What to try: {remedy.format(models=_there(profile)) if remedy == '{models}' else remedy}"
     return ""
 
@@ -51,8 +57,24 @@ def models_of(profile: Profile) -> list[str]:
     lists those that it has as well. Raises the SDK's error if it does not say."""
     settings = profile.generate.model_copy(update={"max_retries": 0, "timeout_s": 30.0})
     with endpoint.client(settings) as client:
-        names = [model.id for model in client.models.list()]
+        told = client.models.with_raw_response.list().http_response.content
+    names = _names(told)
     return [name for name in names if not re.search(r"embed|rerank", name.lower())] or names
+
+
+def _names(told: bytes) -> list[str]:
+    """The models in what an endpoint lists: under "data", under "models", or a list without a key."""
+    try:
+        found = json.loads(told)
+    except ValueError:
+        raise openai.OpenAIError(f"its list is not JSON: {told[:60]!r}") from None
+    if isinstance(found, dict):
+        if found.get("error"):
+            raise openai.OpenAIError(str(found["error"]))
+        found = found.get("data") or found.get("models")
+    rows = found if isinstance(found, list) else []
+    names = [row.get("id") or row.get("name") if isinstance(row, dict) else row for row in rows]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _there(profile: Profile) -> str:

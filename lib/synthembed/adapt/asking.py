@@ -7,6 +7,7 @@ for again, a budget is never exceeded, and what failed is counted and asked for 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -103,12 +104,22 @@ def _only_model(profile: Profile) -> str:
     except openai.OpenAIError as error:
         said = endpoint.masked(str(error))
         raise GenerationStopped(
-            f"{url} does not say which models it has ({said}): name one with --llm"
+            f"{url} does not say which models it has ({said}): name one with --llm, if it is the base URL of an "
+            "OpenAI-compatible endpoint (often with /v1)"
         ) from None
     if len(names) != 1:
         there = ", ".join(names[:20]) or "none"
         raise GenerationStopped(f"{url} has {len(names)} models, so name one with --llm: {there}")
     return names[0]
+
+
+def stored(replies: Path) -> set[str]:
+    """The custom_ids of stored replies; a line that a run would mend or name is passed by, as nothing is written here."""
+    found = set()
+    for text in replies.read_bytes().split(b"\n") if replies.exists() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            found.add(str(json.loads(text)["custom_id"]))
+    return found
 
 
 LEAVES = "THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from synthembed.adapt.reading.documents import clean
 from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Example
 from synthembed.generation import parsing, request_bodies
@@ -100,7 +101,5 @@ def write(path: Path, pairs: Iterable[tuple[Asked, dict]]) -> dict[str, Asked]:
 def example(line: dict, asked: Asked, task: str = TASK) -> Example:
     """A reply as a training example whose positive is the passage; raises parsing.Rejected with the reason."""
     reply = parsing.read(parsing.content_of(line), Grounded)
-    query = " ".join(reply.user_query.split())
-    return Example(
-        asked.custom_id, "short-long", task, "", "", query, asked.passage.text, reply.hard_negative_document
-    )
+    query, negative = " ".join(clean(reply.user_query).split()), clean(reply.hard_negative_document)
+    return Example(asked.custom_id, "short-long", task, "", "", query, asked.passage.text, negative)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from synthembed.commands import adapt, export
+from synthembed.commands import adapt, export, shell
 from synthembed.commands.build_site import site
 from synthembed.commands.descriptions import descriptions
 from synthembed.commands.estimate import estimate
@@ -40,27 +40,7 @@ app = typer.Typer(
 @app.callback()
 def prepare() -> None:
     """What holds for every command on every machine."""
-    _standard_streams()
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a sign shows its number in the place
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    places.keep_out_of_home()
-
-
-def _standard_streams() -> None:
-    """Where one is closed (``>&-``, some services) its descriptor would be the next file's or socket's, and a
-    kernel would print into that."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, number)
-            if null != number:
-                os.close(null)
-            os.set_inheritable(number, True)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    shell.prepare()
 
 
 @app.command()

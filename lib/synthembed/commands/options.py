@@ -50,7 +50,23 @@ RunOption = Annotated[
 
 
 NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+OF_A_PLACE = (FileNotFoundError, FileExistsError, IsADirectoryError)
 NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR)
+
+
+def _certificates(error: BaseException | None) -> str:
+    """What to do where certificates cannot be loaded, whose file the system's error does not name; "" for any other."""
+    import ssl
+
+    given = os.environ.get("SSL_CERT_FILE")
+    of_the_system = isinstance(error, OSError) and error.errno is not None and error.filename is None
+    if not given or not of_the_system:
+        return ""
+    try:
+        ssl.create_default_context(cafile=given)
+    except OSError as reason:
+        return f"SSL_CERT_FILE = {given!r} cannot be used ({reason}): name a file of certificates (PEM), or unset it"
+    return ""
 
 
 class plain_errors:
@@ -61,7 +77,10 @@ class plain_errors:
 
     def __exit__(self, kind, error, trace):
         ours = kind and kind.__module__.startswith("synthembed.")
-        if ours or (kind and issubclass(kind, FileNotFoundError | FileExistsError)):
+        if said := _certificates(error):
+            print(said, file=sys.stderr)
+            raise typer.Exit(1)
+        if ours or (kind and issubclass(kind, OF_A_PLACE)):
             print(error, file=sys.stderr)
             raise typer.Exit(1)
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:

@@ -19,15 +19,14 @@ from pathlib import Path
 import regex
 
 from synthembed.adapt.reading import text_files
-from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS
+from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS, reader_of
 from synthembed.adapt.reading.office_files import office
-from synthembed.adapt.reading.reasons import LEAST_LETTERS, DocumentsError, Unreadable
+from synthembed.adapt.reading.reasons import LEAST_LETTERS, MOST_BYTES, DocumentsError, Unreadable, too_large
 from synthembed.ground.console import counted
 from synthembed.ground.data_files import table_rows
 from synthembed.ground.data_files.opener import ReadError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-MOST_BYTES = 50_000_000  # of one file that is a document; a table may be larger, as its rows stream
 MOST_CHARACTERS = 2_000_000  # of one document: about a thousand pages
 NOT_UTF8 = "a table that is not UTF-8 (save it so)"
 
@@ -35,12 +34,13 @@ NOT_UTF8 = "a table that is not UTF-8 (save it so)"
 @dataclass(frozen=True, slots=True)
 class Document:
     """``id`` is the path below the folder, for a row of a table with its number or its own id. ``read_as`` names the
-    encoding where it was not UTF-8."""
+    encoding where it was not UTF-8, ``lacks`` what of it could not be read."""
 
     id: str
     title: str
     text: str
     read_as: str = ""
+    lacks: str = ""
 
 
 @dataclass
@@ -57,6 +57,7 @@ class Reading:
     def __str__(self) -> str:
         told = [counted(len(self.documents), "document")]
         notes = [(d.id, f"read as {d.read_as}") for d in self.documents if d.read_as]
+        notes += [(d.id, f"read in part, {d.lacks}") for d in self.documents if d.lacks]
         notes += [(name, f"left out, {reason}") for name, reason in self.left_out]
         for note, count in Counter(note for _, note in notes).most_common():
             names = [name for name, why in notes if why == note]
@@ -125,7 +126,7 @@ def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path,
             return "a link to nothing"
         if path.is_symlink() and path.is_dir():
             return "a link to a folder, which is not followed"
-        if apart and path.is_dir() and path.resolve() == apart.resolve():
+        if path.is_dir() and ((apart and path.resolve() == apart.resolve()) or _of_adapt(path)):
             return "what adapt writes"
         return "" if path.is_dir() or path.is_file() else "a pipe or a device"
 
@@ -142,10 +143,20 @@ def _files(folder: Path, apart: Path | None, left_out: list) -> list[tuple[Path,
     return sorted(found)
 
 
+def _of_adapt(folder: Path) -> bool:
+    """Whether a folder is what an adaptation left, of these documents or of others."""
+    return all((folder / name).is_file() for name in ("documents.json", "passages.jsonl"))
+
+
+# Signs that command a console, end a line or turn the direction of text.
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
 def _printable(name: str | Path) -> str:
-    """A name as text that can be stored, though its bytes may be in no encoding; its letters composed."""
+    """A name as text that can be stored and shown on a line, though its bytes may be in no encoding; its letters
+    composed."""
     told = Path(name).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return unicodedata.normalize("NFC", told)
+    return _COMMANDS.sub("\ufffd", unicodedata.normalize("NFC", told))
 
 
 def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
@@ -155,7 +166,7 @@ def _guarded(path: Path, name: str, text_field: str, left_out: list) -> Iterator
     except Unreadable as reason:
         left_out.append((name, str(reason)))
     except ReadError as error:
-        left_out.append((name, _plainly(str(error))))
+        left_out.append((name, _plainly(str(error).removeprefix(f"{path.name} "))))
     except OSError as error:
         left_out.append((name, f"cannot be opened ({error.strerror})"))
 
@@ -171,14 +182,15 @@ def _of_file(path: Path, name: str, text_field: str, left_out: list) -> Iterator
         if (
             path.stat().st_size > MOST_BYTES and BINARY_READERS.get(suffix) is not office
         ):  # whose pictures count
-            raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
-        read_as = ""
+            raise too_large(MOST_BYTES)
+        read_as, lacks = "", ()
         if suffix in READERS:
             text, read_as = text_files.text_of(path)
-            title, text = READERS[suffix](text)
+            title, text = reader_of(suffix, text)(text)
         else:
-            title, text = BINARY_READERS[suffix](path)
-        yield Document(name, title or Path(name).stem.replace("_", " ").replace("-", " "), text, read_as)
+            title, text, *lacks = BINARY_READERS[suffix](path)
+        title = title or Path(name).stem.replace("_", " ").replace("-", " ")
+        yield Document(name, title, text, read_as, *lacks)
     else:
         remedy = f"; save it as {SAVE_AS[suffix]}" if suffix in SAVE_AS else ""
         raise Unreadable(f"no format that is read ({suffix or 'no suffix'}{remedy})")
@@ -225,30 +237,49 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
 
 
 def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
-    if len(document.text) > MOST_CHARACTERS:
-        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     title, text = (clean(t) for t in (document.title, document.text))
+    if len(text) > MOST_CHARACTERS:
+        raise Unreadable(f"longer than {MOST_CHARACTERS:,} characters (divide it)")
     if mask:
-        title, text = mask(title), mask(text)
+        title, text = (_masked(t, mask, document.id) for t in (title, text))
     if not text.strip():
         raise Unreadable("empty")
     if sum(map(str.isalnum, text)) < LEAST_LETTERS:
         raise Unreadable(f"fewer than {LEAST_LETTERS} letters")
-    return Document(document.id, " ".join(title.split()), text, document.read_as)
+    return replace(document, title=" ".join(title.split()), text=text)
 
 
-# Soft hyphens, marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
-_UNSEEN = regex.compile(
-    "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<!\\p{lb=SA})\u200b(?!\\p{lb=SA})"
+def _masked(text: str, mask: Callable[[str], str], name: str) -> str:
+    try:
+        found = mask(text)
+    except Exception as error:
+        raise DocumentsError(
+            f"--mask fails at {name} ({type(error).__name__}: {error}): mend that function"
+        ) from error
+    if not isinstance(found, str):
+        raise DocumentsError(f"--mask returns {type(found).__name__} for {name}, and a text is wanted")
+    return found
+
+
+_LIGATURES = {0xFB00 + n: letters for n, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}
+_SIGNS = str.maketrans(
+    {"\r": "\n", "\u0085": "\n", "\u2028": "\n", "\u2029": "\n\n", "\f": "\n\n", **_LIGATURES}
 )
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_SOFT = re.compile("\u00ad(?:[ \t]*\n[ \t]*)?")  # a hyphen that a line's end shows, and nothing else does
+# Marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
+_UNSEEN = regex.compile(
+    "[\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<!\\p{lb=SA})\u200b(?!\\p{lb=SA})"
+)
+_PICTURES = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=+-]+)*;base64,[A-Za-z0-9+/=_-]*")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and without control
-    characters, halves of characters, and signs that nobody sees and a query does not have."""
-    text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
-    return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
+    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and no ligatures, without
+    control characters, halves of characters, signs that nobody sees and a query does not have, and pictures written as
+    text."""
+    text = _SOFT.sub("", text.replace("\r\n", "\n").translate(_SIGNS))
+    return _CONTROL.sub(" ", unicodedata.normalize("NFC", _PICTURES.sub("", _UNSEEN.sub("", text))))
 
 
 def _plainly(error: str) -> str:

@@ -15,7 +15,7 @@ from typing import ClassVar
 from xml.sax import SAXException
 from xml.sax.handler import ContentHandler
 
-from synthembed.adapt.reading.reasons import Unreadable
+from synthembed.adapt.reading.reasons import Unreadable, too_large
 
 MOST_BYTES = 200_000_000  # of one part, unpacked: no document is as large, and a bomb is larger
 OLD = b"\xd0\xcf\x11\xe0"  # the container of old Word documents, and of newer ones that want a password
@@ -84,7 +84,7 @@ def _said_title(archive: zipfile.ZipFile, part: str) -> str:
 
 def _open(archive: zipfile.ZipFile, part: str):
     if archive.getinfo(part).file_size > MOST_BYTES:
-        raise Unreadable(f"larger than {MOST_BYTES // 10**6} MB (divide it)")
+        raise too_large(MOST_BYTES)
     return archive.open(part)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import unicodedata
 from pathlib import Path
 
 import regex
 
 from synthembed.adapt.reading import languages
+from synthembed.adapt.reading.reasons import MOST_BYTES, too_large
 from synthembed.ground.data_files.opener import DAMAGE, NOT_TEXT, ReadError
 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
@@ -52,14 +54,16 @@ def text_of(path: Path) -> tuple[str, str]:
     """(text, encoding) of a file, gzipped or not; the encoding is "" for UTF-8, the only one that is not told.
 
     Raises ReadError for a damaged file, for what is no text by its first bytes, and for bytes that are text in no
-    encoding.
+    encoding; Unreadable for one that unpacks to too much.
     """
     raw = path.read_bytes()
     if raw.startswith(b"\x1f\x8b"):
         try:
-            raw = gzip.decompress(raw)
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MOST_BYTES + 1)
         except DAMAGE as error:
             raise ReadError(f"{path.name} is cut off or damaged (gzip: {error}): get it again") from None
+        if len(raw) > MOST_BYTES:  # a thousandth of it may lie on the disk
+            raise too_large(MOST_BYTES)
     for magic, said in NOT_TEXT.items():
         if raw.startswith(magic) and not said.startswith("is UTF-"):
             raise ReadError(f"{path.name} {said}")
