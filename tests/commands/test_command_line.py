@@ -34,25 +34,6 @@ def test_a_console_that_lacks_a_sign_ends_nothing(monkeypatch):
     assert narrow.buffer.getvalue().decode() == "Avg \\u2013 \\u96ea\n"
 
 
-def test_an_empty_address_is_none(monkeypatch):
-    """As compose files and CI set it; the SDK would ask at no host, and every request would fail."""
-    from synthembed.commands import command_line
-    from synthembed.generation.paid import endpoint
-    from synthembed.profile.generate_settings import Generate
-
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-real")
-    for written, host in (
-        ("", "api.openai.com"),
-        (" ", "api.openai.com"),
-        ("''", "api.openai.com"),
-        ("http://127.0.0.1:9", "127.0.0.1"),
-    ):
-        monkeypatch.setenv("OPENAI_BASE_URL", written)
-        command_line.prepare()
-        with endpoint.client(Generate(backend="live")) as client:
-            assert client.base_url.host == host
-
-
 def test_certificates_that_cannot_be_loaded_are_named(tmp_path, monkeypatch, capsys):
     from synthembed.commands.options import plain_errors
     from synthembed.generation.paid import endpoint

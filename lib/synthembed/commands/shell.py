@@ -1,11 +1,11 @@
-"""What a shell hands to a command, made fit for every one: streams, a home folder, variables."""
+"""What a shell hands to a command, made fit for every one: streams and a home folder."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from synthembed.ground import endpoint, places
+from synthembed.ground import places
 
 
 def prepare() -> None:
@@ -15,8 +15,6 @@ def prepare() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     places.keep_out_of_home()
-    if not os.environ.get(endpoint.URL, "").strip(endpoint.AROUND):
-        os.environ.pop(endpoint.URL, None)  # the SDK takes an empty one for an address
 
 
 def _standard_streams() -> None:

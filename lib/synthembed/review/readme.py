@@ -139,7 +139,9 @@ def _beside(results: Results, found: dict, ours: float) -> str:
 
 def _claims(results: Results) -> str:
     ledger = _ledger(results)
-    told = ", ".join(f"{len(ids)} {'is' if len(ids) == 1 else 'are'} {b}" for b, ids in by_badge(ledger).items())
+    told = ", ".join(
+        f"{len(ids)} {'is' if len(ids) == 1 else 'are'} {b}" for b, ids in by_badge(ledger).items()
+    )
     return f"Of the paper's {len(ledger)} claims {told}; the suite is small and made for this project, so no number of it stands beside a published one."
 
 
