@@ -45,7 +45,7 @@ _PICTURE = re.compile(r"^ {0,3}\[[^\]\n]+\]: *<?data:\S*[ \t]*\n?", re.MULTILINE
 _TARGET = r"\((?:[^()]|\([^()]*\))*\)"
 _IMAGE, _LINK = (
     re.compile(rf"({_FENCED}|`[^`\n]+`)|{named}{_TARGET}", re.DOTALL | re.MULTILINE)
-    for named in (r"!\[([^\]]*)\]", r"\[([^\]]+)\]")
+    for named in (r"!\[([^\[\]]*)\]", r"\[([^\[\]]+)\]")
 )
 
 
