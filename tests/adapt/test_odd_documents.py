@@ -46,7 +46,7 @@ def test_what_a_file_is_tells_its_content(tmp_path):
     text = {d.id: d.text.strip() for d in found.documents}
     assert text["a.txt"] == LONG.strip() and text["i.txt"] == f"{LONG}i" and text["h.txt"].startswith("<!--")
     assert dict(found.left_out) == {
-        "c.txt": "RTF, whatever its name says (save it as .docx)",
+        "c.txt": "is RTF: save its text first",
         "d.html": "a web page in an archive, MHTML (save it as .html)",
         "e.txt": "is a PDF: save its text first",
         "g.md": "a web page in an archive, MHTML (save it as .html)",

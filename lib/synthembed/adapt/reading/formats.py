@@ -30,8 +30,6 @@ def reader_of(suffix: str, text: str) -> Callable[[str], tuple[str, str]]:
     """The reader of a file's text, by its suffix unless the text is of another format; raises Unreadable for one that
     is not read."""
     head = text[:4_000]
-    if head.lstrip().startswith("{\\rtf"):
-        raise Unreadable("RTF, whatever its name says (save it as .docx)")
     if _ARCHIVE.match(head):
         raise Unreadable("a web page in an archive, MHTML (save it as .html)")
     return _html if _PAGE.match(head) else READERS[suffix]
