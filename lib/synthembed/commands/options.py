@@ -57,12 +57,12 @@ NO_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR)
 
 def _certificates(error: BaseException | None) -> str:
     """What to do where certificates cannot be loaded, whose file the system's error does not name; "" for any other."""
-    import ssl
-
     given = os.environ.get("SSL_CERT_FILE")
     of_the_system = isinstance(error, OSError) and error.errno is not None and error.filename is None
     if not given or not of_the_system:
         return ""
+    import ssl
+
     try:
         ssl.create_default_context(cafile=given)
     except OSError as reason:

@@ -154,7 +154,7 @@ def minutes(results: Results) -> str:
 
 
 def _products(machine: dict) -> str:
-    """What a processor can do at once, and in which numbers it multiplies: minutes differ by it threefold."""
+    """What a processor can do at once, and in which numbers it multiplies: minutes differ by it about twofold."""
     if "products" not in machine:
         return ""
     return f" with {machine['instructions']}, products in {machine['products']}"
