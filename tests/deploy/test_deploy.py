@@ -93,13 +93,16 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     for name, body in stand_in.items():
         (path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
     # As on a node of a laptop: a small store, one core each, and ports of its own.
+    # The first node's first attempt fails, as where it does not come up in Ray's 30 seconds.
     (bin_ / "ray").write_text(
         "#!/usr/bin/env bash\n"
+        f'[[ -e "{tmp_path}/tried" ]] || {{ touch "{tmp_path}/tried"; exit 1; }}\n'
         f"own=({own_ports()})\n"
         f'[[ " $* " == *" --head "* ]] && own=({own_ports()})\n'
         '[[ $1 == start ]] && set -- "$@" "${own[@]}" --num-cpus=1 --object-store-memory=90000000\n'
         f'exec "{RAY}" "$@"\n'
     )
+    (bin_ / "python").write_text(f'#!/usr/bin/env bash\nexec "{sys.executable}" "$@"\n')
     (bin_ / "synthembed").write_text(
         f"#!{sys.executable}\n"
         "import os, sys, time, ray\n"
