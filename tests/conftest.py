@@ -15,16 +15,20 @@ from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from tiny_models import byte_tokenizer, tiny_model
 
+# Files that start clusters: one worker has them all. Two at once keep each other's daemons from starting in time.
+WITH_RAY = (
+    "cluster/test_cluster_notebook.py", "cluster/test_cluster_training.py", "cluster/test_cluster_nodes.py",
+    "cluster/test_cluster_benchmarks.py", "cluster/test_cluster_encoding.py", "deploy/test_deploy.py",
+    "cluster/test_cluster_session.py",
+)  # fmt: skip
 # What takes a worker longest, the longest first: whoever is done takes the next file, and no long one is left for the
 # end. A file that grows beyond half a minute belongs here (--durations says so in every log).
 LONGEST = (
-    "notebooks/test_smoke_run.py", "cluster/test_cluster_notebook.py", "cluster/test_cluster_training.py",
-    "cluster/test_cluster_nodes.py", "browser/test_site.py", "generation/test_generate.py",
-    "cluster/test_cluster_benchmarks.py", "cluster/test_cluster_encoding.py",
-    "deploy/test_deploy.py", "training/test_distributed.py", "browser/test_notebooks_in_lab.py",
-    "stages/test_warm_kernels.py", "training/test_resume.py", "benchmarks/test_benchmarks.py",
-    "benchmarks/test_gpu.py", "evaluation/large/test_survival.py", "evaluation/test_evaluate.py",
-    "faults/test_faults.py", "cluster/test_cluster_session.py", "stages/test_record.py", "training/test_training.py",
+    *WITH_RAY, "notebooks/test_smoke_run.py", "browser/test_site.py", "generation/test_generate.py",
+    "training/test_distributed.py", "browser/test_notebooks_in_lab.py", "stages/test_warm_kernels.py",
+    "training/test_resume.py", "benchmarks/test_benchmarks.py", "benchmarks/test_gpu.py",
+    "evaluation/large/test_survival.py", "evaluation/test_evaluate.py", "faults/test_faults.py",
+    "stages/test_record.py", "training/test_training.py",
 )  # fmt: skip
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -44,6 +48,18 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:  # one process alone begins with what is quick
         place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "with Ray" if file.endswith(WITH_RAY) else file
+
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(params=["llama", "mistral", "qwen"])

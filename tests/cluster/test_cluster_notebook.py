@@ -16,7 +16,7 @@ from cluster_runs import trained
 model = trained(Path({folder!r}), {base!r}, 1, **{changes})
 print("trained to the end")
 """
-LONG = {"train.epochs": 15}  # 45 steps; every second one is written to the storage, which takes seconds
+LONG = {"train.epochs": 8}  # 24 steps; every second one is written to the storage, which takes seconds
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ def _beside(results: Results, found: dict, ours: float) -> str:
     if not said:
         return "No model that others trained was measured beside it."
     noise = all(intervals.get(s, {}).get("within_noise", True) for s in others)
-    doubt = "; whether these distances would repeat it does not tell" if noise else ""
+    doubt = "; on other tasks of these kinds the order may differ" if noise else ""
     return f"Of models that others trained, {' and '.join(said)}{doubt}."
 
 
