@@ -426,6 +426,10 @@ def test_personal_data_are_masked(tmp_path, monkeypatch):
         ("ring +49‑171‑234‑5678 or +49\u00a0171\u00a02345678", "ring [telephone] or [telephone]"),
         ("ご質問はanna＠example.jpまでお送りください。", "ご質問は[e-mail]までお送りください。"), ("질문은 anna@example.com으로", "질문은 [e-mail]으로"),
         ("пишите на анна.1@пример.рф, и", "пишите на [e-mail], и"), ("口座DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000へ", "口座[account]へ"),
+        ("Tel.: 030 / 1234567", "Tel.: [telephone]"), ("Tel. (030) / 123 45 67", "Tel. [telephone]"),
+        ("Tel.030 12345678", "Tel.[telephone]"), ("NO93 8601 1117 947", "[account]"), ("+49 30 - 12345678", "[telephone]"),
+        ("030 1234567/030 7654321", "[telephone]/[telephone]"), ("offen 09.00-17.30 Uhr", "offen 09.00-17.30 Uhr"),
+        ("01/02/2024 - 03/04/2024", "01/02/2024 - 03/04/2024"),
         ("on 01.02.2024 it was 0.12345678, order A0123456789", "on 01.02.2024 it was 0.12345678, order A0123456789"),
     ],
 )  # fmt: skip

@@ -197,3 +197,11 @@ def test_a_damaged_file_is_read_or_named_and_never_more(bytes_put, place):
         (Path(folder) / "b.txt").write_text("A text that can be read whatever becomes of the other.")
         found = documents.read(Path(folder))
     assert len(found.documents) + len(found.left_out) == 2
+
+
+def test_a_file_within_a_document_is_no_part_that_may_be_missed(tmp_path):
+    docx(tmp_path / "a.docx", p("The ferry leaves at nine.") + '<w:altChunk w:id="r5"/>')
+    (tmp_path / "b.txt").write_text("The ferry leaves at nine from the northern pier, every day of the week.")
+    found = documents.read(tmp_path)
+    assert [document.id for document in found.documents] == ["b.txt"]
+    assert "inside it" in found.left_out[0][1]

@@ -103,7 +103,7 @@ def start_of(profile: Profile, start: str) -> Profile:
     """The profile with another start model: the trained one of a run of yours, a folder, or hub:owner/name."""
     if not start:
         return profile
-    if "/" not in start and ":" not in start:
+    if "/" not in start and ":" not in start and not (Path(start) / "config.json").is_file():
         model = run_folders.find(start) / "03_train" / "model"
         if not model.exists():
             raise FileNotFoundError(
@@ -191,6 +191,11 @@ def chosen(
         say(line)
     bare = encoder.backbone.recipe.pooling is None
     judges = [search for name, search in systems.items() if s.keep_rank and not (bare and name == "before")]
+    if judges and s.keep_rank > len(found) / 4:
+        say(
+            f"the consistency filter hardly drops a query: {s.keep_rank} of {counted(len(found), 'passage')} are good enough for "
+            f"it (--keep-rank {max(1, len(found) // 10)} is a tenth of them)"
+        )
     picked = selection.select(
         written.examples, written.asked, found, s.held_out, profile.seed,
         (lambda some: np.min([measuring.measure(j, some, found) for j in judges], axis=0)) if judges else None,
@@ -199,6 +204,7 @@ def chosen(
     example_files.write(out / "examples.jsonl", picked.train)
     example_files.write(out / "held_out.jsonl", picked.held_out)
     write_json(out / "drops.json", picked.drops.as_dict())
+    _jsonl(out / "dropped.jsonl", (asdict(one) | {"reason": why} for one, why in picked.dropped))
     parts = {
         "Trained on": [(e, "") for e in picked.train], "Held out": [(e, "") for e in picked.held_out],
         "Dropped": picked.dropped,
@@ -251,7 +257,7 @@ def run(
         for name, search in systems.items():
             rows.append(measuring.row(name, measuring.measure(search, picked.held_out, found), owners))
     change = measuring.difference(last, first, owners)
-    verdict = ladder.judge(change)
+    verdict = ladder.judge(change, len(set(owners)))
     write_json(out / "scores.json", {"rows": rows, "difference": asdict(change), "verdict": verdict})
     say(f"{table(rows)}\nafter − before: {change} points of nDCG@10: {verdict}")
     best = max(rows[2:], key=lambda row: row["ndcg@10"], default=None)
@@ -310,7 +316,8 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
     s = Settings(**about["settings"])
     folder = Path(about["folder"])
     if folder.exists():
-        _, found = _passages(folder, out, s)
+        reading, found = _passages(folder, out, s)
+        say(str(reading))
     else:
         say(f"{folder} is no longer there: what was read of it is searched")
         found = [Passage(**row) for row in read_lines(out / "passages.jsonl")]

@@ -127,9 +127,11 @@ LEAVES = "THE TEXT OF THESE PASSAGES LEAVES THIS MACHINE"
 
 def announce(profile: Profile, lines: Iterable[dict], stored: Collection[str]) -> str:
     """What will be sent, where to, and what it may cost, in words: before anything leaves this machine."""
-    g = profile.generate
+    g, lines = profile.generate, list(lines)
     missing = [line for line in lines if line["custom_id"] not in stored]
     there = f"{len(stored):,} replies are stored"
+    if missing and (others := len(stored) - (len(lines) - len(missing))):
+        there += f" ({others:,} of them to other requests: of other passages, or by another --llm, --task or generate. setting)"
     if g.backend == "recorded" or not missing:
         return f"queries: {len(missing):,} to be {'replayed' if g.backend == 'recorded' else 'asked for'}, {there}"
     remote = []

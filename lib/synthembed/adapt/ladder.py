@@ -11,6 +11,7 @@ BETTER, UNCERTAIN, WORSE = "better", "not told apart", "worse"
 
 # Of a 95 % interval's width: 0.84 standard errors, below which a mean falls one time in five.
 LIKELY_NOISE = 0.215
+LEAST_DOCUMENTS = 5  # with held-out queries that are left; of four, all rise by chance one time in sixteen
 MODELS = {"minilm": "embedded:minilm-l6", "me5-small-4bit": "embedded:me5-small-4bit"}  # as start models
 
 
@@ -39,12 +40,12 @@ class Symptoms:
     start: str = ""  # the start model
 
 
-def judge(difference: Interval) -> str:
+def judge(difference: Interval, documents: int = LEAST_DOCUMENTS) -> str:
     """ "better" if the interval is above 0, "worse" if the mean is below 0 by more than what one time in five is noise,
-    else "not told apart"."""
+    else "not told apart", which is all that fewer than LEAST_DOCUMENTS held-out documents can say for a model."""
     if difference.mean < -LIKELY_NOISE * (difference.high - difference.low):
         return WORSE
-    return BETTER if difference.low > 0 else UNCERTAIN
+    return BETTER if difference.low > 0 and documents >= LEAST_DOCUMENTS else UNCERTAIN
 
 
 def _mean(values: Sequence[float]) -> float:

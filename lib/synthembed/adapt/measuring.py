@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 import regex
+from scipy.special import ndtr, stdtrit
 
 from synthembed.adapt.reading import languages
 from synthembed.adapt.reading.passages import Passage
@@ -65,8 +66,17 @@ def interval(values: np.ndarray, documents: Sequence[str], seed: int = 0) -> Int
         len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES
     )
     means = (drawn @ sums) / (drawn @ counts)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = _tail(len(counts))
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def _tail(documents: int) -> float:
+    """What is cut off at each end of the resampled means: less where few documents are resampled, whose spread is
+    smaller than that of the means themselves (Hesterberg 2015, the expanded percentile interval)."""
+    if documents < 2:
+        return 0.0
+    return float(ndtr(stdtrit(documents - 1, (1 - LEVEL) / 2) * np.sqrt(documents / (documents - 1))))
 
 
 Searcher = Callable[[Sequence[str], str], np.ndarray]  # (queries, instruction) → scores (queries, passages)

@@ -90,6 +90,7 @@ def adapt(
     from synthembed import profile as profiles
     from synthembed.adapt import adaptation, asking
     from synthembed.adapt import queries as asked
+    from synthembed.ground import run_folders
     from synthembed.ground.files import shown
 
     pointed = bool(endpoint or llm or budget)
@@ -109,10 +110,11 @@ def adapt(
         )
         if plan:
             return print(adaptation.planned(folder, out, loaded, settings))
-        if look:
-            adaptation.looked(folder, out, loaded, settings, agree=lambda: _agreed(yes))
-            return print(f"what was written: {shown(out / 'generated.html')}")
-        done = adaptation.run(folder, out, loaded, settings, anyway, agree=lambda: _agreed(yes))
+        with run_folders.locked(out, "adapt"):  # a second one would take this one's checkpoints for another's
+            if look:
+                adaptation.looked(folder, out, loaded, settings, agree=lambda: _agreed(yes))
+                return print(f"what was written: {shown(out / 'generated.html')}")
+            done = adaptation.run(folder, out, loaded, settings, anyway, agree=lambda: _agreed(yes))
     print(
         f"the model: {shown(done.exported)} (other formats: synthembed export NEW --model {shown(done.exported)} --format gguf)"
     )

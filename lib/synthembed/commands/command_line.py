@@ -242,6 +242,9 @@ def encode(
         str, typer.Option(help="A table's field that holds the text; 'title' goes before it.")
     ] = "text",
     instruction: Annotated[str, typer.Option(help="For queries; documents take none.")] = "",
+    prompt: Annotated[
+        str, typer.Option(help="Before every text one of the model's own, by its name, such as query.")
+    ] = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     max_length: Annotated[
         int | None, typer.Option(help="Tokens after which texts are cut; by default the model's, or 512.")
@@ -282,6 +285,17 @@ def encode(
         model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
+        own = {name: text for name, text in loaded.recipe.prompts.items() if text}
+        if prompt and (instruction or prompt not in own):
+            there = ", ".join(own) or "none"
+            raise typer.BadParameter(
+                f"{prompt!r}: without --instruction, and of {there}", param_hint="--prompt"
+            )
+        if prompt:
+            loaded = replace(loaded, recipe=replace(loaded.recipe, prompt=own[prompt]))
+            identity += f" {own[prompt]!r}"
+        elif own and not instruction and not loaded.recipe.prompt:
+            print(f"none of the model's prompts stands before these texts: --prompt takes {', '.join(own)}")
         if int8:
             loaded = replace(loaded, model=to_int8(loaded.model))
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)

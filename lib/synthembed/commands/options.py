@@ -35,7 +35,9 @@ SetOption = Annotated[
 ]
 BatchTokensOption = Annotated[int, typer.Option(help="Tokens of one forward pass.")]
 ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
-PortOption = Annotated[int, typer.Option(help="Port of the search page; 0: any that is free.")]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65_535, help="Port of the search page; 0: any that is free.")
+]
 
 
 def _one_folder(name: str) -> str:

@@ -54,9 +54,14 @@ def export(
             f"precision {precision}: only gguf has it, and {form} keeps the weights as they are"
         )
     if form == "sentence-transformers" and run:
-        publish(run, folder)
-        told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
-        return told + _compared(folder, run / "03_train" / "model", check)
+        _new(folder)
+        try:
+            publish(run, folder)
+            told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
+            return told + _compared(folder, run / "03_train" / "model", check)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
     if form == "peft" and not run and (source / "modules.json").exists():
@@ -108,7 +113,7 @@ def _written(source: Path, folder: Path, form: str, precision: str, check: bool)
             ],
         )
     measured = f"The least cosine to our vectors is {least:.5f}" if check else "No vector was compared"
-    (folder / "README.md").write_text(_card(source, form, about, measured, losses), encoding="utf-8")
+    (folder / "README.md").write_text(_card(source, form, about, measured, losses, least), encoding="utf-8")
     return f"{folder}: {measured.lower()}{f', over {len(parity.TEXTS)} texts of {_SCRIPTS} scripts' if check else ''}; not in the format: {'; '.join(losses)}"
 
 
@@ -149,14 +154,18 @@ _ONNX = """    python run_onnx.py
 the right, and gives vectors of length 1; tokenizer.json puts bos and eos around a text."""
 
 
-def _card(source: Path, form: str, about: str, measured: str, losses: list[str]) -> str:
-    prompts = read_json(source / "config_sentence_transformers.json", {}).get("prompts", {})
-    query, document = prompts.get("query", ""), prompts.get("document", "")
+def _card(source: Path, form: str, about: str, measured: str, losses: list[str], least: float | None) -> str:
+    said = read_json(source / "config_sentence_transformers.json", {})
+    prompts = {name: text for name, text in (said.get("prompts") or {}).items() if text}
+    told = [f"{name}: {_prompt(text)}" for name, text in prompts.items()]
+    if default := prompts.get(said.get("default_prompt_name")):
+        told.append(f"where no other is asked for: {_prompt(default)}")
+    if least is not None:
+        measured += f" ({len(parity.TEXTS)} texts in {_SCRIPTS} scripts, code and signs included)"
     parts = [
         f"# {source.resolve().name} as {form.upper()}", about,
-        f"Before a query stands {_prompt(query)}, before a document {_prompt(document)}."
-        if query or document else "Texts take no prompt.",
-        f"{measured} ({len(parity.TEXTS)} texts in {_SCRIPTS} scripts, code and signs included).",
+        f"What stands before a text, by its kind: {'; '.join(told)}." if told else "Texts take no prompt.",
+        f"{measured}.",
         "What the format does not carry:\n\n" + "\n".join(f"- {loss}" for loss in losses),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

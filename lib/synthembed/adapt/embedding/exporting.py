@@ -20,7 +20,8 @@ from synthembed.profile.settings import Profile
 def write(folder: Path, model: Backbone, read_as: Prompted, profile: Profile, **about) -> Path:
     """``model`` in ``folder``, in the place of what was there; ``read_as`` is the start model's encoder, ``profile``
     names the start model, and ``about`` is what the card tells beside them."""
-    shutil.rmtree(folder, ignore_errors=True)
+    made = folder.with_name(f"{folder.name}.partial")  # the old one stays until the new one is whole
+    shutil.rmtree(made, ignore_errors=True)
     style = profile.train.instruction
     before = {
         name: text.replace("\n", "\\n")
@@ -28,12 +29,13 @@ def write(folder: Path, model: Backbone, read_as: Prompted, profile: Profile, **
     }
     base = places.as_written(embedded.original(profile.backbone.model))
     card = templates().get_template("card.md.jinja").render(base=base, before=before, **about)
-    export.export(model, folder, read_as.pooling, style, card, read_as.max_length)
-    path = folder / "config_sentence_transformers.json"
+    export.export(model, made, read_as.pooling, style, card, read_as.max_length)
+    path = made / "config_sentence_transformers.json"
     write_json(path, read_json(path) | prompts.exported(read_as.backbone, read_as.prompts, style))
     for notice in _notices(profile.backbone.model):
-        shutil.copy(notice, folder)
-    return folder
+        shutil.copy(notice, made)
+    shutil.rmtree(folder, ignore_errors=True)
+    return made.rename(folder)
 
 
 def writers(names: Sequence[str]) -> str:

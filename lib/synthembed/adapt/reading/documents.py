@@ -224,13 +224,13 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
         own = str(number)
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
-            own = next((table_rows.identifier(i, place) for i in given), own)
+            own = _COMMANDS.sub("\ufffd", next((table_rows.identifier(i, place) for i in given), own))
         try:
             text = table_rows.text_of(row, text_field, place)
         except ReadError:
             left_out.append((f"{name}#{own}", f"a row whose {text_field!r} is no text"))
             continue
-        title = row.get("title")
+        title = next((row[key] for key in row if key != text_field and key.strip().lower() == "title"), "")
         yield Document(f"{name}#{own}", title if isinstance(title, str) else "", text)
     if not number:
         raise Unreadable("empty")

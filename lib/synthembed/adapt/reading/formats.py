@@ -90,7 +90,8 @@ class _Page(HTMLParser):
     )
     READINGS = ("rt", "rp")  # whose end HTML allows to be left out, as that of the sign below, rb
     NO_TEXT = frozenset({"script", "style", "svg", "template"})
-    BLOCKS = ("p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
+    OWN = ("main", "article")  # whose asides and footers are text: a warning in a box, a quotation's source
+    BLOCKS = ("aside", "footer", "address", "details", "summary", "caption", "fieldset", "legend", "form", "p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
 
     def __init__(self, read: Collection[str] = ()):
@@ -99,6 +100,7 @@ class _Page(HTMLParser):
         self.parts: list[str] = []
         self.title = ""
         self.inside: list[str] = []
+        self.own = 0  # of OWN that are open
 
     def _end_readings(self, tag: str) -> None:
         if tag in (*self.READINGS, "rb", "ruby", *self.BLOCKS):
@@ -107,7 +109,8 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self._end_readings(tag)
-        if tag in self.skipped:
+        self.own += tag in self.OWN
+        if tag in self.skipped and not (self.own and tag in ("aside", "footer")):
             self.inside.append(tag)
         elif tag in self.BLOCKS:
             self.parts.append("\n\n")
@@ -115,6 +118,7 @@ class _Page(HTMLParser):
             self.parts.append("\n" if tag == "br" else " ")
 
     def handle_endtag(self, tag):
+        self.own -= self.own > 0 and tag in self.OWN
         if tag in self.inside:
             while self.inside.pop() != tag:
                 pass

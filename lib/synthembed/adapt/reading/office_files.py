@@ -232,6 +232,10 @@ class _Word(_Flow):
     def other(self, name, attrs):
         if name == "t":
             self.inside = True
+        elif name == "altChunk":
+            raise Unreadable(
+                "a part of its text is a file inside it, which Word takes in (open it there, and save it)"
+            )
         elif name == "pStyle" and self.open:
             style = _given(attrs).get("val", "")
             self.open[-1].style = self.styles.get(style, style).lower()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -137,6 +139,10 @@ _JOINING = "\u17d2\u1039\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u
 _LATIN, _OTHER = r"[\p{Latin}\d_]", r"[[\p{L}\p{M}]--\p{Latin}]"
 _CASED = r"[\p{Latin}\p{Cyrillic}\p{Greek}\d_]"
 _DATE = r"\d\d?([./-])\d\d?\1(?:19|20)\d\d(?!\d)"
+_YEAR = r"(?<=\d[/-])\d\d?[/-](?:19|20)\d\d(?!\d)"  # behind the day of a date
+_HOURS = r"\d\d?\.\d\d ?- ?\d\d?\.\d\d(?!\d)"
+# Between two digits of a number: "030 / 12 34", "(030) - 12 34"; a second number behind such a sign is one of its own.
+_GAP = r"(?:[ ().-]{0,2}|[ )]{0,2}/[ (]{0,2}(?!0\d)|[ )]{1,2}-[ (]{1,2}(?!0\d))"
 _CONTACTS = tuple(
     (regex.compile(pattern, regex.VERSION1), sign)
     for pattern, sign in (
@@ -144,9 +150,12 @@ _CONTACTS = tuple(
             rf"(?:[{_LATIN}.+%-]+|[{_OTHER}\d_.+-]+)@(?:(?:[{_LATIN}-]+|[{_OTHER}\d-]+)\.)+(?:[{_LATIN}-]+|{_OTHER}{{2,10}})",
             "[e-mail]",
         ),
-        (r"(?<![A-Za-z\d])[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){3,7}(?: ?[A-Z\d]{1,4})?(?![A-Za-z\d])", "[account]"),
         (
-            rf"(?<!{_CASED}|[.,])(?!{_DATE})(?:\+|\(?0)\d(?:[ ()/.-]{{0,2}}\d){{6,14}}(?!{_CASED})",
+            r"(?<![A-Za-z\d])(?:[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){3,7}(?: ?[A-Z\d]{1,4})?|NO\d\d(?: ?\d{4}){2} ?\d{3})(?![A-Za-z\d])",
+            "[account]",
+        ),
+        (
+            rf"(?<!{_CASED}|\d[.,])(?!{_DATE}|{_HOURS}|{_YEAR})(?:\+|\(?0)\d(?:{_GAP}\d){{6,14}}(?!{_CASED})",
             "[telephone]",
         ),
     )
@@ -188,6 +197,8 @@ def mask_of(named: str) -> Callable[[str], str] | None:
     if named == "contacts":
         return mask_contacts
     module, _, function = named.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # where python -m looks, and an installed command does not
     try:
         hook = getattr(importlib.import_module(module), function)
         made = hook("A text of Anna Berg, anna@example.org.")

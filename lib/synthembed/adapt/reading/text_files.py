@@ -22,6 +22,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 ESCAPES = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$)C": "iso2022_kr"}  # all of it is ASCII
 SAMPLE, LOOKED_AT = 100_000, 2_000  # bytes that a guess is made by, and of them lines that are not ASCII
+_FOREIGN = regex.compile(rb"[\x80-\xff]")
 DAMAGED = 0.05  # of the signs beyond ASCII: so few may be broken in what is UTF-8 all the same
 
 _WESTERN = (
@@ -113,8 +114,10 @@ def guessed(raw: bytes) -> str:
     """
     import charset_normalizer
 
-    sample = raw[:SAMPLE]
-    if len(raw) > SAMPLE and (end := sample.rfind(b"\n")) > 0:
+    foreign = _FOREIGN.search(raw)  # what is ASCII up to there tells nothing
+    begin = max(0, raw.rfind(b"\n", 0, foreign.start())) if foreign and foreign.start() > SAMPLE // 2 else 0
+    sample = raw[begin : begin + SAMPLE]
+    if len(raw) > begin + SAMPLE and (end := sample.rfind(b"\n")) > 0:
         sample = sample[:end]  # not within a character
     best = charset_normalizer.from_bytes(sample).best()
     if best is None or "\0" in str(best):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -22,6 +23,10 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 }  # fmt: skip
+
+
+class PortError(RuntimeError):
+    """A port that the page cannot be served at; the message names it."""
 
 
 @cache
@@ -49,7 +54,7 @@ def server(
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            host = self.headers.get("Host", "").rpartition(":")[0]
+            host = re.sub(r":\d+$", "", self.headers.get("Host", ""))  # port 80 is not said
             if host not in (LOOPBACK, "localhost"):
                 return self._send(403, "text/plain", "this page is served to this machine alone")
             at = urlsplit(self.path)
@@ -87,4 +92,9 @@ def server(
         def log_message(self, *args):
             pass  # what a reader searches for is nobody's business
 
-    return ThreadingHTTPServer((LOOPBACK, port), Handler)
+    try:
+        return ThreadingHTTPServer((LOOPBACK, port), Handler)
+    except OSError as error:
+        raise PortError(
+            f"port {port} of {LOOPBACK} cannot be used ({error.strerror}): --port names another, 0 any that is free"
+        ) from None
