@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,12 @@ def stated(text: str) -> list[str]:
     "path", [p.relative_to(DEPLOY) for p in DEPLOY.rglob("*") if p.is_file()], ids=lambda p: p.as_posix()
 )
 def test_settings_and_versions_are_those_of_the_project(path):
-    from synthembed.profile.cluster import Cluster
+    from synthembed.profile.settings import Profile
 
     text = (DEPLOY / path).read_text()
     for setting in stated(text):
         section, _, name = setting.partition(".")
-        assert section == "cluster" and name in Cluster.model_fields, setting
+        assert name in type(getattr(Profile(name="any", cluster={}), section)).model_fields, setting
     for name in re.findall(r"--profile ([a-z]+)", text):
         assert (ROOT / "profiles" / f"{name}.yaml").exists()
     locked = re.search(r"^ray==([\d.]+)$", (ROOT / "requirements-extras.lock").read_text(), re.M).group(1)
@@ -77,6 +79,34 @@ def test_the_job_for_kubernetes_mounts_what_it_names():
     workers = groups[1]
     gpus = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
     assert f"cluster.workers={workers['replicas'] * gpus}" in job["spec"]["entrypoint"]
+
+
+def test_the_slurm_script_puts_its_job_back_before_the_time_limit(tmp_path):
+    bodies = {
+        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "scontrol": f'if [[ $1 == requeue ]]; then echo "$2" > "{tmp_path}/requeued"; else echo node1; fi',
+        "hostname": "echo 127.0.0.1",
+        "ray": "exec sleep 60",
+        "python": "exit 0",
+        "synthembed": f'touch "{tmp_path}/running"; exec sleep 60',
+    }
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "BIN": str(tmp_path), "RAY_AUTH_TOKEN": "t",
+        "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node1", "SLURM_JOB_ID": "77",
+    }  # fmt: skip
+    script = subprocess.Popen([shutil.which("bash"), DEPLOY / "slurm/run.sbatch", "doctor"], env=environment)
+    try:
+        while not (tmp_path / "running").exists():
+            assert script.poll() is None
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        assert script.wait(30) == 143
+    finally:
+        script.kill()
+    assert (tmp_path / "requeued").read_text() == "77\n"
 
 
 @pytest.mark.skipif(not RAY.exists(), reason="Ray is not installed (make extras)")
@@ -127,7 +157,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     line = next(x for x in found.stdout.splitlines() if x.startswith("NODES"))
-    wanted = f"run --profile smoke --set cluster.address=127.0.0.1:{port} --set cluster.workers=2"
+    wanted = f"run --set cluster.address=127.0.0.1:{port} --set cluster.workers=2 --profile smoke"
     assert line == f"NODES 2 ARGUMENTS {wanted}", found.stdout[-3000:] + found.stderr[-3000:]
     assert "t" * 64 not in found.stdout + found.stderr
     import psutil
