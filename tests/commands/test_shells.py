@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from synthembed.adapt import adaptation
 from synthembed.commands.command_line import app
+from synthembed.commands.options import plain_errors
 from synthembed.ground.files import ROOT
 from typer.testing import CliRunner
 
@@ -98,6 +100,13 @@ def test_a_report_that_cannot_be_written_is_told_in_a_sentence(tmp_path, monkeyp
     monkeypatch.setattr(page, "build", build)
     done = CliRunner().invoke(app, ["report", "--run", "laptop"])
     assert done.exit_code == 1 and "runs/laptop: Permission denied. Work in a folder" in done.output
+
+
+def test_a_file_that_may_not_be_read_is_told_so(capsys):
+    with pytest.raises(typer.Exit), plain_errors():
+        raise PermissionError(13, "Permission denied", "texts.txt")
+    said = capsys.readouterr().err
+    assert said.startswith("texts.txt: Permission denied.") and "what is read must be readable" in said
 
 
 def test_a_home_that_the_shell_left_as_it_is_written_is_the_home(tmp_path, monkeypatch):

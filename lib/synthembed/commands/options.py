@@ -89,7 +89,8 @@ class plain_errors:
         if kind and issubclass(kind, OSError) and error.errno in NOT_WRITTEN:
             where = error.filename or "a file that was being written"
             print(
-                f"{where}: {error.strerror}. Work in a folder that can be written and has room.",
+                f"{where}: {error.strerror}. Work in a folder that can be written and has room; what is read must be "
+                "readable.",
                 file=sys.stderr,
             )
             raise typer.Exit(1)
