@@ -120,3 +120,25 @@ def test_an_option_of_encode_that_would_do_nothing_is_refused(tmp_path, given, s
     asked = ["encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npy"), "--model", "nowhere", *given]
     found = CliRunner().invoke(app, asked)
     assert found.exit_code == 2 and said in " ".join(found.output.split())
+
+
+def test_what_encode_reads_and_writes_is_looked_at_before_the_model(tmp_path, monkeypatch):
+    from synthembed.model import backbone
+
+    monkeypatch.setattr(backbone, "load", lambda *_: pytest.fail("the model was loaded first"))
+    texts, out = tmp_path / "a.txt", tmp_path / "a.npy"
+    asked = lambda *places: CliRunner().invoke(app, ["encode", *map(str, places), "--model", str(tmp_path)])  # noqa: E731
+    for there in (texts, tmp_path):
+        found = asked(there, out)
+        assert found.exit_code == 1 and f"no file {there}: name the file" in found.output
+    texts.write_text("the bees\n")
+    found = asked(texts, tmp_path / "gone" / "a.npy")
+    assert found.exit_code == 1 and f"no folder {tmp_path / 'gone'}: make it first" in found.output
+
+
+@pytest.mark.parametrize("option", ["--batch-tokens", "--max-length"])
+def test_no_tokens_at_all_are_refused_and_are_not_the_default(tmp_path, option):
+    (tmp_path / "a.txt").write_text("the bees\n")
+    asked = ["encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npy"), "--model", "nowhere", option, "0"]
+    found = CliRunner().invoke(app, asked)
+    assert found.exit_code == 2 and f"Invalid value for '{option}'" in found.output

@@ -247,7 +247,8 @@ def encode(
     ] = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens after which texts are cut; by default the model's, or 512.")
+        int | None,
+        typer.Option(min=1, help="Tokens after which texts are cut; by default the model's, or 512."),
     ] = None,
     batch_tokens: BatchTokensOption = 4_096,
     normalize: Annotated[
@@ -283,6 +284,10 @@ def encode(
         raise typer.BadParameter(f"{texts.name} is read by lines, which have no fields", param_hint="--field")
     with plain_errors():
         model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
+        if texts.is_dir() or not texts.exists():  # before a model is loaded, which takes longer
+            raise FileNotFoundError(f"no file {texts}: name the file that has the texts")
+        if not out.parent.is_dir():
+            raise FileNotFoundError(f"no folder {out.parent}: make it first")
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         own = {name: text for name, text in loaded.recipe.prompts.items() if text}

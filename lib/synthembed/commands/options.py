@@ -33,7 +33,7 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", help="Override, as section.key=value; repeatable.", callback=_with_values),
 ]
-BatchTokensOption = Annotated[int, typer.Option(help="Tokens of one forward pass.")]
+BatchTokensOption = Annotated[int, typer.Option(min=1, help="Tokens of one forward pass.")]
 ServeOption = Annotated[bool, typer.Option("--serve", help="Serve a search page on this machine when done.")]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65_535, help="Port of the search page; 0: any that is free.")
