@@ -142,3 +142,30 @@ def test_no_tokens_at_all_are_refused_and_are_not_the_default(tmp_path, option):
     asked = ["encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npy"), "--model", "nowhere", option, "0"]
     found = CliRunner().invoke(app, asked)
     assert found.exit_code == 2 and f"Invalid value for '{option}'" in found.output
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["encode", "a.txt", "a.npy", "--model", "x", "--workers", "1", "--address", "nowhere"], "--address 'nowhere': write local, auto"),
+        (["encode", "a.txt", "a.npy", "--model", "x", "--workers", "-1"], "--workers -1: Input should be greater than 0"),
+    ],
+)  # fmt: skip
+def test_a_value_that_settings_refuse_is_told_by_its_option(given, said):
+    found = CliRunner().invoke(app, given)
+    assert found.exit_code == 2 and isinstance(found.exception, SystemExit)
+    assert found.stderr.startswith(said)
+
+
+def test_what_settings_refuse_in_a_section_or_as_a_whole_is_told_as_well(capsys):
+    from synthembed.commands.options import plain_errors
+    from synthembed.profile.cluster import Cluster
+    from synthembed.profile.settings import Profile
+
+    with pytest.raises(typer.Exit), plain_errors():
+        Profile(name="verify", evaluate={"protocol": "foo"})  # as `verify` makes it
+    assert capsys.readouterr().err.startswith("--protocol 'foo': Input should be 'paper' or 'mteb-default'")
+
+    with pytest.raises(typer.Exit), plain_errors():
+        Cluster(workers=1, min_workers=2)
+    assert capsys.readouterr().err == "min_workers = 2 is more than workers = 1\n"

@@ -273,6 +273,7 @@ def encode(
     from synthembed.model.cpu.int8_linear import to_int8
     from synthembed.model.encoder import Encoder
     from synthembed.profile import Backbone
+    from synthembed.profile.cluster import Cluster
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"{dtype!r}: float16 or float32", param_hint="--dtype")
@@ -283,6 +284,7 @@ def encode(
     if field != "text" and form_of(texts) in ("txt", ""):
         raise typer.BadParameter(f"{texts.name} is read by lines, which have no fields", param_hint="--field")
     with plain_errors():
+        cluster = Cluster(workers=workers, address=address, storage=storage) if workers else None
         model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
         if texts.is_dir() or not texts.exists():  # before a model is loaded, which takes longer
             raise FileNotFoundError(f"no file {texts}: name the file that has the texts")
@@ -305,13 +307,11 @@ def encode(
             loaded = replace(loaded, model=to_int8(loaded.model))
         encoder = Encoder(loaded, max_length=max_length, batch_tokens=batch_tokens)
         read, total = vector_files.read_texts(texts, field), vector_files.count_of(texts)
-        if workers:
+        if cluster:
             from synthembed.model.blocks import spread
-            from synthembed.profile.cluster import Cluster
 
             normal = loaded.recipe.normalize if normalize is None else normalize
             reading = spread.Reading(identity, instruction, normal, dtype)
-            cluster = Cluster(workers=workers, address=address, storage=storage)
             count, cut, unknown = *spread.encode_to(encoder, read, out, reading, cluster, total), 0
         else:
             before = loaded.contract.read.copy()  # what was cut on purpose when the model was looked at

@@ -72,6 +72,18 @@ def _certificates(error: BaseException | None) -> str:
     return ""
 
 
+def _refused(error: BaseException | None) -> list[str]:
+    """What settings that are made of a command's options say of them, which carry their names; else nothing."""
+    kind = type(error)
+    if not (kind.__module__.startswith("pydantic") and kind.__name__ == "ValidationError"):
+        return []
+    said = []
+    for one in error.errors():
+        option = f"--{str(one['loc'][-1]).replace('_', '-')} {one['input']!r}: " if one["loc"] else ""
+        said.append(option + one["msg"].removeprefix("Value error, "))
+    return said
+
+
 class plain_errors:
     """Errors that name file, value and remedy need no traceback."""
 
@@ -79,6 +91,9 @@ class plain_errors:
         return self
 
     def __exit__(self, kind, error, trace):
+        if refused := _refused(error):
+            print("\n".join(refused), file=sys.stderr)
+            raise typer.Exit(2)
         ours = kind and kind.__module__.startswith("synthembed.")
         if said := _certificates(error):
             print(said, file=sys.stderr)
