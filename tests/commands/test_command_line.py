@@ -8,7 +8,9 @@ import sys
 import pytest
 import typer
 from synthembed.commands.command_line import app
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT
+from synthembed.stages.definitions import BEYOND, ITS_INPUTS, STAGES
 from typer.testing import CliRunner
 
 
@@ -169,3 +171,39 @@ def test_what_settings_refuse_in_a_section_or_as_a_whole_is_told_as_well(capsys)
     with pytest.raises(typer.Exit), plain_errors():
         Cluster(workers=1, min_workers=2)
     assert capsys.readouterr().err == "min_workers = 2 is more than workers = 1\n"
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two folders of runs that are nobody's: one's own, and the committed ones."""
+    monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(run_folders, "committed", lambda: tmp_path / "results")
+    return tmp_path / "runs", tmp_path / "results"
+
+
+def finish(run, stages):
+    for stage in stages:
+        (run / stage).mkdir(parents=True, exist_ok=True)
+        (run / stage / "stage.json").write_text('{"status": "done"}')
+
+
+def test_a_run_whose_name_is_no_profiles_is_kept(folders):
+    """By the stages that it has, for experiments alone as well; one that lacks some is not."""
+    runs, results = folders
+    whole = [stage for stage in STAGES if stage != BEYOND]
+    for name, stages in (("warmer", whole), ("further", [*ITS_INPUTS, BEYOND])):
+        finish(runs / name, stages)
+        found = CliRunner().invoke(app, ["keep", name])
+        assert found.exit_code == 0 and "now commit it" in found.output, found.output
+        assert {p.name for p in (results / name).iterdir()} == set(stages)
+    finish(runs / "begun", ITS_INPUTS)
+    found = CliRunner().invoke(app, ["keep", "begun"])
+    assert found.exit_code == 1 and "is not finished" in found.output and not (results / "begun").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ""])
+def test_what_is_kept_is_one_folder_among_the_committed_ones(folders, name):
+    runs, results = folders
+    finish(runs / name, STAGES)
+    found = CliRunner().invoke(app, ["keep", name])
+    assert found.exit_code == 1 and "name" in found.output and not results.exists()

@@ -219,11 +219,11 @@ def clean(
 @app.command()
 def keep(run: Annotated[str, typer.Argument(help="A complete run of yours.")] = "laptop") -> None:
     """For maintainers: make a run of yours the committed one of its name (without weights and caches)."""
-    from synthembed import profile as profiles
-    from synthembed.stages.record import stages_of
+    from synthembed.stages.definitions import stages_in
 
     with plain_errors():
-        print(f"{shown(run_folders.keep(run, stages_of(profiles.load(run))))}: now commit it")
+        name = run_folders.name_of(run, "")  # its name need not be a profile's
+        print(f"{shown(run_folders.keep(name, stages_in(run_folders.own() / name)))}: now commit it")
 
 
 @app.command()
