@@ -151,3 +151,31 @@ def test_a_folder_of_runs_that_cannot_be_written_is_named(tmp_path, monkeypatch)
     assert len(said) == 1 and "set SYNTHEMBED_RUNS to another" in said[0]
     monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "not" / "there" / "yet"))
     assert not [problem for problem in doctor._folders() if "results" in problem]
+
+
+def test_what_rows_of_the_ablations_lack_is_named_once(tmp_path, monkeypatch):
+    def configuration(model):
+        if model == "hub:FacebookAI/xlm-roberta-large":
+            raise OSError("it cannot be fetched\nat all")
+        return {}
+
+    monkeypatch.setattr(doctor, "_configuration", configuration)
+    monkeypatch.chdir(tmp_path)
+    paper = profile.load("paper")
+    base, pairs = sorted(doctor._rows(paper))[::-1]
+    assert (
+        base
+        == "ablations.rows, xlm-r: backbone.model 'hub:FacebookAI/xlm-roberta-large': it cannot be fetched"
+    )
+    assert pairs.startswith(
+        "ablations.rows, full-pretrained: pretrain.source './data/pretraining' is not there: put"
+    )
+    assert "fields 'title' and 'body'" in pairs
+    (tmp_path / "data" / "pretraining").mkdir(parents=True)
+    assert list(doctor._rows(paper)) == [base]
+
+
+def test_the_doctor_asks_for_the_rows_as_well(monkeypatch):
+    monkeypatch.setattr(doctor, "_model", lambda *_: iter(()))
+    monkeypatch.setattr(doctor, "_rows", lambda loaded: iter([f"rows of {loaded.name}"]))
+    assert "rows of smoke" in list(doctor.problems_of(profile.load("smoke")))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthembed.ground import endpoint, run_folders
+from synthembed.ground import endpoint, places, run_folders
 from synthembed.profile.settings import Generate, Profile
 
 LESS_MEMORY = {  # stage → settings that lower what it needs
@@ -63,6 +63,7 @@ def problems_of(profile: Profile) -> Iterator[str]:
     yield from _generation(profile)
     yield from mixture.missing(profile.data)
     yield from _model(profile, on)
+    yield from _rows(profile)
 
 
 def _folders() -> Iterator[str]:
@@ -169,21 +170,61 @@ def _proxies() -> str:
     return _without_password(", ".join(endpoint.proxies()))
 
 
+NOT_HAD = (OSError, ValueError, AttributeError)  # what libraries raise where a base cannot be had
+
+
 def _model(profile: Profile, on) -> Iterator[str]:
     """Whether the base can be had, and from its shape the minutes, the memory and the disk of a run."""
-    from synthembed.ground.weights import embedded
     from synthembed.stages.planning import forecast
     from synthembed.training import gpu_cost
 
     name = profile.backbone.model
     try:
-        source = embedded.folder_of(name)
-        from transformers import AutoConfig
-
-        shape = gpu_cost.shape_of(AutoConfig.from_pretrained(source), profile.backbone.layers)
-    except (embedded.BackboneError, OSError, ValueError, AttributeError) as error:
-        yield f"backbone.model {name!r}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        shape = gpu_cost.shape_of(_configuration(name), profile.backbone.layers)
+    except NOT_HAD as error:
+        yield f"backbone.model {name!r}: {_first_line(error)}"
         if not name.endswith(forecast.KNOWN_SHAPE):
             return
         shape = forecast.MISTRAL_7B
     yield from forecast.problems(profile, shape, on)
+
+
+def _rows(profile: Profile) -> Iterator[str]:
+    """What rows of the ablations read beside the main training, each once: other bases, pairs to pre-train on."""
+    seen = {profile.backbone.model, "docstrings"}
+    for row in profile.ablations.rows:
+        own = profile.with_overrides(profile.ablations.set | row.set)
+        base, pairs = own.backbone.model, own.pretrain
+        if base not in seen and not base.startswith("embedded:"):  # those come out of packages
+            try:
+                _configuration(base)
+            except NOT_HAD as error:
+                yield f"ablations.rows, {row.id}: backbone.model {base!r}: {_first_line(error)}"
+        if (
+            pairs
+            and pairs.source not in seen
+            and not places.hub_id(pairs.source)
+            and not Path(pairs.source).exists()
+        ):
+            yield (
+                f"ablations.rows, {row.id}: pretrain.source {pairs.source!r} is not there: put tables with the fields "
+                f"{pairs.title!r} and {pairs.body!r} there, or leave out the rows that pre-train"
+            )
+        seen |= {base, pairs.source if pairs else base}
+
+
+def _configuration(model: str):
+    """Of a base, fetched if need be; raises one of NOT_HAD."""
+    from synthembed.ground.weights import embedded
+
+    try:
+        source = embedded.folder_of(model)
+    except embedded.BackboneError as error:
+        raise ValueError(str(error)) from None
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
