@@ -58,6 +58,42 @@ def test_a_bill_is_the_sum_of_its_parts_and_halves_in_time_with_twice_the_gpus()
     assert wall[0] == pytest.approx(2 * wall[1])
 
 
+def test_a_cluster_gives_a_row_one_gpu_and_waits_for_the_longest(monkeypatch):
+    """Parts of one GPU-hour each, or of the hours that stand here, on eight GPUs."""
+    loaded = profile.load("paper", ["seeds=[1, 2]"])
+    on = bill.machines("h100", 8)
+    hour = on.gpu.operations * on.training * 3600
+
+    def hours_of(*parts):
+        works = [
+            workload.Work(stage, what, hours, hour, 1, 1, steps=steps) for stage, what, hours, steps in parts
+        ]
+        monkeypatch.setattr(workload, "works", lambda *_: iter(works))
+        return bill.as_placed(loaded, MISTRAL, on)
+
+    assert hours_of(("03_train", "training", 16, 9), ("04_evaluate", "base", 8, 0)) == pytest.approx(3)
+    assert hours_of(
+        ("08_beyond", "a/b, training", 16, 9), ("08_beyond", "a/b, trained", 3, 0)
+    ) == pytest.approx(5)
+    assert hours_of(("06_long_context", "passkeys", 3, 0)) == pytest.approx(3)
+    few = [("05_ablations", "synthetic, training", 6, 9), ("05_ablations", "synthetic, trained on x", 4, 0)]
+    few += [("05_ablations", "msmarco, training", 2, 9)]
+    assert hours_of(*few) == pytest.approx(5)  # of a row's two seeds each has a GPU
+    many = [("05_ablations", f"{row.id}, training", 8, 9) for row in loaded.ablations.rows]
+    assert hours_of(*many) == pytest.approx(len(many))  # more than GPUs, which share them
+    assert hours_of(*few, ("04_evaluate", "hub:a/b", None, 0)) is None
+
+
+def test_a_bill_says_what_the_gpus_cost_while_a_cluster_holds_them():
+    loaded = profile.load("paper")
+    assert "as a cluster places it" not in bill.text(loaded, MISTRAL, bill.machines("h100", 1))
+    on = bill.machines("h100", 32, 2.0)
+    hours = bill.as_placed(loaded, MISTRAL, on)
+    assert hours > sum(row["hours"] for row in bill.rows(loaded, MISTRAL, on))
+    assert f"32 GPUs held so long are {hours * 64:,.2f} USD" in bill.text(loaded, MISTRAL, on)
+    assert json.loads(bill.as_json(loaded, MISTRAL, on))["cluster_hours"] == pytest.approx(hours)
+
+
 def test_one_gpu_sends_nothing_to_others():
     loaded = profile.load("paper")
     alone, many = (bill.network(loaded, MISTRAL, bill.machines("a100", n)) for n in (1, 8))

@@ -7,6 +7,7 @@ assumed is said in the lines themselves. The paper's own hours by the same arith
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from synthembed.training import gpu_cost
 
 PACKAGE_DATA = ("gpu_prices.yaml",)
 HEAD = ("stage", "part", "tokens", "made", "operations", "GPU-hours", "wall time", "USD")
+ROWS = "05_ablations"
 VECTOR = 2  # bytes of a number of a stored vector
 
 
@@ -96,6 +98,31 @@ def by_stage(found: list[dict]) -> list[dict]:
             total[name] = None if None in values else sum(values)
         sums.append(total)
     return sums
+
+
+def as_placed(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> float | None:
+    """Hours of a run that a cluster of these GPUs places, by its default ``grid``; None: nobody can say.
+
+    Trainings and the evaluation of 04 have all GPUs. A row and seed of the ablations has one, its evaluation
+    too, beside others: the longest is waited for. What 06 and 08 evaluate is in one process, with one GPU.
+    """
+    parts = [part for part in workload.works(profile, shape, on.count) if part.stage != ROWS]
+    whole = workload.works(profile, shape)  # of a row, whose batches are not shared: fewer graphs may stay
+    parts += [part for part in whole if part.stage == ROWS]
+    hours, of_row = 0.0, Counter()
+    for part in parts:
+        if (of_part := on.hours(part)) is None:
+            return None
+        if part.stage == ROWS:
+            of_row[part.what.partition(", ")[0]] += of_part
+        else:
+            hours += of_part / (on.count if part.steps or part.stage == "04_evaluate" else 1)
+    seeds = {
+        row.id: len(profile.with_overrides(profile.ablations.set | row.set).training_seeds)
+        for row in profile.ablations.rows
+    }
+    longest = max((spent / seeds[name] for name, spent in of_row.items()), default=0.0)
+    return hours + max(of_row.total() / on.count, longest)
 
 
 def network(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> dict[str, float]:
@@ -176,6 +203,11 @@ def text(profile: Profile, shape: gpu_cost.Shape, on: Machines, parts: bool = Fa
     lines.append(
         f"(prices of {prices()['date']}, {on.usd:g} USD an hour and GPU; --usd-per-hour takes yours)"
     )
+    if on.count > 1 and (hours := as_placed(profile, shape, on)) is not None:
+        lines.append(
+            "as a cluster places it (a row of 05 has one GPU, and what 06 and 08 evaluate): "
+            f"{forecast.duration(hours * 3600)}; {on.count} GPUs held so long are {hours * on.count * on.usd:,.2f} USD"
+        )
     lines += memory(profile, shape, on)
     for name, sizes in (("disk", disk(profile, shape)), ("network", network(profile, shape, on))):
         said = "; ".join(f"{what} {_size(size)}" for what, size in sizes.items() if size)
@@ -202,8 +234,8 @@ def as_json(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> str:
     found = rows(profile, shape, on)
     return json.dumps({
         "profile": profile.name, "gpu": on.name, "gpus": on.count, "usd_per_hour": on.usd, "shares": on.said,
-        "parts": found, "stages": by_stage(found), "disk_bytes": disk(profile, shape),
-        "network_bytes": network(profile, shape, on),
+        "parts": found, "stages": by_stage(found), "cluster_hours": as_placed(profile, shape, on),
+        "disk_bytes": disk(profile, shape), "network_bytes": network(profile, shape, on),
     }, indent=1)  # fmt: skip
 
 
