@@ -118,7 +118,7 @@ def test_an_interval_of_few_documents_covers_what_it_says_and_one_document_decid
     assert covered >= 175  # the plain percentiles cover 164
 
 
-def test_a_filter_that_can_drop_nothing_says_so_and_all_that_was_dropped_is_kept():
+def test_the_page_of_what_was_written_says_in_which_file_the_rest_of_it_is():
     page = search_page.templates().get_template("generated.html.jinja")
     made = [(queries.Example(str(n), "short-long", "t", "", "", f"q {n}", "p", "n"), "") for n in range(3)]
     text = page.render(
@@ -195,6 +195,7 @@ def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
     def differs(*_):
         raise publishing.ExportError("not kept")
 
+    made(None, tmp_path / "run" / "03_train" / "model")
     monkeypatch.setattr(publishing, "publish", made)
     monkeypatch.setattr(publishing, "_compared", differs)
     with pytest.raises(publishing.ExportError):

@@ -39,6 +39,15 @@ def test_shell_texts_pass_shellcheck(name):
     assert found.returncode == 0, found.stdout
 
 
+SRUN = 'while [[ $1 == --* ]]; do shift; done; exec "$@"'  # options away, the rest is run here
+
+
+def write_commands(folder: Path, bodies: dict[str, str]) -> None:
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (folder / name).chmod(0o755)
+
+
 def stated(text: str) -> list[str]:
     """Settings of a profile that a file sets, and profiles that it names."""
     return re.findall(r"--set\s+\"?([a-z_.]+)=", text)
@@ -83,16 +92,14 @@ def test_the_job_for_kubernetes_mounts_what_it_names():
 
 def test_the_slurm_script_puts_its_job_back_before_the_time_limit(tmp_path):
     bodies = {
-        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "srun": SRUN,
         "scontrol": f'if [[ $1 == requeue ]]; then echo "$2" > "{tmp_path}/requeued"; else echo node1; fi',
         "hostname": "echo 127.0.0.1",
         "ray": "exec sleep 60",
         "python": "exit 0",
         "synthembed": f'touch "{tmp_path}/running"; exec sleep 60',
     }
-    for name, body in bodies.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
+    write_commands(tmp_path, bodies)
     environment = os.environ | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "BIN": str(tmp_path), "RAY_AUTH_TOKEN": "t",
         "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node1", "SLURM_JOB_ID": "77",
@@ -111,17 +118,11 @@ def test_the_slurm_script_puts_its_job_back_before_the_time_limit(tmp_path):
 
 @pytest.mark.skipif(not RAY.exists(), reason="Ray is not installed (make extras)")
 def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_path):
-    stand_in = {
-        # options away, the rest is run here
-        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
-        "scontrol": "printf 'node1\\nnode2\\n'",
-        "hostname": "echo 127.0.0.1",
-    }
+    stand_in = {"srun": SRUN, "scontrol": "printf 'node1\\nnode2\\n'", "hostname": "echo 127.0.0.1"}
     path, bin_ = tmp_path / "path", tmp_path / "bin"
     for folder in (path, bin_):
         folder.mkdir()
-    for name, body in stand_in.items():
-        (path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+    write_commands(path, stand_in)
     # As on a node of a laptop: a small store, one core each, and ports of its own.
     # The first node's first attempt fails, as where it does not come up in Ray's 30 seconds.
     (bin_ / "ray").write_text(
@@ -142,7 +143,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
         "while sum(n['Alive'] for n in ray.nodes()) < 2 and time.time() < end: time.sleep(0.2)\n"
         "print('NODES', sum(n['Alive'] for n in ray.nodes()), 'ARGUMENTS', *sys.argv[1:])\n"
     )
-    for file in (*path.iterdir(), *bin_.iterdir()):
+    for file in bin_.iterdir():
         file.chmod(0o755)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

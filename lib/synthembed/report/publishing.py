@@ -53,15 +53,6 @@ def export(
         raise ExportError(
             f"precision {precision}: only gguf has it, and {form} keeps the weights as they are"
         )
-    if form == "sentence-transformers" and run:
-        _new(folder)
-        try:
-            publish(run, folder)
-            told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
-            return told + _compared(folder, run / "03_train" / "model", check)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
     source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
     if form == "peft" and not run and (source / "modules.json").exists():
@@ -74,11 +65,14 @@ def export(
         )
     _new(folder)
     try:
-        told = (
-            _adapter(run, source, folder, check)
-            if form == "peft" and run
-            else _written(source, folder, form, precision, check)
-        )
+        if run and form == "sentence-transformers":
+            publish(run, folder)
+            told = f"{folder}: loads with SentenceTransformer; its README.md is the model card"
+            told += _compared(folder, source, check)
+        elif run and form == "peft":
+            told = _adapter(run, source, folder, check)
+        else:
+            told = _written(source, folder, form, precision, check)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -191,26 +191,22 @@ def _model(profile: Profile, on) -> Iterator[str]:
 
 def _rows(profile: Profile) -> Iterator[str]:
     """What rows of the ablations read beside the main training, each once: other bases, pairs to pre-train on."""
-    seen = {profile.backbone.model, "docstrings"}
+    seen = {profile.backbone.model, "docstrings", None}
     for row in profile.ablations.rows:
         own = profile.with_overrides(profile.ablations.set | row.set)
         base, pairs = own.backbone.model, own.pretrain
+        source = pairs and pairs.source
         if base not in seen and not base.startswith("embedded:"):  # those come out of packages
             try:
                 _configuration(base)
             except NOT_HAD as error:
                 yield f"ablations.rows, {row.id}: backbone.model {base!r}: {_first_line(error)}"
-        if (
-            pairs
-            and pairs.source not in seen
-            and not places.hub_id(pairs.source)
-            and not Path(pairs.source).exists()
-        ):
+        if source not in seen and not places.hub_id(source) and not Path(source).exists():
             yield (
-                f"ablations.rows, {row.id}: pretrain.source {pairs.source!r} is not there: put tables with the fields "
+                f"ablations.rows, {row.id}: pretrain.source {source!r} is not there: put tables with the fields "
                 f"{pairs.title!r} and {pairs.body!r} there, or leave out the rows that pre-train"
             )
-        seen |= {base, pairs.source if pairs else base}
+        seen |= {base, source}
 
 
 def _configuration(model: str):

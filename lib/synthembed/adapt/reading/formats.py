@@ -91,7 +91,8 @@ class _Page(HTMLParser):
     READINGS = ("rt", "rp")  # whose end HTML allows to be left out, as that of the sign below, rb
     NO_TEXT = frozenset({"script", "style", "svg", "template"})
     OWN = ("main", "article")  # whose asides and footers are text: a warning in a box, a quotation's source
-    BLOCKS = ("aside", "footer", "address", "details", "summary", "caption", "fieldset", "legend", "form", "p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
+    BLOCKS = ("aside", "footer", "address", "details", "summary", "caption", "fieldset", "legend", "form",
+              "p", "div", "li", "ul", "ol", "tr", "table", "section", "article", "header", "main", "blockquote",
               "pre", "h1", "h2", "h3", "h4", "h5", "h6", "dt", "dd", "figure", "figcaption", "hr")  # fmt: skip
 
     def __init__(self, read: Collection[str] = ()):
