@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -159,6 +160,16 @@ def test_a_sharded_run_is_pre_trained_as_that_of_one(tiny_folder, tmp_path, meth
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for name, one in models[0].items():
         assert torch.allclose(models[1][name], one, atol=2e-3), name
+
+
+def test_a_notebooks_gpu_is_the_workers_while_they_train(monkeypatch):
+    """Its model has left before what torch keeps, and what a cycle holds, is given back, once; it returns after."""
+    done, on = [], torch.device("cuda")
+    model = SimpleNamespace(to=lambda device: done.append(f"model to {device}"))
+    monkeypatch.setattr(train.hardware, "release", lambda: done.append("release"))
+    with train.left_to_workers(SimpleNamespace(model=model, device=on)):
+        done.append("workers")
+    assert done == ["model to cpu", "release", "workers", "model to cuda"]
 
 
 def test_a_worker_that_fails_says_why(tmp_path):

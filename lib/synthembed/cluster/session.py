@@ -25,6 +25,7 @@ from types import ModuleType
 import psutil
 
 from synthembed.ground.files import PACKAGE
+from synthembed.ground.hardware import release
 from synthembed.profile.cluster import Cluster
 
 INSTALL = 'install it with: pip install "synthembed[cluster]"'
@@ -56,6 +57,7 @@ def joined(cluster: Cluster) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
+    release()  # workers may share a GPU with this process
     try:
         _connect(ray, cluster)
         check(ray)

@@ -7,14 +7,13 @@ and gradient checkpointing (a third run) comes on only if one longest text does 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from synthembed.corpus.example import Example
-from synthembed.ground.hardware import is_out_of_memory
+from synthembed.ground.hardware import is_out_of_memory, release
 from synthembed.ground.seeding import seed_of
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import query_text
@@ -161,9 +160,7 @@ def _out_of_memory(attempt: Callable[[], None]) -> bool:
             raise
     else:
         return False
-    gc.collect()  # the failed pass's tensors, now that its traceback is gone
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()  # the failed pass's tensors, now that its traceback is gone
     return True
 
 

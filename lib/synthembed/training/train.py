@@ -309,11 +309,11 @@ def in_cluster(profile: Profile, backbone: Backbone, corpus: list[Example], fold
 
 @contextmanager
 def left_to_workers(backbone: Backbone) -> Iterator[None]:
-    """The model on the CPU meanwhile, so that a GPU's memory is the workers'."""
+    """The model on the CPU meanwhile, so that a GPU's memory is the workers': all that this process, which may be a
+    notebook's, has no use for."""
     on = backbone.device
     backbone.model.to("cpu")
-    if on.type == "cuda":
-        torch.cuda.empty_cache()
+    hardware.release()
     try:
         yield
     finally:
