@@ -7,6 +7,7 @@ finished stage shows them again without a model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from torch.nn.functional import normalize
@@ -14,6 +15,7 @@ from torch.nn.functional import normalize
 from synthembed.evaluation import peers, systems
 from synthembed.evaluation.protocol import dtype
 from synthembed.evaluation.suites.embedded_tasks import DATA, rows
+from synthembed.ground import hardware
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 
@@ -124,6 +126,33 @@ def encoder_of(profile, model: Backbone, static: bool = False) -> Encode:
         return normalize(encoder.encode_rows(rows), dim=-1).numpy()
 
     return encode
+
+
+def in_turn(profile, loaders: dict[str, Callable[[], Backbone]]) -> dict[str, Callable[[], Encode]]:
+    """Loaders of encoders, of models that are all kept and of which one is on an accelerator at a time: that which
+    encodes or is being loaded. The others wait in the CPU's memory; on a CPU all stay where they are."""
+    loaded: dict[str, Backbone] = {}
+
+    def make_room() -> None:
+        for model in loaded.values():
+            if model.device.type != "cpu":
+                model.model.to("cpu")
+                hardware.release()
+
+    def load(name: str) -> Encode:
+        make_room()
+        model = loaded[name] = loaders[name]()
+        on, read = model.device, encoder_of(profile, model)
+
+        def encode(texts: list[str], instruction: str | list[str]) -> np.ndarray:
+            if model.device != on:
+                make_room()
+                model.model.to(on)
+            return read(texts, instruction)
+
+        return encode
+
+    return {name: partial(load, name) for name in loaders}
 
 
 def before(profile, base: Backbone) -> dict[str, dict]:
