@@ -1,8 +1,14 @@
 """Any encoder, scored by one call: what ``synthembed.evaluate`` gives."""
 
+import gc
+import json
+import weakref
+from types import SimpleNamespace
+
 import pytest
 import synthembed
-from synthembed.evaluation import mteb_runs, protocol, scores
+from synthembed import profile
+from synthembed.evaluation import mteb_runs, protocol, scores, systems
 from synthembed.evaluation.suites import embedded_tasks
 
 TASKS = ["EmbeddedSTSGeneral", "EmbeddedEmotion"]
@@ -27,3 +33,36 @@ def test_a_benchmark_or_task_that_is_not_there_is_named(llama):
         synthembed.evaluate(synthembed.Encoder(llama), tasks=["EmbeddedNothing"])
     with pytest.raises(ValueError, match="no such benchmark"):
         synthembed.evaluate(synthembed.Encoder(llama), ["no such benchmark"])
+
+
+class Cycle:
+    def __init__(self):
+        self.source, self.itself = {}, self
+
+
+def test_at_most_one_base_is_in_memory_while_systems_are_scored(tmp_path, monkeypatch):
+    """Each loaded once; one that only a cycle holds has gone when the next is loaded, not at some later time."""
+    alive, counts = [], []
+
+    def load(*_):
+        counts.append(sum(model() is not None for model in alive))
+        made = Cycle()
+        alive.append(weakref.ref(made))
+        return made
+
+    (tmp_path / "03_train").mkdir()
+    (tmp_path / "03_train" / "stage.json").write_text(json.dumps({"started": "2026-01-01"}))
+    monkeypatch.setattr(systems.backbones, "load", load)
+    monkeypatch.setattr(systems, "subject", lambda profile, model, *_, **about: model)
+    monkeypatch.setattr(systems, "run_benchmarks", lambda model, *_: {"rows": [], "more": []})
+    stage = SimpleNamespace(
+        profile=profile.load("smoke", ["seeds=[1, 2]"]), folder=tmp_path, run=tmp_path, code="", inputs={}
+    )
+    stage.of = lambda name: tmp_path / name
+    gc.disable()
+    try:
+        for system in ("base", "trained", "static"):
+            systems.run_system(stage, system, {})
+    finally:
+        gc.enable()
+    assert counts == [0, 0, 0, 0]

@@ -20,6 +20,7 @@ from synthembed.evaluation.suites import units
 from synthembed.evaluation.suites.benchmarks import load
 from synthembed.ground import places
 from synthembed.ground.files import read_json
+from synthembed.ground.hardware import release
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
 from synthembed.model import backbone as backbones
@@ -125,6 +126,7 @@ def _own(stage, system: str, tasks: dict, folder: Path | None = None, seed: int 
         name = about.name + (f"-seed-{seed}" if folder != stage.of("03_train") else "")
         here = (folder / "model").relative_to(stage.run).as_posix() + "/"
         identity = {path: digest for path, digest in stage.inputs.items() if path.startswith(here)}
+    release()  # the system before: two bases are never in memory at once
     model = backbones.load(source, profile.seed)
     if not folder:
         identity = {"settings": source.model_dump(mode="json"), "seed": profile.seed, **model.source}
