@@ -162,6 +162,13 @@ def test_a_sharded_run_is_pre_trained_as_that_of_one(tiny_folder, tmp_path, meth
         assert torch.allclose(models[1][name], one, atol=2e-3), name
 
 
+def test_a_pre_training_in_shards_before_a_training_that_is_not_is_refused():
+    """It failed when the pre-training was done, with the model in shards."""
+    with pytest.raises(ValueError, match=r"pretrain\.set: train\.sharded, but .* for both"):
+        tiny(**{"pretrain": {"source": "docstrings", "set": {"train.sharded": True}}})
+    tiny(**{"pretrain": {"source": "docstrings", "set": {"train.sharded": False}}, "train.sharded": True})
+
+
 def test_a_notebooks_gpu_is_the_workers_while_they_train(monkeypatch):
     """Its model has left before what torch keeps, and what a cycle holds, is given back, once; it returns after."""
     done, on = [], torch.device("cuda")

@@ -232,6 +232,8 @@ def test_graphs_do_not_grow_on_a_cpu_nor_in_shards(llama, tmp_path):
     assert checkpoints.run_key(alike, CORPUS, "") == checkpoints.run_key(tiny(), CORPUS, "")
     with pytest.raises(ValueError, match="grow_graphs and sharded do not go together"):
         tiny(**{"train.grow_graphs": True, "train.sharded": True})
+    with pytest.raises(ValueError, match="where that does not fit, set method lora with sharded"):
+        tiny(**{"train.method": "qlora", "train.sharded": True})
 
 
 def test_the_heaviest_batch_has_the_longest_texts():

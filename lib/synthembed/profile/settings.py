@@ -121,7 +121,10 @@ class Train(Section):
     @model_validator(mode="after")
     def _possible(self):
         if self.method == "qlora" and self.sharded:
-            raise ValueError("method qlora and sharded do not go together: choose one of them")
+            raise ValueError(
+                "method qlora and sharded do not go together, as qlora has the whole base on every worker, read whole "
+                "before it is in 4 bits: where that does not fit, set method lora with sharded"
+            )
         if self.grow_graphs and self.sharded:
             raise ValueError(
                 "grow_graphs and sharded do not go together, as a worker short of memory would leave the others "
@@ -320,9 +323,14 @@ class Profile(Section):
     def _pretraining_applies(self):
         if self.pretrain:
             try:
-                self.for_pretraining()
+                first = self.for_pretraining()
             except ProfileError as error:
                 raise ValueError(f"pretrain.set: {error}") from None
+            if first.train.sharded and not self.train.sharded:
+                raise ValueError(
+                    "pretrain.set: train.sharded, but the training after it wants the whole model on every worker: "
+                    "set train.sharded for both, or leave it out here"
+                )
         return self
 
     @property
