@@ -246,6 +246,7 @@ def _name(quantity) -> str:
         "delta": f"the change {name}",
         "change": "the change from {1} to {0}".format(*name.split(" from "), ""),
         "passkey": f"passkeys with {name}",
+        "lead": "the lead over the multilingual peer in high-resource languages",
         "lag": "how much further low-resource languages are behind the multilingual peer than high-resource ones",
     }
     return named.get(kind, str(quantity))
