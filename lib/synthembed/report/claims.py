@@ -36,7 +36,8 @@ def load() -> list[dict]:
 
 def ledger(results: Results) -> list[dict]:
     """Every claim with its verdict and the evidence in a sentence."""
-    return [judge(claim, evidence_of(results)) for claim in load()]
+    find = evidence_of(results)
+    return [judge(claim, find) for claim in load()]
 
 
 def by_badge(ledger: list[dict]) -> dict[str, list[str]]:

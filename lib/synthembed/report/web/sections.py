@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +50,7 @@ class Section:
     sections: list[Section] = field(default_factory=list)
 
 
+@cache  # it keeps what it has compiled
 def templates() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
