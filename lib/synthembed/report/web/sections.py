@@ -36,7 +36,7 @@ CAPTIONS = {
     "figure2": "Shares of task types and languages, the paper's in grey.",
     "figure3": "Without and with contrastive pre-training, the paper's models above and what ran here below.",
     "figure5": "Passkeys found by length; ours with 95 % intervals.",
-    "training": "Loss, in-batch accuracy and learning rate by step.",
+    "training": "Loss, in-batch accuracy, gradient norm (where it was kept) and learning rate by step.",
     "table1": "Every system by category, on one set of tasks.",
     "table5": "Changes of the average. The benchmarks differ, so directions compare and sizes do not.",
 }
