@@ -8,6 +8,7 @@ import sys
 import pytest
 import typer
 from synthembed.commands.command_line import app
+from synthembed.commands.options import show
 from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT
 from synthembed.stages.definitions import BEYOND, ITS_INPUTS, STAGES
@@ -102,6 +103,18 @@ def test_rendering_a_report_again_leaves_a_finished_stage_as_it_is(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert {p: p.read_bytes() for p in stage.rglob("*") if p.is_file()} == before
     assert (tmp_path / "laptop" / "rendered" / "07_report" / "report.html").exists()
+    assert (
+        "came out equal" in done.stdout
+    )  # the run, not the folder of its report, stands beside the committed one
+
+
+def test_a_report_of_the_committed_run_is_not_set_beside_itself(tmp_path, capsys):
+    tables = tmp_path / "laptop" / "07_report" / "tables"
+    tables.mkdir(parents=True)
+    (tables / "verdicts.md").write_text("| artefact |")
+    show(tmp_path / "laptop", ROOT / "results" / "laptop")
+    said = capsys.readouterr().out
+    assert "| artefact |" in said and "Beside the committed run" not in said
 
 
 def test_options_of_which_one_would_do_nothing_are_refused(tmp_path):

@@ -256,7 +256,7 @@ def block(table: rendering.Table, start: str) -> rendering.Block:
 
 
 def test_a_metric_in_place_of_the_papers_has_its_own_name(tmp_path):
-    """The suite's 32 documents a language leave nothing to Recall@100: Recall@3 is not called so."""
+    """The suite's few documents a language leave little to Recall@100: Recall@3 is not called so."""
     task = ("trained", "embedded", "EmbeddedMultilingual", "Multil.")
     data = {
         "rows": [row(*task, 50.0, metric="ndcg_at_10")],
@@ -329,7 +329,26 @@ def test_a_delta_within_noise_is_printed_as_such(full):
     data["intervals"]["mean"] |= {"low": -0.6, "high": -0.2, "within_noise": False}
     write_json(path, data)
     assert "within noise" not in rendering.markdown(tables.build("table5", [Results(full)]))
-    assert "Within noise: 0 of our 1 differences" in page.variance([Results(full)])
+    assert "Within noise: 0 of the 1 differences that can be judged" in page.variance([Results(full)])
+
+
+def test_rows_of_one_seed_are_counted_apart_from_those_that_can_be_judged(full):
+    path = full / "05_ablations" / "scores.json"
+    data = json.loads(path.read_text())
+    once = {"delta": 9.0, "low": 8.0, "high": 10.0, "within_noise": True, "why": "one seed"}
+    data["intervals"] = {"mean": once}
+    write_json(path, data)
+    said = page.variance([Results(full)])
+    assert (
+        "Within noise" not in said
+        and "1 of our 1 differences rests on one seed: nothing tells it apart" in said
+    )
+    data["intervals"]["rank"] = once | {"why": None}
+    write_json(path, data)
+    said = page.variance([Results(full)])
+    assert (
+        "Within noise: 1 of the 1 differences that can be judged" in said and "1 of our 2 differences" in said
+    )
 
 
 def test_files_of_a_table_agree(small, tmp_path):
@@ -351,7 +370,8 @@ def test_files_of_a_table_agree(small, tmp_path):
 
 def test_variance_is_spoken_of_with_our_spread_if_there_is_one(small, tmp_path):
     assert "1.5 points" in page.variance([Results(small)])
-    assert "no spread of its own" in page.variance([Results(tmp_path)])
+    said = page.variance([Results(tmp_path)])
+    assert "no spread of its own" in said and "does not say how often it trained a row" in said
 
 
 # --- the report ----------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def report(
         if readme:
             committed = run_folders.committed() / folders[0].name
             readmes.write(results.Results(committed), ROOT / "README.md")
-        show(top)
+        show(top, folders[0] if len(folders) == 1 else None)
 
 
 @app.command()

@@ -133,8 +133,9 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def show(folder: Path) -> None:
-    """Print where the report is, the verdict table, and how the run stands beside the committed one."""
+def show(folder: Path, measured: Path | None = None) -> None:
+    """Print where the report is, the verdict table, and how the run (``measured``, if the report lies elsewhere)
+    stands beside the committed one."""
     from synthembed.paper import reference_run
 
     verdicts = folder / "07_report" / "tables" / "verdicts.md"
@@ -142,5 +143,6 @@ def show(folder: Path) -> None:
         print(
             f"\n{verdicts.read_text(encoding='utf-8')}\nReport: {shown(folder / '07_report' / 'report.html')}"
         )
-        if found := reference_run.compare(folder, run_folders.reference(folder.name)):
+        run = measured or folder
+        if found := reference_run.compare(run, run_folders.reference(run.name)):
             print(f"\nBeside the committed run, {shown(found.reference)}: {found.text()}")

@@ -36,7 +36,8 @@ def load() -> list[dict]:
 
 def ledger(results: Results) -> list[dict]:
     """Every claim with its verdict and the evidence in a sentence."""
-    return [judge(claim, evidence_of(results)) for claim in load()]
+    find = evidence_of(results)
+    return [judge(claim, find) for claim in load()]
 
 
 def by_badge(ledger: list[dict]) -> dict[str, list[str]]:
@@ -246,6 +247,7 @@ def _name(quantity) -> str:
         "delta": f"the change {name}",
         "change": "the change from {1} to {0}".format(*name.split(" from "), ""),
         "passkey": f"passkeys with {name}",
+        "lead": "the lead over the multilingual peer in high-resource languages",
         "lag": "how much further low-resource languages are behind the multilingual peer than high-resource ones",
     }
     return named.get(kind, str(quantity))

@@ -15,6 +15,8 @@ from synthembed import paper
 # at the context's end, and only the first figure of a notebook would be shown.
 plt.switch_backend(matplotlib.get_backend())
 
+# A page shows a figure some 8 inches wide: a wider one would be scaled down, its text with it.
+WIDEST = 8  # inches
 # Okabe and Ito's palette: told apart by readers with any common colour vision, and in grey.
 PAPER, OURS = "#999999", "#0072B2"
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"]
@@ -39,7 +41,7 @@ def save(figure, folder: Path, name: str) -> None:
 def figure2(statistics: dict):
     """Figure 2: task types and languages, the paper beside ours, in per cent of examples."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), width_ratios=[1, 1.4])
+        figure, axes = plt.subplots(1, 2, figsize=(WIDEST, 4.2), width_ratios=[1, 1.4])
         for axis, row, key, title in (
             (axes[0], "task types", "families", "Task types"),
             (axes[1], "languages", "languages", "Languages"),
@@ -101,7 +103,7 @@ def similarities(cosines, shares):
     """A batch's cosines (queries, documents), and each document's share in its query's loss, on a scale of
     logarithms: below a thousandth all are white."""
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 2.9))
+        figure, axes = plt.subplots(1, 2, figsize=(WIDEST, 2.9))
         drawn = axes[0].imshow(cosines, cmap="Blues", aspect="auto")
         axes[0].set(title="cosine", ylabel="query", xlabel="document: positives, then hard negatives")
         figure.colorbar(drawn, ax=axes[0])
@@ -184,7 +186,7 @@ def hero(lines: list, names: dict[str, str], title: str):
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("score, per cent")
         axis.set_title(title, fontsize=10, loc="left", x=-0.42)
-        axis.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(-0.45, -1.3 / len(lines)), ncols=2)
+        axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(-0.45, -1.3 / len(lines)), ncols=2)
     return figure
 
 
@@ -192,7 +194,7 @@ def category_bars(averages: dict[str, dict[str, float]], columns: list[str]):
     """Category scores of several systems side by side, from the lowest score (chance may be below 0) to 100."""
     lowest = min((v for values in averages.values() for v in values.values()), default=0)
     with matplotlib.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 3.4))
+        figure, axis = plt.subplots(figsize=(WIDEST, 3.4))
         width = 0.8 / max(1, len(averages))
         for number, (system, values) in enumerate(averages.items()):
             have = [(i, values[c]) for i, c in enumerate(columns) if c in values]  # no score is no bar of 0
@@ -220,7 +222,7 @@ def deltas(rows: list[dict]):
     ]
     pad = 0.06 * (max(ends) - min(ends)) or 1
     with matplotlib.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.42 * len(rows) + 1.4), sharex=True)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDEST, 0.42 * len(rows) + 1.4), sharex=True)
         left.barh(y, [r["paper_delta"] or 0 for r in rows], 0.5, color=PAPER)
         for i, row in enumerate(rows):
             noise = bool(row.get("within_noise"))
@@ -265,7 +267,7 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
         for model, bars in paper.published()["figure3"]["series"].items()
     }
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(8, 5.2), sharey="row")
+        figure, axes = plt.subplots(2, 2, figsize=(WIDEST, 5.2), sharey="row")
         for line, (source, series, colors) in zip(
             axes, (("paper", published, ("#C8C8C8", PAPER)), ("ours", ours, (PALETTE[5], OURS))), strict=True
         ):
@@ -273,7 +275,7 @@ def figure3(ours: dict[str, dict[str, dict[str, float]]], names: dict[str, str] 
                 _bars_with_gains(axis, series.get(model), colors)
                 ours_called = f"{names[model]} (stand-in for {model})" if names and model in names else model
                 axis.set_title(
-                    f"{source}: {ours_called if source == 'ours' else model}", fontsize=8, wrap=True
+                    f"{source}: {ours_called if source == 'ours' else model}", fontsize=9, wrap=True
                 )
             line[0].set_ylabel("score, per cent")
         _legend_below(
@@ -321,7 +323,7 @@ def figure5(rows: list[dict], published: dict | None = None):
         series.insert(0, (series_of_paper, "paper (read off the chart)"))
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(series), figsize=(4.5 * len(series), 3.6), sharey=True, squeeze=False
+            1, len(series), figsize=(WIDEST / 2 * len(series), 4.4), sharey=True, squeeze=False
         )
         for axis, (named, title) in zip(axes[0], series, strict=True):
             for n, (name, (x, y, *bounds)) in enumerate(named.items()):
@@ -337,7 +339,7 @@ def figure5(rows: list[dict], published: dict | None = None):
             axis.set_xticks(lengths, [f"{v // 1024}k" if v >= 1024 else str(v) for v in lengths])
             axis.minorticks_off()
             axis.set(title=title, xlabel="context length, tokens", ylim=(-4, 104))
-            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
         axes[0][0].set_ylabel("top-1 accuracy, per cent")
         figure.tight_layout()
     return figure
@@ -352,7 +354,7 @@ def prefix_cache(prefix: list[str], texts: list[list[str]]):
     (computed once) and what is each text's own."""
     shared, rows = len(prefix), [prefix + text for text in texts]
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(1, len(rows), figsize=(3.6 * len(rows), 3.9), squeeze=False)
+        figure, axes = plt.subplots(1, len(rows), figsize=(min(WIDEST, 3.9 * len(rows)), 4.2), squeeze=False)
         for axis, tokens in zip(axes[0], rows, strict=True):
             for i in range(len(tokens)):
                 for j in range(i + 1):
@@ -361,7 +363,7 @@ def prefix_cache(prefix: list[str], texts: list[list[str]]):
             axis.axhline(shared - 0.04, color="black", linewidth=1)
             axis.set(xlim=(0, len(tokens)), ylim=(len(tokens), 0), aspect="equal", xlabel="looks at")
             for ticks, labels in ((axis.set_xticks, 90), (axis.set_yticks, 0)):
-                ticks([n + 0.46 for n in range(len(tokens))], tokens, rotation=labels, fontsize=7)
+                ticks([n + 0.46 for n in range(len(tokens))], tokens, rotation=labels)
             axis.tick_params(length=0)
         axes[0][0].set_ylabel("token")
         named = [

@@ -113,7 +113,7 @@ def _page(runs: list[Results], found: Rendered) -> str:
 def variance(runs: list[Results]) -> str:
     """What the paper's lack of variance means for its small deltas, with our spread if it was measured."""
     said = (
-        "The paper trains every row once and reports no variance. Ranks, pooling and pre-training differ "
+        "The paper reports no variance and does not say how often it trained a row. Ranks, pooling and pre-training differ "
         "by 0.1 to 0.5 points in its Tables 5 and 7, and nothing in it tells whether another seed would "
         "turn their order round."
     )
@@ -135,16 +135,19 @@ def variance(runs: list[Results]) -> str:
         )
         said += " The spread is that of this run's model, data and benchmark; the paper's may be smaller."
     else:
-        said += " This run trained every system once as well, so it has no spread of its own to set beside."
-    if deltas:
-        once = sum(d.get("why") == "one seed" for d in deltas)
-        noise = sum(d["within_noise"] for d in deltas) - once
+        said += " No average here is over several seeds of training, so there is no spread of its own to set beside."
+    judged = [d for d in deltas if d.get("why") != "one seed"]
+    if judged:
+        noise = sum(d["within_noise"] for d in judged)
         said += (
-            f" Within noise: {noise} of our {len(deltas)} differences, whose 95 % interval on tasks like these (tasks "
-            "resampled, seeds by Student's t) holds zero; the tables say so."
+            f" Within noise: {noise} of the {len(judged)} differences that can be judged, whose 95 % interval on tasks "
+            "like these (tasks resampled, seeds by Student's t) holds zero; the tables say so."
         )
-        if once:
-            said += f" Run once: {once}, of which nothing tells whether they would repeat."
+    if once := len(deltas) - len(judged):
+        said += (
+            f" {once} of our {len(deltas)} differences rest{'s' if once == 1 else ''} on one seed: nothing tells "
+            f"{'it' if once == 1 else 'them'} apart from what another seed would give."
+        )
     return said
 
 

@@ -158,13 +158,13 @@ def lookup(scores: Scores, stage: str, system: str, benchmark: str, conditions: 
     }
 
     def meets(row: dict) -> bool:
-        if row["system"] != system or _whole(row["benchmark"]) != benchmark:
-            return False
-        return all(row.get(key) in values for key, values in wanted.items())
+        return _whole(row["benchmark"]) == benchmark and all(
+            row.get(key) in values for key, values in wanted.items()
+        )
 
-    rows = [r for r in scores.rows if meets(r)]
+    rows = [r for r in scores.rows if r["system"] == system and meets(r)]
     if not rows and "metric" in wanted:
-        rows = [r for r in scores.more if meets(r)]
+        rows = [r for r in scores.more if r["system"] == system and meets(r)]
     by_seed: dict[int | None, list[dict]] = {}
     for row in rows:
         by_seed.setdefault(row.get("seed"), []).append(row)

@@ -65,7 +65,12 @@ def test_languages_of_several_seeds_are_told_by_their_mean():
         for s, x, n, score in [("trained", "eng", 1, 90.0), ("trained", "eng", 2, 70.0), ("trained", "swh", 1, 20.0),
                                ("trained", "swh", 2, 40.0), ("base", "eng", None, 75.0), ("base", "swh", None, 35.0)]
     ]  # fmt: skip
+    # a control beside the base
+    rows += [
+        {**rows[0], "system": "static", "language": x, "seed": None, "score": 35.0} for x in ("eng", "swh")
+    ]
     said = in_words.languages(rows, 152)
+    assert "Ahead of the mean of the base's token embeddings in 1 of 2." in said
     assert "best in eng (80) and worst in swh (30)" in said and "Ahead of the base in 1 of 2." in said
 
 

@@ -144,7 +144,7 @@ def languages(rows: list[dict], documents: int | None) -> str:
         f"{HEAD}Of {len(ours)} languages the trained model is best in {order[-1]} ({ours[order[-1]]:.0f}) and worst in "
         f"{order[0]} ({ours[order[0]]:.0f})."
     )
-    for other in ("base", "bm25", "minilm", "me5-small-4bit"):
+    for other in ("base", "static", "bm25", "minilm", "me5-small-4bit"):
         if shared := ours.keys() & of.get(other, {}).keys():
             text += (
                 f" Ahead of {_name(other)} in {sum(ours[x] > of[other][x] for x in shared)} of {len(shared)}."
@@ -299,6 +299,6 @@ def by_tasks(rows: list[dict], chance: dict[str, float]) -> str:
 
 
 def _name(system: str) -> str:
-    return {"base": "the base", "trained": "the trained model", "static": "the static mean"}.get(
-        system, SYSTEM_NAMES.get(system, system)
-    )
+    if system == "static":
+        return f"the {SYSTEM_NAMES[system]}"
+    return {"base": "the base", "trained": "the trained model"}.get(system, SYSTEM_NAMES.get(system, system))

@@ -115,7 +115,7 @@ def _measured(effect: Effect, find) -> tuple[float | None, dict[str, tuple | Non
     whole = evidence.interval or {}
     if BENCHMARK in whole or whole.get("kind") == TASKS:
         kinds = {BENCHMARK: whole.get(BENCHMARK), TASKS: whole}
-    else:  # the tasks are fixed (evidence._lag), or nothing was kept
+    else:  # the tasks are fixed (a lag behind a peer), or nothing was kept
         kinds = {BENCHMARK: whole}
     ends = {
         k: tuple(sorted((effect.sign * i["low"], effect.sign * i["high"])))
