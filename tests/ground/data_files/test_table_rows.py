@@ -317,6 +317,7 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
         "1.2E+19",
         "9007199254740992.0",
         "1234567890123456768.00",
+        '="7"',
     ],
 )
 def test_what_is_no_id_is_refused(value):

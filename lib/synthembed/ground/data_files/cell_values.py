@@ -81,6 +81,8 @@ def identifier(value, place: str) -> str:
     text = plain(str(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
     if not text or text.lower() in ("nan", "none", "null", "<na>"):
         raise ReadError(f"{place}: {value!a} is no id: give each row one, or delete the row")
+    if text.startswith('="'):
+        raise ReadError(f"{place}: the id {text} is a formula of a spreadsheet: write ids as text")
     whole, exact = bool(_WHOLE.fullmatch(text)), getattr(value, "exact", EXACT)
     if _ROUNDED.fullmatch(text) or ((isinstance(value, float) or whole) and not abs(float(text)) < exact):
         raise ReadError(f"{place}: the id {text} has been rounded: write ids as text")
