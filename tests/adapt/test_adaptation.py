@@ -398,6 +398,18 @@ def test_the_command_says_what_is_wrong_with_its_options_and_asks_nobody_who_is_
     assert not (tmp_path / "out" / "replies.jsonl").read_text()
 
 
+def test_who_waits_for_another_adaptation_is_told_an_option_of_this_command(tmp_path):
+    from filelock import FileLock
+    from synthembed.commands.command_line import app
+    from typer.testing import CliRunner
+
+    (tmp_path / ".work").mkdir()
+    with FileLock(tmp_path / ".work" / "adapt.lock"):
+        refused = CliRunner().invoke(app, ["adapt", "example", "--out", str(tmp_path)])
+    assert refused.exit_code == 1 and "or use another folder (--out FOLDER)" in refused.output
+    assert "--run" not in refused.output
+
+
 def test_two_folders_of_one_name_do_not_share_a_place(tmp_path, monkeypatch, recorded):
     monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
     (tmp_path / "a").mkdir()

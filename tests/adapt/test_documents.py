@@ -268,6 +268,12 @@ def test_a_table_loses_the_row_that_is_bad_and_no_other(tmp_path):
     }  # fmt: skip
 
 
+def test_the_columns_of_a_table_are_known_in_any_spelling(tmp_path):
+    (tmp_path / "a.csv").write_text(f"ID,TITLE,Text \n7\u200b,The ferry,{LONG}\n")
+    (found,) = documents.read(tmp_path).documents
+    assert (found.id, found.title, found.text) == ("a.csv#7", "The ferry", LONG)
+
+
 def test_a_title_is_not_read_twice(tmp_path):
     (tmp_path / "a.html").write_text(f"<title>The\nferry</title><body><h1>The ferry</h1><p>{LONG}")
     (tmp_path / "b.html").write_text(f"<title>The ferry</title><body><h1>Another heading</h1><p>{LONG}")

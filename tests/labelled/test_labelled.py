@@ -423,6 +423,39 @@ def test_ids_of_pandas_meet_those_of_others(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.tsv", "Query ID\tCorpus-ID \tScore\n1\u200b\t7\xa0\t1\n"),
+        ("q.tsv", "Query_id\tcorpus_id\n1\t\ufeff7\n"),
+        ("q.txt", "1\u200b 0 7\u200b 1\n"),
+        ("q.csv", "Query_id;corpus id;SCORE\n1;7\u2060;1\n"),
+        ("q.jsonl", '{"Query-ID": 1, "corpus_id ": "7\\u200b", "Score": 1}\n'),
+    ],
+)
+def test_names_and_ids_meet_whatever_their_spelling_and_unseen_signs(tmp_path, name, text):
+    put(tmp_path / "corpus.jsonl", [{"ID": "7", "Title": "B", "Text": "bees"}])
+    put(tmp_path / "queries.csv", [{"Query-ID": "1\u200b", "Text ": "what flies"}])
+    (tmp_path / name).write_text(text)
+    found = readers.Collection([tmp_path / "corpus.jsonl"], [tmp_path / "queries.csv"], [tmp_path / name])
+    assert list(found.documents()) == [("7", "B bees")] and list(found.queries()) == [("1", "what flies")]
+    assert found.judgements() == {"1": {"7": 1}}
+
+
+def test_a_blank_that_does_not_break_parts_no_columns(tmp_path):
+    (tmp_path / "q.txt").write_text(
+        "1 d\xa05\n2 d\xa06\n"
+    )  # by whitespace of any kind, 5 and 6 would be grades
+    assert readers.Collection([], [], [tmp_path / "q.txt"]).judgements() == {"1": {"d 5": 1}, "2": {"d 6": 1}}
+
+
+def test_passages_under_names_of_another_spelling_are_read(tmp_path):
+    names = {"query_id": "Query-ID", "query": "Query", "positive_passages": "Positive_Passages"}
+    put(tmp_path / "nq.jsonl", [{names.get(k, k): v for k, v in passages(3, "", [3]).items()}])
+    (found,) = readers.records("passages", [tmp_path / "nq.jsonl"], (), "en")
+    assert (found.id, found.query, found.positives) == ("3", query("", 3), (f"Title {answer('', 3)}",))
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [('7\t"bees ""fly"" home"\n', "line 1: cells in quotes"), ('"7"\t"bees"\n', "line 1: cells in quotes"),
      ("text\tid\nbees\t7\n", "first column is to be the id"), ("7\tbees\n8\n", "line 2: 1 columns")],
@@ -473,7 +506,8 @@ def test_judgements_are_not_guessed(tmp_path, name, text, said):
     [("1\tbees\n2\tthe\tsun\n", "line 2: 3 columns, the lines before have 2"),
      ("id\ttext\ttitle\n1\tbees\tB\n", "line 1: the last column is to be the text"),
      ("id\ttitle\ttext\turl\n1\tB\tbees\tx\n", "line 1: the last column is to be the text, not 'url'"),
-     ("query\tid\nbees\t1\n", "line 1: the first column is to be the id, not 'query'")],
+     ("query\tid\nbees\t1\n", "line 1: the first column is to be the id, not 'query'"),
+     ("id\ttext\n1\tbees\nid\ttext\n", "line 3: the line of names once more")],
 )  # fmt: skip
 def test_columns_of_a_corpus_are_not_guessed(tmp_path, text, said):
     (tmp_path / "corpus.tsv").write_text(text)

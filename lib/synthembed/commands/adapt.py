@@ -110,7 +110,8 @@ def adapt(
         )
         if plan:
             return print(adaptation.planned(folder, out, loaded, settings))
-        with run_folders.locked(out, "adapt"):  # a second one would take this one's checkpoints for another's
+        # A second one would take this one's checkpoints for another's.
+        with run_folders.locked(out, "adapt", "another folder (--out FOLDER)"):
             if look:
                 adaptation.looked(folder, out, loaded, settings, agree=lambda: _agreed(yes))
                 return print(f"what was written: {shown(out / 'generated.html')}")

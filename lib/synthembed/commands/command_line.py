@@ -26,7 +26,7 @@ from synthembed.commands.options import (
 )  # fmt: skip
 from synthembed.commands.reviewing import board, check, publish
 from synthembed.commands.rewrite import rewrite
-from synthembed.ground import places, run_folders
+from synthembed.ground import console, places, run_folders
 from synthembed.ground.files import ROOT, SHIPPED, is_project, shown
 from synthembed.stages import sampling
 
@@ -318,7 +318,7 @@ def encode(
             count = vector_files.encode_to(encoder, read, out, instruction, normalize, dtype, total, identity)
             cut, unknown = (loaded.contract.read[what] - before[what] for what in ("cut", "unknown"))
     told = f"{cut:,} distinct texts were cut at {encoder.max_length:,} tokens"
-    print(f"warning: {told}: raise --max-length" if cut > 0.01 * count else told)
+    print(f"warning: {told}: raise --max-length" if cut > console.WARNED * count else told)
     if unknown:
         print(f"warning: {unknown:,} distinct texts are in signs that the model's tokenizer does not know")
     print(f"{count:,} vectors of {encoder.dim} numbers, {dtype}: {out}")

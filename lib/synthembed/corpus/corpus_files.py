@@ -13,8 +13,9 @@ import yaml
 from synthembed.corpus.example import Example
 from synthembed.corpus.languages import detected_language
 from synthembed.ground import places
+from synthembed.ground.data_files.cell_values import text_of
 from synthembed.ground.data_files.opener import TABLES, ReadError, tables_in
-from synthembed.ground.data_files.table_rows import rows, text_of
+from synthembed.ground.data_files.table_rows import rows
 from synthembed.profile.settings import Profile
 from synthembed.profile.taxonomy import Family
 

@@ -18,7 +18,7 @@ from mteb.types import PromptType
 
 from synthembed.cluster.actor_pool import Pool
 from synthembed.ground import hardware
-from synthembed.ground.console import Progress
+from synthembed.ground.console import WARNED, Progress
 from synthembed.ground.weights import embedded
 from synthembed.model import backbone as backbones
 from synthembed.model.blocks import store as blocks
@@ -46,7 +46,6 @@ PROTOCOLS = {
     ),
 }
 PAPER = PROTOCOLS["paper"]
-WARNED = 0.01  # share of texts that may be cut without a warning
 SPLITS = {"MSMARCO": ["dev"]}  # both protocols; its test split has few queries with graded judgements
 # A task that mteb has no instruction for takes that of another (the paper's Table 15 has one for MIRACL);
 # those that are not here take the instruction of their type (``abstask_prompt``).

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 
+WARNED = 0.01  # share of texts that may be cut, or of examples left out, without a warning
 LINE = re.compile(r"^(?P<what>.*): [\d,]+/[\d,]+ .* ETA \d+:\d\d")
 
 

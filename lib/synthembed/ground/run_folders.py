@@ -32,6 +32,7 @@ OTHERS_KEPT = 8  # of one folder: the newest
 PAID = "01_generate"  # what lies there was paid for, and is never cleaned away
 LONGEST = 200  # bytes of a run's name; file systems take 255, and locks and copies add to it
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+ANOTHER = 'another run folder (--run NAME; in a notebook, run = "NAME")'  # where a second process may work
 _held: dict[Path, FileLock] = {}
 
 
@@ -91,9 +92,10 @@ def reference(run: str) -> Path | None:
 # --- locks ---------------------------------------------------------------------------------------
 
 
-def lock(run: Path, stage: str) -> None:
+def lock(run: Path, stage: str, another: str = ANOTHER) -> None:
     """Claim a stage of a run for this process until ``unlock`` or its end. Of this process, and of the runner
-    that started this kernel, it may be claimed already. Raises StageBusy, before anything was touched."""
+    that started this kernel, it may be claimed already. Raises StageBusy, before anything was touched, which names
+    ``another`` place to work in as the command at hand has it."""
     path = run / WORK / f"{stage}.lock"
     if path in _held:
         return
@@ -110,7 +112,7 @@ def lock(run: Path, stage: str) -> None:
         raise StageBusy(
             f"{stage} of {shown(run)} is being made by process {holder.get('pid', '?')} on {holder.get('host', '?')}, "
             f"since {holder.get('since', '?')}: wait until it has ended, end it (a notebook: shut its kernel down), "
-            "or use another run folder (--run NAME)."
+            f"or use {another}."
         ) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
@@ -134,9 +136,9 @@ def unlock(run: Path, stage: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: Path, stage: str) -> Iterator[None]:
-    """A stage claimed for as long as the context lasts."""
-    lock(run, stage)
+def locked(run: Path, stage: str, another: str = ANOTHER) -> Iterator[None]:
+    """A stage claimed for as long as the context lasts, as ``lock`` does."""
+    lock(run, stage, another)
     try:
         yield
     finally:

@@ -19,28 +19,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthembed.ground.data_files.cell_values import (
+    field_of,
+    identifier,
+    letters,
+    plain,
+    text_of,
+    title_of,
+)
 from synthembed.ground.data_files.opener import ReadError, form_of, lines
-from synthembed.ground.data_files.table_rows import field_of, identifier, rows, text_of, title_of
+from synthembed.ground.data_files.table_rows import rows
 
 ID_KEYS = ("query_id", "_id", "id", "question_id", "qid")
 DOCUMENT_ID_KEYS = ("_id", "docid", "id", "pid")
+JUDGEMENT_KEYS = ("query-id", "corpus-id", "score")
+PASSAGE_KEYS = ("query", "positive_passages", "negative_passages")
+DPR_KEYS = ("question", "positive_ctxs", "hard_negative_ctxs")
 HEADERS = {
-    *ID_KEYS,
-    *DOCUMENT_ID_KEYS,
-    "query-id",
-    "corpus-id",
-    "doc_id",
-    "docno",
-    "document_id",
-    "corpus_id",
-    "passage_id",
-    "queryid",
-    "topic",
-    "topic_id",
-    "text",
-    "query",
-    "title",
-}  # first cell of a line of names
+    *map(letters, (*ID_KEYS, *DOCUMENT_ID_KEYS, *JUDGEMENT_KEYS[:2])),
+    *("docno", "documentid", "passageid", "topic", "topicid", "text", "query", "title"),
+}  # first cell of a line of names, in any spelling
 LONGEST = 4_000  # characters of a text; more than 512 tokens of any script that we train on
 GRADE = re.compile(r"\s*[+-]?\d{1,9}(?:\.0+)?\s*", re.ASCII)
 YES, NO = {"1", "true", "1.0"}, {"0", "false", "0.0"}
@@ -66,7 +64,7 @@ def text_id(*texts: str) -> str:
 def records(form: str, files: list[Path], columns: tuple[str, ...], language: str) -> Iterator[Record]:
     """The records of every form but "collection", in the files' order."""
     for file in files:
-        for place, row in rows(file, columns, ID_KEYS):
+        for place, row in rows(file, columns, ID_KEYS if columns else (*ID_KEYS, *PASSAGE_KEYS, *DPR_KEYS)):
             if form == "passages":
                 yield _passages(row, place, language)
                 continue
@@ -89,9 +87,7 @@ def _same(label, name: str, place: str) -> bool:
 
 
 def _passages(row: dict, place: str, language: str) -> Record:
-    names = ("query", "positive_passages", "negative_passages")
-    if isinstance(row, dict) and "positive_ctxs" in row:
-        names = ("question", "positive_ctxs", "hard_negative_ctxs")
+    names = DPR_KEYS if isinstance(row, dict) and DPR_KEYS[1] in row else PASSAGE_KEYS
     query = text_of(row, names[0], place).strip()
     positives, negatives = (_titled(field_of(row, name, place), name, place) for name in names[1:])
     return Record(_id(row, text_id(query), place), query, positives, negatives, language, place=place)
@@ -134,7 +130,7 @@ class Collection:
                 for place, cells in _cells(file, (2, 3, 4)):
                     yield identifier(cells[0], place), titled(cells[-2] if len(cells) > 2 else "", cells[-1])
             else:
-                for place, row in rows(file):
+                for place, row in rows(file, also=(*DOCUMENT_ID_KEYS, "title", "text")):
                     text = titled(title_of(row, place), text_of(row, "text", place))
                     yield _first(row, DOCUMENT_ID_KEYS, place), text
 
@@ -144,7 +140,7 @@ class Collection:
             if _is_plain(file):
                 yield from ((identifier(c[0], place), c[1].strip()) for place, c in _cells(file, (2,)))
             else:
-                for place, row in rows(file):
+                for place, row in rows(file, also=(*ID_KEYS, "text", "query")):
                     key = "text" if isinstance(row, dict) and "text" in row else "query"
                     yield _first(row, ID_KEYS, place), text_of(row, key, place).strip()
 
@@ -173,8 +169,8 @@ class Collection:
 def _judgement_lines(file: Path) -> Iterator[tuple[str, str, str, str]]:
     if not _is_plain(file):
         graded = None  # as the first row is
-        for place, row in rows(file):
-            values = [identifier(field_of(row, key, place), place) for key in ("query-id", "corpus-id")]
+        for place, row in rows(file, also=JUDGEMENT_KEYS):
+            values = [identifier(field_of(row, key, place), place) for key in JUDGEMENT_KEYS[:2]]
             if "score" not in row and len(row) > 2:  # a grade of 0 under another name would become a positive
                 raise ReadError(
                     f"{place}: no field 'score' among {', '.join(map(repr, row))}: give the grade that name"
@@ -227,21 +223,23 @@ def _cells(
     MS-MARCO's and T2Ranking's tables have quotes as part of their texts. A table that is quoted as CSV is
     told by an id in quotes, or by a text in quotes that has its own doubled, and is refused.
     """
-    width, began = 0, False
+    width, began, names = 0, False, None
     for number, line in lines(file):
         place = f"{file.name}, line {number}"
         if not line.strip() and "\t" not in line:
             continue
         began, first = True, not began
-        cells = line.split(separator or ("\t" if "\t" in line else None))
+        cells = line.split("\t") if separator or "\t" in line else re.split(" +", line.strip())
         if separator is None and line.startswith("#"):
             raise ReadError(f"{place}: begins with '#', as a comment does: delete it")
-        if separator is None and any(len(cell.split()) > 1 for cell in cells):
-            raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
-        if first and cells[0].strip().lower() in HEADERS:
-            _check_names([cell.strip().lower() for cell in cells], separator is None, place)
-            width = len(cells)
+        if first and letters(cells[0]) in HEADERS:
+            _check_names([plain(cell).lower() for cell in cells], separator is None, place)
+            width, names = len(cells), cells
             continue
+        if cells == names:
+            raise ReadError(f"{place}: the line of names once more: were files put together? Delete it")
+        if separator is None and any(" " in cell.strip() for cell in cells):
+            raise ReadError(f"{place}: both spaces and tabs between its columns: use one of them")
         if len(cells) not in counts:
             wanted = " or ".join(map(str, counts))
             raise ReadError(f"{place}: {len(cells)} columns, {wanted} were expected")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from synthembed.corpus.example import Drops, Example
 from synthembed.ground import places
+from synthembed.ground.data_files.cell_values import field_of, text_of
 from synthembed.ground.data_files.opener import TABLES, ReadError, tables_in
-from synthembed.ground.data_files.table_rows import field_of, rows, text_of
+from synthembed.ground.data_files.table_rows import rows
 from synthembed.labelled.installed_sets import docstrings, pinned
 from synthembed.labelled.readers import LONGEST
 from synthembed.profile.settings import Pretrain

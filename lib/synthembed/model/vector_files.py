@@ -20,8 +20,9 @@ import numpy as np
 from torch.nn import functional as F
 
 from synthembed.ground.console import Progress
+from synthembed.ground.data_files.cell_values import text_of, title_of
 from synthembed.ground.data_files.opener import TABLES, ReadError, form_of, lines
-from synthembed.ground.data_files.table_rows import rows, text_of, title_of
+from synthembed.ground.data_files.table_rows import rows
 from synthembed.ground.files import write_json
 from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import Encoder

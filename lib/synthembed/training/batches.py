@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 
 from synthembed.corpus.example import Example
+from synthembed.ground.console import WARNED
 from synthembed.ground.seeding import seed_of
 from synthembed.model import packed_rows
 from synthembed.model.backbone import Backbone
@@ -127,7 +128,6 @@ def made(make: Callable[[int], Made], steps: Iterable[int], ahead: bool) -> Iter
 # --- what a training leaves out ------------------------------------------------------------------
 
 LOOKED_AT = 20_000  # examples whose texts are counted; of more, evenly spaced ones
-WARNED = 0.01  # share from which on a count is a warning
 
 
 def losses(settings: Train, examples: list[Example], contract: TokenContract, seed: int) -> dict:

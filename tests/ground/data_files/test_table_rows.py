@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthembed.ground.data_files import opener
+from synthembed.ground.data_files.cell_values import identifier, text_of, title_of
 from synthembed.ground.data_files.opener import ReadError, lines
-from synthembed.ground.data_files.table_rows import identifier, rows, text_of, title_of
+from synthembed.ground.data_files.table_rows import rows
 
 SLOW_FILES = settings(
     max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
@@ -280,6 +281,21 @@ def test_only_the_columns_that_are_wanted_are_read_of_parquet(tmp_path):
         ("7.5", "7.5"),
         ("12#3", "12#3"),
         ("5e123456", "5e123456"),
+        *(
+            (given, "d1")
+            for given in (
+                "d1\u200b",
+                "\ufeffd1",
+                "\xa0d1\u2007",
+                "d\u20601",
+                "d\u00ad1",
+                "d1\u200e",
+                "d\x7f1",
+            )
+        ),
+        ("d\u00a01", "d 1"),
+        ("7.0\u200b", "7"),
+        ("cafe\u0301", "café"),
     ],
 )
 def test_ids_are_the_same_whoever_wrote_them(value, found):
@@ -288,7 +304,21 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", "nan", math.nan, True, [], 1e16, "1.2E+19", "9007199254740992.0", "1234567890123456768.00"],
+    [
+        None,
+        "",
+        "\u200b\ufeff",
+        "nan\u200b",
+        "nan",
+        math.nan,
+        True,
+        [],
+        1e16,
+        "1.2E+19",
+        "9007199254740992.0",
+        "1234567890123456768.00",
+        '="7"',
+    ],
 )
 def test_what_is_no_id_is_refused(value):
     with pytest.raises(ReadError, match="a, line 1"):
@@ -306,20 +336,39 @@ def test_ids_that_a_column_of_short_floats_has_rounded_are_refused(tmp_path, kin
         identifier(rounded["id"], third)
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.csv"])
-def test_a_title_of_another_spelling_is_not_passed_over(tmp_path, name):
-    frame = pd.DataFrame({"text": ["bees"], "Title": ["Hive"]})
-    if name == "a.parquet":
-        frame.to_parquet(tmp_path / name)
-    elif name == "a.csv":
-        frame.to_csv(tmp_path / name, index=False)
-    else:
-        frame.to_json(tmp_path / name, orient="records", lines=True)
-    ((place, row),) = rows(tmp_path / name, ("text",), ("title",))
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.csv", "a.tsv"])
+def test_columns_go_by_the_names_that_are_wanted_in_any_spelling(tmp_path, name):
+    def written(**columns):
+        write_frame(pd.DataFrame(columns), tmp_path / name)
+        return [row for _, row in rows(tmp_path / name, ("text",), ("title", "query-id", "_id", "id"))]
+
+    as_wanted = {"text": "bees", "title": "Hive", "query-id": "q1"}
+    assert written(**{"TEXT ": ["bees"], "Title": ["Hive"], "Query_ID\u200b": ["q1"]}) == [as_wanted]
+    assert written(text=["bees"], Text=["sun"], id=["1"], ID=["2"])[0]["text"] == "bees"
+    assert written(text=["bees"], ID=["2"], id=["1"])[0]["id"] == "1"
     with pytest.raises(
-        ReadError, match=rf"{name}, (row 1|line [12]): the field 'Title' is not read as the title"
+        ReadError, match=rf"{name}.*: 'Text' and 'TEXT' may both be 'text': name the right one"
     ):
-        title_of(row, place)
+        written(Text=["bees"], TEXT=["sun"])
+
+
+def write_frame(frame, path):
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+
+
+def test_a_title_of_another_spelling_is_not_passed_over():
+    with pytest.raises(ReadError, match="a, item 1: the field 'Title' is not read as the title"):
+        title_of({"text": "bees", "Title": "Hive"}, "a, item 1")
+
+
+def test_a_separator_is_told_by_columns_in_any_spelling(tmp_path):
+    (tmp_path / "a.csv").write_text("Text;n, of all, and, more\nbees;1\n")
+    assert values(tmp_path / "a.csv") == ["bees"]
 
 
 def test_a_second_mark_and_old_line_ends_are_refused(tmp_path):

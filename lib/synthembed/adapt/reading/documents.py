@@ -23,8 +23,9 @@ from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, S
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, MOST_BYTES, DocumentsError, Unreadable, too_large
 from synthembed.ground.console import counted
-from synthembed.ground.data_files import table_rows
+from synthembed.ground.data_files import cell_values
 from synthembed.ground.data_files.opener import ReadError
+from synthembed.ground.data_files.table_rows import rows
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MOST_CHARACTERS = 2_000_000  # of one document: about a thousand pages
@@ -215,7 +216,7 @@ def _table(path: Path, name: str, text_field: str, left_out: list) -> list[Docum
 def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Document]:
     """A table's rows; one without a text is noted, and a table whose first row has no such field is none of texts."""
     number = 0
-    for number, (place, row) in enumerate(table_rows.rows(path), 1):
+    for number, (place, row) in enumerate(rows(path, also=(text_field, "title", "id", "_id")), 1):
         if number == 1 and (not isinstance(row, dict) or text_field not in row):
             there = ", ".join(map(str, list(row)[:6])) if isinstance(row, dict) else "no names"
             raise Unreadable(
@@ -224,13 +225,13 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
         own = str(number)
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
-            own = _COMMANDS.sub("\ufffd", next((table_rows.identifier(i, place) for i in given), own))
+            own = _COMMANDS.sub("\ufffd", next((cell_values.identifier(i, place) for i in given), own))
         try:
-            text = table_rows.text_of(row, text_field, place)
+            text = cell_values.text_of(row, text_field, place)
         except ReadError:
             left_out.append((f"{name}#{own}", f"a row whose {text_field!r} is no text"))
             continue
-        title = next((row[key] for key in row if key != text_field and key.strip().lower() == "title"), "")
+        title = row.get("title") if text_field != "title" else ""
         yield Document(f"{name}#{own}", title if isinstance(title, str) else "", text)
     if not number:
         raise Unreadable("empty")

@@ -1,4 +1,4 @@
-"""Rows of data files that others wrote: JSON lines, a JSON list, CSV, Parquet; and what their cells hold.
+"""Rows of data files that others wrote: JSON lines, a JSON list, CSV, Parquet.
 
 Read whole or refused, as ``ground.data_files.opener`` has it: every error names the file, the row and what to do.
 """
@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from synthembed.ground.data_files.cell_values import NARROW, field_of, letters, spellings, with_names
 from synthembed.ground.data_files.opener import (
     TABLES,
     ReadError,
@@ -30,15 +31,17 @@ def rows(path: Path, needed: Iterable[str] = (), also: Iterable[str] = ()) -> It
     """(place, row) for each row of a table, in order; streams. A place is "name, line 7" and the like.
 
     NaN is None, as are nulls; a cell of CSV that is not there is "". Columns are to have the names
-    ``needed``; of Parquet, these and ``also`` alone are read. Raises ReadError where a name is missing or there
-    twice, where a row is not whole, and where it holds half of a surrogate pair.
+    ``needed``; of Parquet, these and ``also`` alone are read where any is needed. Both go by these names, however the
+    file spells them ("Query_ID" is "query-id"). Raises ReadError where a name is missing or there twice, where a row
+    is not whole, and where it holds half of a surrogate pair.
     """
+    needed, wanted = tuple(needed), (*needed, *also)
     if _is_parquet(path):
-        yield from _parquet_rows(path, list(needed), list(also))
+        yield from _parquet_rows(path, needed, wanted)
     elif (form := form_of(path)) == "json":
-        yield from _json_rows(path)
+        yield from ((place, with_names(row, wanted, place)) for place, row in _json_rows(path))
     elif form in ("csv", "tsv"):
-        yield from _csv_rows(path, form, list(needed))
+        yield from _csv_rows(path, form, needed, wanted)
     else:
         raise ReadError(
             f"{path.name}: {path.suffix or 'a name without a suffix'} is no table; it is to be {TABLES}"
@@ -55,7 +58,7 @@ def _is_parquet(path: Path) -> bool:
     return parquet
 
 
-def _parquet_rows(path: Path, needed: list[str], also: list[str]) -> Iterator[tuple[str, dict]]:
+def _parquet_rows(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -64,19 +67,19 @@ def _parquet_rows(path: Path, needed: list[str], also: list[str]) -> Iterator[tu
         source = pyarrow.parquet.ParquetFile(path)
         names = source.schema_arrow.names
         _once(names, path, "")
+        spelt = spellings(names, wanted, path.name)
         for name in needed:
-            field_of(dict.fromkeys(names), name, path.name)
-        read = {*needed, *also}
-        wanted = [n for n in names if n in read or n.strip().lower() in also] if needed else None
+            field_of({spelt.get(n, n): None for n in names}, name, path.name)
+        read = [n for n in names if n in wanted or n in spelt] if needed else None
         floats = any("float" in str(t) or "double" in str(t) for t in source.schema_arrow.types)
         narrow = {f.name: NARROW[str(f.type)] for f in source.schema_arrow if str(f.type) in NARROW}
-        for batch in source.iter_batches(4096, columns=wanted):
+        for batch in source.iter_batches(4096, columns=read):
             for row in batch.to_pylist():
                 number += 1
                 row = _without_nan(row) if floats else row
                 for name in narrow.keys() & row.keys():
                     row[name] = row[name] if row[name] is None else narrow[name](row[name])
-                yield f"{path.name}, row {number}", row
+                yield f"{path.name}, row {number}", {spelt.get(n, n): value for n, value in row.items()}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path.name}, row {number + 1}: cut off or damaged ({said}): get it again") from None
@@ -230,7 +233,9 @@ _LATE_QUOTE = re.compile(r'[^\S\t]+".*"\s*', re.DOTALL)
 _SEPARATORS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the first one unless the line of names has more of another
 
 
-def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, dict]]:
+def _csv_rows(
+    path: Path, form: str, needed: tuple[str, ...], wanted: tuple[str, ...]
+) -> Iterator[tuple[str, dict]]:
     """Rows of a table with a line of names; a cell may have lines of its own between quotes."""
     source = _Ends(lines_with_ends(path))
     first = next(source)
@@ -259,8 +264,10 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
             if names is None:
                 names = [cell.strip() for cell in cells]
                 _once(filter(None, names), path, ", line 1")
+                spelt = spellings(filter(None, names), wanted, place)
+                named = [spelt.get(name, name) for name in names]
                 for name in needed:
-                    field_of(dict.fromkeys(names), name, place)
+                    field_of(dict.fromkeys(named), name, place)
                 source.usual, blank = source.end, ""
                 source.taken.clear()
                 continue
@@ -280,7 +287,7 @@ def _csv_rows(path: Path, form: str, needed: list[str]) -> Iterator[tuple[str, d
                 )
             yield (
                 place,
-                {n: None if c == NULL else c for n, c in zip(names, cells, strict=True) if n},
+                {n: None if c == NULL else c for n, c in zip(named, cells, strict=True) if n},
             )
     except csv.Error as error:
         raise ReadError(
@@ -315,12 +322,12 @@ def _check_quotes(cells: list[str], lines: list[str], separator: str, place: str
         )
 
 
-def _separator(line: str, allowed: str, columns: list[str]) -> str:
+def _separator(line: str, allowed: str, columns: tuple[str, ...]) -> str:
     """The separator by which a line of names has the columns that are wanted, or most names."""
 
     def fits(separator: str) -> tuple[int, int]:
-        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
-        return sum(column in names for column in columns), len(names)
+        names = list(map(letters, next(csv.reader([line], delimiter=separator), [])))
+        return sum(letters(column) in names for column in columns), len(names)
 
     return max(allowed, key=fits)
 
@@ -341,56 +348,3 @@ class _Ends:
         self.end = "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
         self.quoted = line.endswith('"' + self.end)
         return line
-
-
-# --- values --------------------------------------------------------------------------------------
-
-_WHOLE = re.compile(r"[+-]?\d+\.0+")
-_ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+")
-EXACT = 2**53  # above it a float has lost digits
-# Numbers that were kept in 32 and in 16 bits, by Arrow's names; ``exact`` as EXACT.
-NARROW = {
-    name: type(name, (float,), {"exact": exact}) for name, exact in (("float", 2**24), ("halffloat", 2**11))
-}
-
-
-def identifier(value, place: str) -> str:
-    """An id as text, as other tools write it: 7, "7" and 7.0 are "7", and "007" stays.
-
-    Raises ReadError on what is no id, and on one that a spreadsheet or a float has rounded.
-    """
-    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    if not text or text.lower() in ("nan", "none", "null", "<na>"):
-        raise ReadError(f"{place}: {value!r} is no id: give each row one, or delete the row")
-    whole, exact = bool(_WHOLE.fullmatch(text)), getattr(value, "exact", EXACT)
-    if _ROUNDED.fullmatch(text) or ((isinstance(value, float) or whole) and not abs(float(text)) < exact):
-        raise ReadError(f"{place}: the id {text} has been rounded: write ids as text")
-    return text.partition(".")[0] if whole else text
-
-
-def field_of(row, name: str, place: str):
-    """A field of a row; raises ReadError naming those that are there."""
-    if not isinstance(row, dict) or name not in row:
-        there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
-        raise ReadError(f"{place}: no field {name!r}, there is {there}; is it a file of another form?")
-    return row[name]
-
-
-def text_of(row, name: str, place: str) -> str:
-    """A text of a row, as it is; raises ReadError where it is missing or no text."""
-    value = field_of(row, name, place)
-    if value is None:
-        raise ReadError(f"{place}: field {name!r} is missing (null or NaN): fill it in, or delete the row")
-    if not isinstance(value, str):
-        raise ReadError(f"{place}: field {name!r} is {type(value).__name__}, not text ({str(value)[:40]})")
-    return value
-
-
-def title_of(row: dict, place: str) -> str:
-    """The title of a document, "" where it has none; raises ReadError where it has another spelling, as "Title"."""
-    if isinstance(row, dict) and "title" not in row:
-        for name in row:
-            if name.strip().lower() == "title":
-                raise ReadError(f"{place}: the field {name!r} is not read as the title: name it 'title'")
-    missing = isinstance(row, dict) and row.get("title") is None
-    return "" if missing else text_of(row, "title", place).strip()

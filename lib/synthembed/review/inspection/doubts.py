@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from synthembed.ground.console import WARNED
 from synthembed.ground.files import shipped
 from synthembed.paper import recipe, registry
 from synthembed.report.results import ABLATIONS, EVALUATION
@@ -106,7 +107,7 @@ def _losses(run: Run) -> Findings:
     lost = run.records.get("03_train", {}).get("lost", {})
     for kind in ("queries", "documents"):
         about = lost.get(kind, {})
-        if about.get("texts") and about["cut"] > 0.01 * about["texts"]:
+        if about.get("texts") and about["cut"] > WARNED * about["texts"]:
             share = about["cut"] / about["texts"]
             yield doubt(
                 "texts-cut", "03_train", f"{share:.0%} of the {kind} were cut at {about['at']} tokens"
