@@ -60,6 +60,13 @@ class Slow:
         raise ValueError(f"no {number}")
 
 
+class Stillborn(actor_pool.Holder):
+    """A process that dies before it can answer."""
+
+    def __init__(self):
+        dies()
+
+
 def refuses():
     raise OSError("no such weights")
 
@@ -159,6 +166,20 @@ def test_workers_that_die_at_the_start_are_not_started_for_ever(ray):
         pytest.raises(ClusterError, match=r"2 workers died over the same piece of work \(beginning\)"),
     ):
         list(pool.map("where", [(1,)]))
+
+
+def test_workers_that_die_before_they_answer_end_the_run_with_the_cause_and_the_remedy(ray, monkeypatch):
+    monkeypatch.setattr(actor_pool, "Holder", Stillborn)
+    said = r"(?s)2 workers died .*\(beginning\): .*worker process has died.*logs.* or set cluster\.retries higher"
+    with actor_pool.actors(ray, Slow, ONE) as pool, pytest.raises(ClusterError, match=said):
+        list(pool.map("where", [(1,)]))
+
+
+def test_a_worker_that_dies_between_two_lists_of_work_costs_none(slow, monkeypatch):
+    monkeypatch.setattr(slow, "retries", 0)
+    ((_, process),) = slow.map("where", [(1,)])
+    os.kill(process, signal.SIGKILL)
+    assert process not in {there for _, there in slow.map("where", [(n,) for n in range(9)])}
 
 
 def test_what_is_waited_for_is_said(slow, monkeypatch, capsys):

@@ -37,6 +37,23 @@ def test_an_impossible_cluster_is_refused_when_the_profile_is_read(changes, said
         profile.load("smoke", changes)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"dashboard": True}, r'has no page \(No module named .aiohttp.\): pip install "ray\[default\]"'),
+        ({"address": "auto"}, "RAY_ADDRESS = ray://head:10001: Ray Client cannot train: start this on"),
+    ],
+)
+def test_what_no_second_try_would_mend_is_said_before_the_first(monkeypatch, settings, said):
+    ray = session._installed(True)
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    lacking = ImportError("No module named 'aiohttp'")
+    monkeypatch.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: lacking)
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("Ray was begun"))
+    with pytest.raises(ClusterError, match=said):
+        session._connect(ray, Cluster(**settings))
+
+
 def test_another_version_on_a_node_is_named():
     with pytest.raises(
         ClusterError, match=r"node 10\.0\.0\.2 has torch 2\.12 \(here 2\.13\): install the same"

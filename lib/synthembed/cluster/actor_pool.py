@@ -1,7 +1,7 @@
 """Work for several workers, each of which holds what is costly to make, such as a model.
 
-Ray places the workers and starts them again where one died; what such a worker had before it is given to
-another. Two pieces of work wait at each worker and no more, however many there are.
+Ray places the workers. Where one died another takes its place, and what it had before it is given to others.
+Two pieces of work wait at each worker and no more, however many there are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -19,10 +19,11 @@ from synthembed.profile.cluster import Cluster
 
 AHEAD = 2  # the piece that a worker is at, and the next
 PATIENCE_S = 60.0  # without any news, before it is said that one waits
-
-
-class Empty(RuntimeError):
-    """Work came to a worker that was started again and holds nothing yet."""
+NEVER_RAN = "The actor never ran"
+REMEDY = (
+    "Their node's logs (/tmp/ray/session_latest/logs) have more. Give each more memory (fewer workers, or less for each "
+    "to do at once), mend its environment, or set cluster.retries higher where nodes come and go"
+)
 
 
 class Holder:
@@ -37,8 +38,6 @@ class Holder:
         self.held = self.held or make()
 
     def call(self, method: str, *arguments):
-        if self.held is None:
-            raise Empty
         return getattr(self.held, method)(*arguments)
 
 
@@ -56,6 +55,8 @@ class Pool:
     workers: list
     make: Any  # a reference to what makes what they hold
     retries: int
+    place: Callable[[], Any]  # a new worker
+    begun: set = field(default_factory=set)  # workers that hold it
 
     def share(self, value):
         """``value`` sent to each node once: stands for it as an argument of work."""
@@ -65,57 +66,62 @@ class Pool:
         """Each of ``jobs`` (the method's arguments) with what ``method`` of a held thing gave, as they end.
 
         ``jobs`` are drawn when there is room. Raises what the method or ``make`` raised, and ClusterError for a job over
-        which more than ``retries`` workers died, or if no worker is left.
+        which more than ``retries`` workers died, or if more than that die in a row before they hold anything.
         """
         lost = self._lost()
         waiting, again, free = iter(jobs), deque(), deque()
-        running = {self._awake(worker): (worker, None) for worker in self.workers}
+        running = {worker.awake.remote(): (worker, None) for worker in self.workers}
         beginning = {worker: Work((self.make,)) for worker in self.workers}
         while True:
             while free and (work := again.popleft() if again else _next(waiting)):
                 worker = free.popleft()
                 running[worker.call.remote(method, *work.arguments)] = worker, work
-            if free and not any(work and work is not beginning[w] for w, work in running.values()):
+            if free and not any(work and work is not beginning.get(w) for w, work in running.values()):
                 return
-            if not running:
-                raise ClusterError("no worker is left")
             (ref,) = self.ray.wait(list(running), num_returns=1, timeout=PATIENCE_S)[0] or (None,)
             if ref is None:
                 self._say_what_is_awaited(running.values(), beginning)
                 continue
             worker, work = running.pop(ref)
-            begins = work is beginning[worker]
+            begin = beginning.get(worker)  # none if it is dead, and this the second that is heard of it
+            begins = work is None or work is begin
             try:
                 result = self.ray.get(ref)
-            except (*lost, Empty) as error:
+            except lost as error:
                 free = deque(w for w in free if w is not worker)
-                if work is None:  # it will not be started again
-                    continue
-                if not isinstance(error, Empty):
-                    self._count(work, "beginning" if begins else method, error)
+                if begin:
+                    another = self._in_the_place_of(worker)
+                    beginning[another] = beginning.pop(worker)
+                    running[another.awake.remote()] = another, None
                 if not begins:
+                    self._count(work, method, error)
                     again.append(work)
-                if all(w is not worker or other not in (None, beginning[w]) for w, other in running.values()):
-                    running[self._awake(worker)] = worker, None
+                elif worker not in self.begun:
+                    self._count(begin, "beginning", error)
                 continue
             except self.ray.exceptions.RayTaskError as error:  # what was raised there, not Ray's wrapping
                 raise error.cause from error
             if work is None:
                 running[worker.ready.remote(self.make)] = worker, beginning[worker]
                 continue
-            free.extend([worker] * (AHEAD if begins else 1))
+            if begin:
+                free.extend([worker] * (AHEAD if begins else 1))
             if begins:
                 work.lost = 0
+                self.begun.add(worker)
             else:
                 yield work.arguments, result
 
-    def _awake(self, worker):
-        """Answered when the worker's process is there, be it after it was started again."""
-        return worker.awake.options(max_task_retries=-1).remote()
+    def _in_the_place_of(self, worker):
+        """A new worker, placed as soon as there is room. Ray's own restarts have no end and tell no cause where a
+        process dies each time before it can answer."""
+        self.ray.kill(worker)  # it may be out of reach only, and would keep its GPU
+        self.workers[self.workers.index(worker)] = another = self.place()
+        return another
 
     def _say_what_is_awaited(self, running, beginning) -> None:
         absent = {worker for worker, work in running if work is None}
-        begin = {worker for worker, work in running if work is beginning[worker]}
+        begin = {worker for worker, work in running if work and work is beginning.get(worker)}
         print(
             f"waiting: of {len(self.workers)} workers {len(absent)} are not placed yet and {len(begin)} are beginning; "
             f"{self.ray.available_resources().get('CPU', 0):g} CPUs are free",
@@ -124,13 +130,16 @@ class Pool:
 
     def _lost(self) -> tuple[type[Exception], ...]:
         kinds = self.ray.exceptions
-        return kinds.RayActorError, kinds.WorkerCrashedError, kinds.ObjectLostError, kinds.OutOfMemoryError
+        return (
+            kinds.RayActorError, kinds.WorkerCrashedError, kinds.ObjectLostError, kinds.OutOfMemoryError,
+            kinds.RuntimeEnvSetupError,
+        )  # fmt: skip
 
     def _count(self, work: Work, method: str, error: Exception) -> None:
         work.lost += 1
         if work.lost > self.retries:
             raise ClusterError(
-                f"{work.lost} workers died over the same piece of work ({method}): {_last_line(error)}"
+                f"{work.lost} workers died over the same piece of work ({method}): {_last_line(error)}\n{REMEDY}"
             ) from error
         print(f"a worker died ({method}): another one takes over", flush=True)
 
@@ -141,14 +150,13 @@ def actors(ray: ModuleType, make: Callable[[], Any], cluster: Cluster) -> Iterat
     connected (``session.joined``); they end with the block. ``make`` is sent to each node once."""
     gpus = session.gpus_per_worker(ray, cluster)
     session.fits(ray, cluster, gpus)
-    sent = ray.put(
-        make
-    )  # not the constructor's: Ray would have to keep those of a worker that it starts again
+    sent = ray.put(make)
     placed = ray.remote(Holder).options(
-        num_cpus=cluster.cpus_per_worker, num_gpus=gpus, max_restarts=-1, max_task_retries=0,
+        num_cpus=cluster.cpus_per_worker, num_gpus=gpus, max_restarts=0, max_task_retries=0,
         scheduling_strategy="SPREAD",
     )  # fmt: skip
-    pool = Pool(ray, [placed.remote() for _ in range(cluster.workers)], sent, cluster.retries)
+    workers = [placed.remote() for _ in range(cluster.workers)]
+    pool = Pool(ray, workers, sent, cluster.retries, placed.remote)
     try:
         yield pool
     finally:
@@ -162,4 +170,6 @@ def _next(jobs: Iterator[tuple]) -> Work | None:
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    """Of Ray's error, which says the cause last, but for a note on a worker that had not begun."""
+    lines = [line for line in str(error).strip().splitlines() if not line.strip().startswith(NEVER_RAN)]
+    return (lines or [type(error).__name__])[-1]

@@ -157,6 +157,7 @@ def _want_token() -> None:
 
 def _connect(ray: ModuleType, cluster: Cluster) -> None:
     common = {"log_to_driver": True, "logging_level": "ERROR", "runtime_env": SHIPPED}
+    _refuse_what_cannot_begin(ray, cluster)
     if cluster.address != "local":
         try:
             ray.init(address=cluster.address, **common)
@@ -192,6 +193,23 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
             del os.environ["RAY_GCS_SERVER_PORT"]
     if cluster.dashboard:
         print(f"dashboard: http://{context.dashboard_url}", flush=True)
+
+
+def _refuse_what_cannot_begin(ray: ModuleType, cluster: Cluster) -> None:
+    """Raises ClusterError for what no second try or idle machine would mend, of which Ray's own error says little."""
+    said = os.environ.get("RAY_ADDRESS", "")
+    if cluster.address == "auto" and "://" in said:
+        raise ClusterError(
+            f"RAY_ADDRESS = {said}: Ray Client cannot train: start this on a machine of the cluster, and set it to "
+            "host:port, such as 10.0.0.1:6379, or unset it"
+        )
+    if cluster.address == "local" and cluster.dashboard:
+        lacking = ray._private.utils.get_dashboard_dependency_error()
+        if lacking:
+            raise ClusterError(
+                f'cluster.dashboard: the Ray that is installed has no page ({lacking}): pip install "ray[default]" '
+                "-c requirements.lock -c requirements-extras.lock, or set cluster.dashboard=false"
+            )
 
 
 def _close(ray: ModuleType) -> None:
