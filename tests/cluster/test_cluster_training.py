@@ -9,6 +9,7 @@ from cluster_runs import SMALL, assert_same, killing, losses, processes_of_ray, 
 from fsspec.implementations.local import LocalFileSystem
 from synthembed import profile
 from synthembed.evaluation import ablations
+from synthembed.evaluation.large import spread
 from synthembed.profile.cluster import Cluster
 from synthembed.training import train
 from tiny_training import CORPUS
@@ -75,6 +76,30 @@ def test_a_grid_goes_on_where_its_worker_was_killed(cluster, base, tmp_path, one
     assert (jobs[0].folder / "stage.json").stat().st_mtime_ns == before
     records = [json.loads((job.folder / "stage.json").read_text()) for job in jobs]
     assert {record["status"] for record in records} == {"done"}
+
+
+def test_a_row_that_is_no_task_is_scored_by_all_workers_as_by_one_process(
+    cluster, base, tmp_path, one_thread, monkeypatch
+):
+    """Trained by this process in either case, since two add up gradients in another order."""
+    row = {"id": "default", "set": {"train.temperature": 0.1}}
+    alone = profile.Profile(
+        name="x", backbone={"model": str(base)},
+        train={"batch_size": 4, "max_length": 64, "max_steps": 4, "gradient_checkpointing": False},
+        evaluate={"benchmarks": ["embedded"], "tasks": ["EmbeddedSTSGeneral", "EmbeddedBitext"], "max_length": 64},
+        ablations={"rows": [row]},
+    )  # fmt: skip
+    placed = alone.model_copy(update={"cluster": Cluster(**SMALL | {"workers": 2, "grid": []})})
+    by, train_it, ahead = [], train.train, spread.ahead
+    monkeypatch.setattr(train, "train", lambda chosen, *rest: train_it(chosen.in_process(), *rest))
+    monkeypatch.setattr(
+        spread, "ahead", lambda model, *rest: (by.append(len(model.pool.workers)), ahead(model, *rest))
+    )
+    expected, found = (
+        ablations.run(ablations.plan(chosen, CORPUS, tmp_path / str(n)))
+        for n, chosen in enumerate((alone, placed))
+    )
+    assert by == [2] and found == expected
 
 
 class Stopped(Exception):

@@ -64,24 +64,32 @@ def test_a_cluster_gives_a_row_one_gpu_and_waits_for_the_longest(monkeypatch):
     on = bill.machines("h100", 8)
     hour = on.gpu.operations * on.training * 3600
 
-    def hours_of(*parts):
+    def hours_of(*parts, tasks=True):
         works = [
             workload.Work(stage, what, hours, hour, 1, 1, steps=steps) for stage, what, hours, steps in parts
         ]
         monkeypatch.setattr(workload, "works", lambda *_: iter(works))
-        return bill.as_placed(loaded, MISTRAL, on)
+        return bill.as_placed(loaded, MISTRAL, on, tasks)
 
     assert hours_of(("03_train", "training", 16, 9), ("04_evaluate", "base", 8, 0)) == pytest.approx(3)
     assert hours_of(
-        ("08_beyond", "a/b, training", 16, 9), ("08_beyond", "a/b, trained", 3, 0)
-    ) == pytest.approx(5)
+        ("08_beyond", "a/b, training", 16, 9), ("08_beyond", "a/b, trained", 8, 0)
+    ) == pytest.approx(3)
     assert hours_of(("06_long_context", "passkeys", 3, 0)) == pytest.approx(3)
     few = [("05_ablations", "synthetic, training", 6, 9), ("05_ablations", "synthetic, trained on x", 4, 0)]
     few += [("05_ablations", "msmarco, training", 2, 9)]
     assert hours_of(*few) == pytest.approx(5)  # of a row's two seeds each has a GPU
+    assert hours_of(*few, tasks=False) == pytest.approx(12 / 8)  # its evaluation has all as well
     many = [("05_ablations", f"{row.id}, training", 8, 9) for row in loaded.ablations.rows]
     assert hours_of(*many) == pytest.approx(len(many))  # more than GPUs, which share them
     assert hours_of(*few, ("04_evaluate", "hub:a/b", None, 0)) is None
+    loaded = profile.load("beyond")
+    question, row = next((q, r) for q in loaded.experiments.questions for r in q.rows if r.readings)
+    again = [
+        ("08_beyond", f"{question.id}/{row.id}, {what}", 8, steps)
+        for what, steps in (("training", 9), ("trained", 0))
+    ]
+    assert hours_of(*again) == pytest.approx(1 + 8)  # what is read again in other ways has one GPU
 
 
 def test_a_bill_says_what_the_gpus_cost_while_a_cluster_holds_them():
@@ -90,7 +98,12 @@ def test_a_bill_says_what_the_gpus_cost_while_a_cluster_holds_them():
     on = bill.machines("h100", 32, 2.0)
     hours = bill.as_placed(loaded, MISTRAL, on)
     assert hours > sum(row["hours"] for row in bill.rows(loaded, MISTRAL, on))
-    assert f"32 GPUs held so long are {hours * 64:,.2f} USD" in bill.text(loaded, MISTRAL, on)
+    told = bill.text(loaded, MISTRAL, on)
+    assert f"32 GPUs held so long are {hours * 64:,.2f} USD" in told
+    over_all = profile.load("paper", ["cluster.grid=[]"])
+    fewer = json.loads(bill.as_json(over_all, MISTRAL, on))["cluster_hours"]
+    assert fewer < hours / 2 and f"{fewer * 64:,.2f} USD" in told.partition("with cluster.grid=[]")[2]
+    assert f"{fewer * 64:,.2f} USD" in (said := bill.text(over_all, MISTRAL, on)) and "grid" not in said
     assert json.loads(bill.as_json(loaded, MISTRAL, on))["cluster_hours"] == pytest.approx(hours)
 
 

@@ -19,6 +19,7 @@ from synthembed.beyond import rereading, soups
 from synthembed.corpus import example_files
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, protocol, systems
+from synthembed.evaluation.large.spread import placed
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_json, shown, write_json
 from synthembed.labelled import mixture
@@ -252,11 +253,13 @@ def _scored(
     plain = systems.subject(profile, model, "synthembed/row", training.key)
     tasks = mteb_runs.tasks_of(profile.evaluate)
     memory = rereading.Remembered(plain.encoder)
-    for name, reading in {"": Reading(id=PLAIN), **training.readings}.items():
-        subject = rereading.Read(plain, reading, memory) if training.readings else plain
-        place = folder / "mteb" / (name or PLAIN)
-        scored = mteb_runs.run_benchmarks(subject, tasks, place, name or "scores")
-        rows += [row | {"seed": seed, "of": name} for row in scored["rows"]]
+    cluster = None if training.readings else profile.cluster  # readings share what one process keeps
+    with placed(cluster, plain):
+        for name, reading in {"": Reading(id=PLAIN), **training.readings}.items():
+            subject = rereading.Read(plain, reading, memory) if training.readings else plain
+            place = folder / "mteb" / (name or PLAIN)
+            scored = mteb_runs.run_benchmarks(subject, tasks, place, name or "scores")
+            rows += [row | {"seed": seed, "of": name} for row in scored["rows"]]
     for path in sorted((folder / "curve").glob("*/rows.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
         rows += [row | {"seed": seed, "of": path.parent.name} for row in kept]

@@ -21,6 +21,7 @@ from synthembed import paper
 from synthembed.corpus.example import Example
 from synthembed.evaluation import mteb_runs, protocol, systems
 from synthembed.evaluation.intervals import BENCHMARK, interval
+from synthembed.evaluation.large.spread import placed
 from synthembed.evaluation.scores import averages
 from synthembed.evaluation.suites import units
 from synthembed.ground.console import Progress
@@ -145,7 +146,8 @@ def one(job: Job) -> dict[str, list[dict]]:
     protocol.in_dtype(model, profile.evaluate)
     subject = systems.subject(profile, model, f"synthembed/{job.row.id}", job.key)
     tasks = mteb_runs.tasks_of(profile.evaluate)
-    scored = mteb_runs.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
+    with placed(profile.cluster, subject):  # of a row that is a task itself there is none
+        scored = mteb_runs.run_benchmarks(subject, tasks, folder / "mteb", job.row.id)
     scored = {kind: [row | {"seed": profile.seed} for row in rows] for kind, rows in scored.items()}
     job.mixed.write(folder)
     made = {

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from synthembed.ground.files import ROOT, read_json, read_yaml
+from synthembed.profile.cluster import Cluster
 from synthembed.profile.settings import Profile
 from synthembed.stages.planning import forecast, workload
 from synthembed.training import gpu_cost
@@ -100,23 +101,37 @@ def by_stage(found: list[dict]) -> list[dict]:
     return sums
 
 
-def as_placed(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> float | None:
-    """Hours of a run that a cluster of these GPUs places, by its default ``grid``; None: nobody can say.
+def rows_are_tasks(profile: Profile) -> bool:
+    """Whether a cluster places rows of the ablations whole, by the profile's ``grid`` or the default one."""
+    return "ablations" in (profile.cluster or Cluster()).grid
 
-    Trainings and the evaluation of 04 have all GPUs. A row and seed of the ablations has one, its evaluation
-    too, beside others: the longest is waited for. What 06 and 08 evaluate is in one process, with one GPU.
+
+def as_placed(profile: Profile, shape: gpu_cost.Shape, on: Machines, tasks: bool = True) -> float | None:
+    """Hours of a run that a cluster of these GPUs places; None: nobody can say.
+
+    Trainings and evaluations have all GPUs, but for stage 06 and for rows of 08 that are read in other ways or
+    scored while they train, which have one. With ``tasks`` a row and seed of the ablations has one, beside others:
+    the longest is waited for.
     """
-    parts = [part for part in workload.works(profile, shape, on.count) if part.stage != ROWS]
-    whole = workload.works(profile, shape)  # of a row, whose batches are not shared: fewer graphs may stay
-    parts += [part for part in whole if part.stage == ROWS]
+    parts = [part for part in workload.works(profile, shape, on.count) if not tasks or part.stage != ROWS]
+    if tasks:  # a row's batches are not shared then: fewer graphs may stay
+        parts += [part for part in workload.works(profile, shape) if part.stage == ROWS]
+    alone = {
+        f"{question.id}/{row.id}"
+        for question in profile.experiments.questions
+        for row in question.rows
+        if row.readings or row.scored_at
+    }
     hours, of_row = 0.0, Counter()
     for part in parts:
         if (of_part := on.hours(part)) is None:
             return None
-        if part.stage == ROWS:
-            of_row[part.what.partition(", ")[0]] += of_part
+        name = part.what.partition(", ")[0]
+        if tasks and part.stage == ROWS:
+            of_row[name] += of_part
         else:
-            hours += of_part / (on.count if part.steps or part.stage == "04_evaluate" else 1)
+            one = part.stage == "06_long_context" or (part.stage == "08_beyond" and name in alone)
+            hours += of_part / (1 if one and not part.steps else on.count)
     seeds = {
         row.id: len(profile.with_overrides(profile.ablations.set | row.set).training_seeds)
         for row in profile.ablations.rows
@@ -203,16 +218,29 @@ def text(profile: Profile, shape: gpu_cost.Shape, on: Machines, parts: bool = Fa
     lines.append(
         f"(prices of {prices()['date']}, {on.usd:g} USD an hour and GPU; --usd-per-hour takes yours)"
     )
-    if on.count > 1 and (hours := as_placed(profile, shape, on)) is not None:
-        lines.append(
-            "as a cluster places it (a row of 05 has one GPU, and what 06 and 08 evaluate): "
-            f"{forecast.duration(hours * 3600)}; {on.count} GPUs held so long are {hours * on.count * on.usd:,.2f} USD"
-        )
+    lines += _placed(profile, shape, on) if on.count > 1 else []
     lines += memory(profile, shape, on)
     for name, sizes in (("disk", disk(profile, shape)), ("network", network(profile, shape, on))):
         said = "; ".join(f"{what} {_size(size)}" for what, size in sizes.items() if size)
         lines.append(f"{name}: {said}")
     return "\n".join(lines)
+
+
+def _placed(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> Iterator[str]:
+    """How long a cluster takes, and how long it would with rows over all GPUs, where that is less."""
+    tasks, least = rows_are_tasks(profile), None
+    for way in (True, False) if tasks else (False,):
+        hours = as_placed(profile, shape, on, way)
+        if hours is None or (least is not None and hours >= least):
+            return
+        least = hours
+        said = "as a cluster places it (a row of 05 has one GPU)" if way else "as a cluster places it"
+        if tasks and not way:
+            said = "  with cluster.grid=[] (a row of 05 has all GPUs, one row after the other)"
+        yield (
+            f"{said}: {forecast.duration(hours * 3600)}; {on.count} GPUs held so long are "
+            f"{hours * on.count * on.usd:,.2f} USD"
+        )
 
 
 def here(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> str:
@@ -234,7 +262,8 @@ def as_json(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> str:
     found = rows(profile, shape, on)
     return json.dumps({
         "profile": profile.name, "gpu": on.name, "gpus": on.count, "usd_per_hour": on.usd, "shares": on.said,
-        "parts": found, "stages": by_stage(found), "cluster_hours": as_placed(profile, shape, on),
+        "parts": found, "stages": by_stage(found),
+        "cluster_hours": as_placed(profile, shape, on, rows_are_tasks(profile)),
         "disk_bytes": disk(profile, shape), "network_bytes": network(profile, shape, on),
     }, indent=1)  # fmt: skip
 
