@@ -107,7 +107,7 @@ def test_a_list_of_tasks_may_lack_its_key(content):
     [
         (f"{GOOD} or else {GOOD.replace('b', 'x')}", "more than one answer"),
         (f"{GOOD} or else {json.dumps(GOOD.replace('b', 'x'))}", "more than one answer"),
-        (f'Sure: {json.dumps("{}")} done', "not the schema"),
+        (f"Sure: {json.dumps('{}')} done", "not the schema"),
         ('{"S1": "a", "S1": "z", "S2": "b", "S3": "c"}', "more than one answer"),
         (HALF, "half a character"),
         (f"Sure: {HALF}", "half a character"),

@@ -23,6 +23,14 @@ class Rejected(Exception):
 UNANSWERED = ("empty reply", "content filter", "broken off by the endpoint")
 
 
+def is_completion(body: Any) -> bool:
+    """Whether a body is a chat completion, and so a reply to be stored: one without choices is, unless it tells of
+    an error in their place."""
+    body = _dict(body)
+    choices = body.get("choices", "")
+    return isinstance(choices, list) or (choices is None and not body.get("error"))
+
+
 def unanswered(line: dict) -> str:
     """Why a Batch output line is no answer of the model; "" if it is one, of use or not."""
     try:
