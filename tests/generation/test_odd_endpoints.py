@@ -264,6 +264,8 @@ def test_a_batch_refused_with_a_plain_string_says_it(tmp_path, errors):
 
 
 EMPTY = {
+    "null": (None, "empty reply"),
+    "null message": ([{"message": None, "finish_reason": "stop"}], "empty reply"),
     "no choice": ([], "empty reply"),
     "no message": ([{"index": 0, "finish_reason": "stop"}], "empty reply"),
     "no object": ([None], "empty reply"),
@@ -293,3 +295,60 @@ def test_an_answer_between_replies_without_one_lets_a_run_go_on(tmp_path):
     server = Endpoint(lambda body, n: (200, answer(body) | ({"choices": []} if n % 10 else {})))
     usage = two_steps.generate(live(server.url, *STS, "generate.concurrency=1"), tmp_path)
     assert usage["unusable"] == {"empty reply": 27} and set(stored(tmp_path)) == requested(tmp_path)
+
+
+def spoiling(api: BatchApi, spoil) -> BatchApi:
+    """The same Batch API, with ``spoil(row, number of the batch)`` applied to each row of its output."""
+    add = api.add
+
+    def spoilt(file_id: str, status: str, *counts, **ids) -> dict:
+        if name := ids.get("output_file_id"):
+            rows = [json.loads(line) for line in api.files[name].splitlines()]
+            told = [spoil(row, len(api.batches)) for row in rows]
+            api.files[name] = "".join(json.dumps(row) + "\n" for row in told)
+        return add(file_id, status, *counts, **ids)
+
+    api.add = spoilt
+    return api
+
+
+@pytest.mark.parametrize(("choices", "reason"), EMPTY.values(), ids=EMPTY)
+def test_batch_replies_without_an_answer_are_kept_counted_and_bought_once(tmp_path, choices, reason):
+    def spoil(row, number):
+        body = row["response"]["body"]
+        return row | {"response": row["response"] | {"body": body | {"choices": choices}}}
+
+    api = spoiling(BatchApi(), lambda row, n: spoil(row, n) if int(row["custom_id"], 16) % 2 else row)
+    usage = two_steps.generate(batched(api.url, *STS[:1], "generate.models={a: 1}"), tmp_path)
+    count = sum(int(name, 16) % 2 for name in requested(tmp_path))
+    assert usage["unusable"] == {reason: count} and usage["failures"] == {}
+    assert set(stored(tmp_path)) == requested(tmp_path) and set(api.asked.values()) == {1}
+
+
+def test_a_batch_of_replies_without_an_answer_ends_a_run(tmp_path):
+    """The first batch is of use, so that a look at the first replies does not stop the run."""
+
+    def spoil(row, number):
+        return row | {"response": {"status_code": 200, "body": {"choices": None}}} if number else row
+
+    p = batched(spoiling(BatchApi(), spoil).url, *STS[:1], "generate.examples=60", "generate.concurrency=1")
+    with pytest.raises(
+        GenerationStopped, match=r"the last (\d+) replies all have no answer \(empty reply: \1\)"
+    ):
+        two_steps.generate(p, tmp_path)
+    assert len(stored(tmp_path)) == 60
+
+
+def test_a_batch_answer_that_is_no_reply_may_be_billed_and_the_strays_of_every_round_are_counted(tmp_path):
+    def spoil(row, number):
+        bad = {"status_code": 200, "body": {"error": {"message": "upstream"}, "choices": None}}
+        return row | {"response": bad} if number == 0 else row
+
+    api = spoiling(
+        BatchApi(lambda n, line: "unknown" if n == 0 and line["body"]["seed"] % 2 else "ok"), spoil
+    )
+    more = ["generate.models={gpt-4o: 1}", "generate.budget_usd=50"]
+    usage = two_steps.generate(batched(api.url, *STS[:1], *more), tmp_path)
+    strays = usage["failures"]["unknown custom_id"]
+    assert usage["failures"] == {"unknown custom_id": strays} and set(stored(tmp_path)) == requested(tmp_path)
+    assert 0 < strays < 30 and usage["unconfirmed_usd"] > 0

@@ -38,6 +38,10 @@ def reply(content) -> dict:
         f"[{GOOD[:-1]} , }},]",
         f'The 6" one:\n```json\n{GOOD[:-1]},}}\n```',
         json.dumps(f"{GOOD[:-1]},}}"),
+        f"Here it is:\n```json\n{json.dumps(GOOD)}\n```",
+        f"Here it is: {json.dumps(f' {GOOD[:-1]},}}')}, as you {{asked}} for.",
+        f"{json.dumps(GOOD)}\n{GOOD}",
+        f'An open "{{" first, then {json.dumps(json.dumps(json.loads(GOOD), indent=1))}',
         [{"type": "reasoning", "text": "{"}, {"type": "output_text", "text": GOOD}],
     ],
 )  # fmt: skip
@@ -89,6 +93,8 @@ def test_raw_newlines_inside_strings_are_read():
         'Sure:\n["a", "b"]',
         '["a", "b",]',
         '[{"tasks": ["a", "b",]}]',
+        f"Sure:\n{json.dumps(json.dumps(['a', 'b'], indent=1))}",
+        "Sure: " + json.dumps(json.dumps({"tasks": ["a", "b"]})),
         '{"tasks": ["a", "b", "a "]}',
     ],
 )
@@ -100,6 +106,8 @@ def test_a_list_of_tasks_may_lack_its_key(content):
     ("content", "reason"),
     [
         (f"{GOOD} or else {GOOD.replace('b', 'x')}", "more than one answer"),
+        (f"{GOOD} or else {json.dumps(GOOD.replace('b', 'x'))}", "more than one answer"),
+        (f"Sure: {json.dumps('{}')} done", "not the schema"),
         ('{"S1": "a", "S1": "z", "S2": "b", "S3": "c"}', "more than one answer"),
         (HALF, "half a character"),
         (f"Sure: {HALF}", "half a character"),

@@ -20,7 +20,7 @@ from aiolimiter import AsyncLimiter
 
 from synthembed.generation.cost import CHARACTERS_PER_TOKEN, Meter, tokens_in
 from synthembed.generation.paid import endpoint, streamed
-from synthembed.generation.parsing import unanswered
+from synthembed.generation.parsing import is_completion, unanswered
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in, reply_line
 from synthembed.generation.request_bodies import most_tokens
 from synthembed.ground.console import Progress
@@ -213,7 +213,7 @@ class _Run:
         found = body_in(streamed.joined(content))  # some gateways stream whatever they are asked
         if found is None:
             raise _Failed("body is not JSON", repr(content[:200]), billed=True)
-        if not isinstance(found.get("choices"), list):
+        if not is_completion(found):
             raise _Failed("body is not a chat completion", json.dumps(found)[:300], billed=True)
         return found
 

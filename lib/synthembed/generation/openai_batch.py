@@ -21,6 +21,7 @@ from synthembed.generation.cost import LEAST_WAVE, BudgetError, Meter
 from synthembed.generation.paid import endpoint
 from synthembed.generation.paid.endpoint import Clients, lasting, said
 from synthembed.generation.paid.ledger import noted
+from synthembed.generation.parsing import is_completion, unanswered
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in
 from synthembed.ground.console import Progress
 from synthembed.ground.files import read_lines, write_json
@@ -73,7 +74,7 @@ def ask(
         failures["not submitted: the account's queue stayed full"] += unsent
     refused = round_.refused_by_reason(requests)
     round_.say(refused)
-    return failures + refused
+    return failures + refused + round_.strays
 
 
 @contextlib.contextmanager
@@ -148,6 +149,8 @@ class _Round:
         self.most = MAX_REQUESTS * 1000  # requests in the queue at one time
         self.refused: dict[str, str] = noted(state.refusals, {})  # custom_id -> the lasting reason
         self.said: dict[str, str] = {}  # reason -> what one request was told
+        self.strays: Counter = Counter()  # lines of any output that belong to no request, by reason
+        self.in_row: Counter = Counter()  # replies without an answer since the last one with it, by reason
 
     def missing(self, requests: Path) -> Iterator[dict]:
         return (x for x in self.store.missing(requests) if x["custom_id"] not in self.refused)
@@ -236,6 +239,12 @@ class _Round:
             raise GenerationStopped(f"batch {batch.id} was refused as a whole: {endpoint.masked(told)}")
         for reply in replies:
             self.look(reply)
+        if self.in_row.total() >= max(REFUSED_AT_MOST, 2 * self.settings.concurrency):  # as live requests
+            told = ", ".join(f"{reason}: {n:,}" for reason, n in self.in_row.items())
+            raise GenerationStopped(
+                f"the last {self.in_row.total():,} replies all have no answer ({told}): look at replies.jsonl. "
+                "Run again to go on with what is missing"
+            )
         return failures
 
     def _store(self, client, batch, sent: Path) -> tuple[Counter, list[dict], BudgetError | None]:
@@ -245,21 +254,23 @@ class _Round:
         first: list[dict] = []
         unpriced = None
         known = {x["custom_id"]: self.meter.worst(x) for x in read_lines(sent)} if sent.exists() else {}
-        unanswered = set(known)
+        left = set(known)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in _downloaded(client, file_id, sent.with_name("download.jsonl")):
                 if line is None:
-                    failures["output line is not JSON"] += 1
+                    self.strays["output line is not JSON"] += 1
                     continue
                 name = line.get("custom_id")
                 if not isinstance(name, str) or name not in known:
-                    failures["unknown custom_id"] += 1
+                    self.strays["unknown custom_id"] += 1
                     continue
-                unanswered.discard(name)
+                left.discard(name)
                 reason, status = _refusal(line)
                 if reason is None:
                     if self.store.append(line):
                         first += [line] if len(first) < LOOKED_AT else []
+                        silent = unanswered(line)
+                        self.in_row = self.in_row + Counter([silent]) if silent else Counter()
                         try:
                             confirmed = self.meter.charge(line, known[name])
                         except BudgetError as error:
@@ -268,12 +279,15 @@ class _Round:
                             self.meter.owe(name, known[name])
                     continue
                 self.said.setdefault(reason, _told(line))
+                if status == 200:  # no reply that can be stored, and it may be billed
+                    self.meter.unconfirmed += known[name]
+                    self.meter.owe(name, known[name])
                 if lasting(status) and not endpoint.of_the_account(status):
                     self.refused[name] = reason
                 else:
                     failures[reason] += 1
-        if unanswered:
-            failures[f"batch {_reason(batch) or batch.status} without an answer"] += len(unanswered)
+        if left:
+            failures[f"batch {_reason(batch) or batch.status} without an answer"] += len(left)
         return failures, first, unpriced
 
 
@@ -281,16 +295,14 @@ def _refusal(line: dict) -> tuple[str | None, int | None]:
     """(reason, HTTP status) of an output line that is no reply; (None, 200) of one that is."""
     response, error = line.get("response"), line.get("error")
     response = response if isinstance(response, dict) else {}
-    status = response.get("status_code")
-    status = status if isinstance(status, int) else None
+    status = response["status_code"] if isinstance(response.get("status_code"), int) else None
     if error:
         code = error.get("code") if isinstance(error, dict) else error
         return f"batch: {str(code)[:80]}", status
     if status != 200:
         return f"HTTP {status}", status
-    body = response.get("body")
-    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
-        return "body is not a chat completion", None
+    if not is_completion(response.get("body")):
+        return "body is not a chat completion", status
     return None, 200
 
 

@@ -23,6 +23,14 @@ class Rejected(Exception):
 UNANSWERED = ("empty reply", "content filter", "broken off by the endpoint")
 
 
+def is_completion(body: Any) -> bool:
+    """Whether a body is a chat completion, and so a reply to be stored: one without choices is, unless it tells of
+    an error in their place."""
+    body = _dict(body)
+    choices = body.get("choices", "")
+    return isinstance(choices, list) or (choices is None and not body.get("error"))
+
+
 def unanswered(line: dict) -> str:
     """Why a Batch output line is no answer of the model; "" if it is one, of use or not."""
     try:
@@ -195,26 +203,29 @@ def _without_last_commas(text: str) -> str:
     return _LAST_COMMA.sub(lambda found: "" if found[1] else found[0], text)
 
 
-def _objects(text: str, opening: str) -> Iterator[Any]:
+def _objects(text: str, opening: str, encoded: bool = True) -> Iterator[Any]:
     """The JSON values in a text that begin with one of ``opening``, none inside another; a comma after the last
-    of its values is passed over."""
-    begin, place = re.compile(f"[{re.escape(opening)}]"), 0
-    has_last_commas = re.search(r",\s*[\]}]", text)
+    of its values is passed over. With ``encoded`` also those that a JSON string holds: JSON encoded twice."""
+    opens = f"[{re.escape(opening)}]"
+    begin = re.compile(rf'{opens}|"(?=(?:\s|\\[nrt])*{opens})' if encoded else opens)
+    place, has_last_commas = 0, re.search(r",\s*[\]}]", text)
     for _ in range(MOST_PLACES):
         if not (found := begin.search(text, place)):
             return
         place = found.start()
         try:
-            data, place = _DECODER.raw_decode(text, place)
+            data, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
             rest = _without_last_commas(text[place:]) if has_last_commas else ""
             try:
-                data, place = _DECODER.raw_decode(rest)
+                data, end = _DECODER.raw_decode(rest)
                 text = rest
             except (ValueError, RecursionError):
                 place += 1
                 continue
-        yield data
+        values = list(_objects(data, opening, encoded=False)) if isinstance(data, str) else [data]
+        place = end if values else place + 1
+        yield from values
 
 
 def tasks_of(line: dict, item: Item) -> list[str]:
