@@ -5,10 +5,12 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from cluster_runs import python_path
 from synthembed.cluster import actor_pool, session
 from synthembed.cluster.session import ClusterError
@@ -16,12 +18,14 @@ from synthembed.evaluation import mteb_runs
 from synthembed.evaluation.large import spread
 from synthembed.evaluation.protocol import MtebEncoder
 from synthembed.evaluation.suites import embedded_tasks
+from synthembed.ground import hardware
 from synthembed.model import backbone as backbones
 from synthembed.model import vector_files
 from synthembed.model.backbone import Backbone
 from synthembed.model.blocks import spread as block_spread
 from synthembed.model.blocks import store as blocks
 from synthembed.model.blocks.spread import BlockWorker
+from synthembed.model.cpu.int8_linear import to_int8
 from synthembed.model.encoder import Encoder
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.cluster import Cluster
@@ -228,13 +232,47 @@ def test_a_file_of_vectors_made_by_workers_is_the_one_that_this_process_makes(
         backbones.load(Base(model=str(tiny_folder))), max_length=16
     )  # with all that makes a CPU fast
     reading, path = blocks.Reading("m", dtype="float16"), tmp_path / "v.npy"
-    count, cut = block_spread.encode_to(loaded, iter(TEXTS), path, reading, TWO, len(TEXTS))
+    count, cut, unknown = block_spread.encode_to(loaded, iter(TEXTS), path, reading, TWO, len(TEXTS))
     vector_files.encode_to(loaded, TEXTS, tmp_path / "w.npy", identity="m")
     found, expected = (np.load(p, mmap_mode="r") for p in (path, tmp_path / "w.npy"))
-    assert count == 100 and cut == 100 and found.dtype == expected.dtype == np.float16
+    assert (count, cut, unknown) == (100, 100, 0) and found.dtype == expected.dtype == np.float16
     assert np.allclose(found, expected, atol=1e-3) and not (tmp_path / "v.npy.blocks").exists()
     with pytest.raises(vector_files.VectorsError, match=r"v\.npy is there already"):
         block_spread.encode_to(loaded, TEXTS, path, reading, TWO)
+
+
+def test_a_worker_puts_the_model_on_its_own_device_as_precise_as_it_came(monkeypatch):
+    monkeypatch.setattr(hardware, "device", lambda: torch.device("meta"))
+    sent, whole = encoder(), encoder()
+    sent.backbone.model.to(torch.bfloat16)
+    held = BlockWorker(sent).encoder.backbone
+    assert {(p.device.type, p.dtype) for p in held.model.parameters()} == {("meta", torch.bfloat16)}
+    whole.backbone.model = to_int8(whole.backbone.model)
+    assert BlockWorker(whole).encoder.backbone.device.type == "cpu"
+
+
+def test_weights_travel_from_the_cpu_and_go_back_to_their_gpu(monkeypatch, tmp_path):
+    sent, seen = encoder(), []
+
+    @contextmanager
+    def actors(*_):
+        seen.append("sent")
+        yield
+
+    def keep(*_):
+        raise ClusterError("while they encode")
+
+    monkeypatch.setattr(Backbone, "device", torch.device("cuda", 0))  # there is none: what moves is watched
+    monkeypatch.setattr(sent.backbone.model, "to", lambda on: seen.append(str(on)))
+    monkeypatch.setattr(session, "joined", lambda cluster: nullcontext())
+    monkeypatch.setattr(actor_pool, "actors", actors)
+    monkeypatch.setattr(block_spread, "keep", keep)
+    with spread.placed(TWO, MtebEncoder(sent, "synthembed/tiny", "1")):
+        assert seen == ["cpu", "sent", "cuda:0"]  # this process encodes, too
+    seen.clear()
+    with pytest.raises(ClusterError, match="while they encode"):
+        block_spread.encode_to(sent, TEXTS, tmp_path / "v.npy", blocks.Reading("m"), TWO)
+    assert seen == ["cpu", "sent", "cuda:0"]
 
 
 # --- evaluation ------------------------------------------------------------------------------------

@@ -312,7 +312,7 @@ def encode(
 
             normal = loaded.recipe.normalize if normalize is None else normalize
             reading = spread.Reading(identity, instruction, normal, dtype)
-            count, cut, unknown = *spread.encode_to(encoder, read, out, reading, cluster, total), 0
+            count, cut, unknown = spread.encode_to(encoder, read, out, reading, cluster, total)
         else:
             before = loaded.contract.read.copy()  # what was cut on purpose when the model was looked at
             count = vector_files.encode_to(encoder, read, out, instruction, normalize, dtype, total, identity)

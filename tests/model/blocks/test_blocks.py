@@ -3,9 +3,12 @@
 import fsspec
 import numpy as np
 import pytest
+from synthembed.model.backbone import Backbone
 from synthembed.model.blocks import store as blocks
 from synthembed.model.blocks.store import Reading, Store, keep, vectors_of
 from synthembed.model.encoder import Encoder
+from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 TEXTS = [f"text {i % 40} about {i % 7} bees" for i in range(100)]
 
@@ -56,6 +59,16 @@ def test_cut_texts_are_remembered_with_the_block(llama, tmp_path):
     (first,) = keep(Encoder(llama, max_length=16), texts, Reading("m"), store)
     assert (first.rows, first.distinct, first.cut) == (3, 2, 1)
     assert keep(Encoder(llama, max_length=16), texts, Reading("m"), store) == [first]
+
+
+def test_texts_in_unknown_signs_are_remembered_with_the_block(tmp_path):
+    tokenizer, store = byte_tokenizer("llama"), Store(str(tmp_path))
+    tokenizer.unk_token = tokenizer.tokenize("x")[0]
+    encoder = Encoder(Backbone(tiny_model("llama"), TokenContract.of(tokenizer), {}))
+    (first,) = keep(encoder, ["xxx", "bee", "xxx"], Reading("m"), store)
+    assert (first.distinct, first.cut, first.unknown) == (2, 0, 1)
+    assert keep(encoder, ["xxx", "bee", "xxx"], Reading("m"), store) == [first]
+    assert blocks.Block.named("ab-3-2-1.npy") == blocks.Block("ab", 3, 2, 1)  # a name without that count
 
 
 def test_a_block_that_is_not_whole_says_so(llama, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from synthembed.evaluation.protocol import MtebEncoder
 from synthembed.evaluation.suites.embedded_tasks import Embedded
 from synthembed.ground.console import Progress
 from synthembed.model.blocks import store as blocks
-from synthembed.model.blocks.spread import BlockWorker
+from synthembed.model.blocks.spread import BlockWorker, on_cpu
 from synthembed.profile.cluster import Cluster
 
 SHARED = 8  # blocks of a corpus from which on all workers encode it together
@@ -46,15 +46,15 @@ def placed(cluster: Cluster | None, model: MtebEncoder) -> Iterator[None]:
     if cluster is None:
         yield
         return
-    with session.joined(cluster) as ray:
-        model.encoder.prefixes.clear()  # keys and values are made again where they are needed
+    with session.joined(cluster) as ray, ExitStack() as held:
         model.storage = cluster.storage
-        with actor_pool.actors(ray, partial(TaskWorker, model), cluster) as pool:
-            model.pool = pool
-            try:
-                yield
-            finally:
-                model.pool = None
+        with on_cpu(model.encoder):  # until they are sent: this process encodes queries
+            pool = held.enter_context(actor_pool.actors(ray, partial(TaskWorker, model), cluster))
+        model.pool = pool
+        try:
+            yield
+        finally:
+            model.pool = None
 
 
 def ahead(model: MtebEncoder, tasks: list, folder: Path) -> None:

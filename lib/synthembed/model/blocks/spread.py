@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy as np
 from synthembed.cluster import actor_pool, session
 from synthembed.cluster.actor_pool import Pool
 from synthembed.cluster.session import ClusterError
+from synthembed.ground import hardware
 from synthembed.ground.console import Progress
 from synthembed.model.blocks.nearest import merged, nearest
 from synthembed.model.blocks.store import Block, Reading, Run, Store, encode_block, keep
+from synthembed.model.cpu import bfloat16_linear
+from synthembed.model.cpu.int8_linear import Int8Linear
 from synthembed.model.encoder import Encoder
 from synthembed.model.vector_files import VectorsError
 from synthembed.profile.cluster import Cluster
@@ -23,10 +27,14 @@ PART = 16  # blocks that a worker searches at a time
 
 
 class BlockWorker:
-    """What a worker holds to encode and to search."""
+    """What a worker holds to encode and to search: a model, which it puts on its own device, as precise as it
+    came. Weights in int8 stay on the CPU, which they are made for."""
 
     def __init__(self, encoder: Encoder):
-        self.encoder = encoder
+        self.encoder, model, on = encoder, encoder.backbone.model, hardware.device()
+        if on.type != "cpu" and not any(isinstance(module, Int8Linear) for module in model.modules()):
+            bfloat16_linear.give_way(model)
+            model.to(on)
 
     def encode(self, digest: str, texts: list[str], reading: Reading, store: Store) -> Block:
         return encode_block(self.encoder, texts, reading, store, digest)
@@ -35,6 +43,23 @@ class BlockWorker:
         self, number: int, vectors: np.ndarray, store: Store, blocks: list[Block], k: int, start: int
     ):
         return nearest(vectors, map(store.read, blocks), k, self.encoder.backbone.device, start)
+
+
+@contextmanager
+def on_cpu(encoder: Encoder) -> Iterator[None]:
+    """The weights on the CPU within the block, and where they were after it: a GPU's can be read on no node that
+    has none, and their memory there is the workers'. Keys and values are made again where they are needed."""
+    encoder.prefixes.clear()
+    model, home = encoder.backbone.model, encoder.backbone.device
+    if home.type == "cpu":
+        yield
+        return
+    try:
+        model.to("cpu")
+        hardware.release()
+        yield
+    finally:
+        model.to(home)
 
 
 def over(pool: Pool) -> Run:
@@ -72,17 +97,17 @@ def encode_to(
     reading: Reading,
     cluster: Cluster,
     total: int | None = None,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """As ``vector_files.encode_to``, by the workers of a cluster: the vectors of ``texts``, (count, dim), are a
     ``.npy`` at ``path``. A run that was killed finds its blocks again, in ``<path>.blocks`` or in the cluster's
-    storage; they go when the file is whole. Returns the count, and how many distinct texts of a block were cut.
-    Raises VectorsError if ``path`` is there."""
+    storage; they go when the file is whole. Returns the count, and how many distinct texts of a block were cut
+    and how many are in signs that the tokenizer does not know. Raises VectorsError if ``path`` is there."""
     if path.exists():
         raise VectorsError(f"{path.name} is there already: delete it, or choose another name")
     store = Store(f"{cluster.storage}/{path.name}.blocks" if cluster.storage else f"{path.absolute()}.blocks")
-    encoder.prefixes.clear()  # keys and values are made again in each worker
     with (
         session.joined(cluster) as ray,
+        on_cpu(encoder),
         actor_pool.actors(ray, partial(BlockWorker, encoder), cluster) as pool,
     ):
         blocks = keep(encoder, texts, reading, store, Progress("encoding", "texts"), total, over(pool))
@@ -94,4 +119,4 @@ def encode_to(
     whole.flush()
     partial_file.replace(path)
     store.clear()
-    return count, sum(b.cut for b in blocks)
+    return count, sum(b.cut for b in blocks), sum(b.unknown for b in blocks)

@@ -35,21 +35,24 @@ class BlockError(RuntimeError):
 
 @dataclass(frozen=True)
 class Block:
-    """What a name says of a block: the hash, texts, how many of them are distinct, and of these were cut."""
+    """What a name says of a block: the hash, texts, how many of them are distinct, and of these were cut, or
+    are in signs that the tokenizer does not know (which few blocks have, so that most names do without)."""
 
     digest: str
     rows: int
     distinct: int
     cut: int
+    unknown: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.digest}-{self.rows}-{self.distinct}-{self.cut}.npy"
+        unknown = f"-{self.unknown}" if self.unknown else ""
+        return f"{self.digest}-{self.rows}-{self.distinct}-{self.cut}{unknown}.npy"
 
     @classmethod
     def named(cls, name: str) -> Block | None:
         digest, *numbers = name.removesuffix(".npy").split("-")
-        whole = name.endswith(".npy") and len(numbers) == 3 and all(n.isdigit() for n in numbers)
+        whole = name.endswith(".npy") and len(numbers) in (3, 4) and all(n.isdigit() for n in numbers)
         return cls(digest, *map(int, numbers)) if whole else None
 
 
@@ -138,7 +141,7 @@ def encode_block(
 ) -> Block:
     """Encode one block and keep it; ``rows`` is what ``rows_of`` gave for it, if it was asked already."""
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    rows, cut = rows or rows_of(encoder, texts, reading.instruction)
+    rows, cut, unknown = rows or rows_of(encoder, texts, reading.instruction)
     vectors = encoder.encode_rows(rows, encoder.begin(reading.instruction), advance)
     with np.errstate(over="ignore"):  # which is refused below
         vectors = (
@@ -146,16 +149,17 @@ def encode_block(
         )
     if not np.isfinite(vectors).all():  # the encoder's are: what overflows is float16
         raise EncodingError(f"vectors do not fit into {reading.dtype}: normalise them, or keep float32")
-    block = Block(digest, len(texts), len(rows), cut)
+    block = Block(digest, len(texts), len(rows), cut, unknown)
     store.write(block, vectors[[place[t] for t in texts]])
     return block
 
 
-def rows_of(encoder: Encoder, texts: list[str], instruction: str) -> tuple[list[list[int]], int]:
-    """Ids of the distinct texts, and how many of these were cut."""
-    before = encoder.backbone.contract.read["cut"]
+def rows_of(encoder: Encoder, texts: list[str], instruction: str) -> tuple[list[list[int]], int, int]:
+    """Ids of the distinct texts, how many of these were cut, and how many are in unknown signs."""
+    read = encoder.backbone.contract.read
+    before = read.copy()
     rows = encoder.rows(list(dict.fromkeys(texts)), instruction)
-    return rows, encoder.backbone.contract.read["cut"] - before
+    return rows, read["cut"] - before["cut"], read["unknown"] - before["unknown"]
 
 
 # Encodes the blocks that are missing, (hash, texts) one by one, and gives each when it is kept, in any order;
