@@ -8,6 +8,7 @@ import pytest
 from cluster_runs import SMALL, assert_same, killing, losses, processes_of_ray, trained
 from fsspec.implementations.local import LocalFileSystem
 from synthembed import profile
+from synthembed.beyond import experiment_runs
 from synthembed.evaluation import ablations
 from synthembed.evaluation.large import spread
 from synthembed.profile.cluster import Cluster
@@ -100,6 +101,24 @@ def test_a_row_that_is_no_task_is_scored_by_all_workers_as_by_one_process(
         for n, chosen in enumerate((alone, placed))
     )
     assert by == [2] and found == expected
+
+
+def test_a_learning_curve_is_scored_by_the_first_worker_and_comes_back(cluster, base, tmp_path, one_thread):
+    """The curve within what another order of adding up may move; the training is the one of the workers."""
+    told = {"id": "steps", "question": "What does it give?", "varied": "steps", "held": "all else"}
+    alone = profile.Profile(
+        name="x", backbone={"model": str(base)},
+        train={"batch_size": 4, "max_length": 64, "max_steps": 3, "gradient_checkpointing": False},
+        evaluate={"benchmarks": ["embedded"], "tasks": ["EmbeddedSTSGeneral"], "max_length": 64},
+        experiments={"questions": [told | {"rows": [{"id": "all", "scored_at": [2]}]}]},
+    )  # fmt: skip
+    placed = alone.model_copy(update={"cluster": Cluster(**SMALL | {"workers": 2})})
+    expected, found = (
+        experiment_runs.run(experiment_runs.plan(chosen, {"synthetic": CORPUS}, tmp_path / str(n)))
+        for n, chosen in enumerate((alone, placed))
+    )
+    assert {row["system"] for row in found} == {"steps/all", "steps/all@step-2"}
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in expected], abs=0.5)
 
 
 class Stopped(Exception):

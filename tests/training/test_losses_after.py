@@ -124,7 +124,7 @@ def test_an_example_s_further_negatives_are_documents_of_its_batch(llama):
 def test_who_watches_a_training_does_not_change_it(llama, tmp_path):
     chosen, seen = tiny(**{"train.max_steps": 3}), []
 
-    def watch(step, model):
+    def watch(step, model, folder):
         model.model.eval()
         torch.rand(7)  # whoever scores draws
         seen.append(step)
@@ -137,3 +137,10 @@ def test_who_watches_a_training_does_not_change_it(llama, tmp_path):
     tensors = [{n: p for n, p in end.model.named_parameters() if "lora_" in n} for end in ends]
     assert seen == [1, 2, 3]
     assert all(torch.equal(p, tensors[1][n]) for n, p in tensors[0].items())
+
+
+def test_workers_that_score_no_learning_curve_are_said(llama, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "in_workers", lambda *job: None)
+    chosen = tiny(**{"train.max_steps": 1, "train.workers": 2})
+    train.train(chosen, fresh(llama), CORPUS, tmp_path, watch=lambda *step: None)
+    assert "train.workers: no learning curve is scored" in capsys.readouterr().out

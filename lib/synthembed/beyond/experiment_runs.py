@@ -217,25 +217,26 @@ def trained_model(training: Training, profile: Profile | None = None, folder: Pa
     """The model of a training, its adapter merged, in the precision that it is scored in."""
     profile, folder = profile or training.profile, folder or training.folder
     base = backbones.load(profile.backbone, profile.seed)
-    watch = _watcher(training, folder) if training.steps else None
+    watch = _watcher(training) if training.steps else None
     model = adapter.merge_lora(
         train.train(profile, base, training.mixed.examples, folder, training.key, watch=watch)
     )
     return protocol.in_dtype(model, profile.evaluate)
 
 
-def _watcher(training: Training, folder: Path):
-    """Scores the model on a part of the suite after some of the steps, and keeps the scores."""
-    profile = training.profile
+def _watcher(training: Training):
+    """Scores the model on a part of the suite after some of the steps, and keeps the scores in the training's
+    folder. It travels to a cluster's workers, so it holds no examples."""
+    profile, steps, key = training.profile.in_process(), training.steps, training.key
     chosen = profile.evaluate.model_copy(
         update={"tasks": list(training.curve_tasks) or profile.evaluate.tasks}
     )
 
-    def watch(step: int, model: backbones.Backbone) -> None:
-        if step not in training.steps:
+    def watch(step: int, model: backbones.Backbone, folder: Path) -> None:
+        if step not in steps:
             return
         model.model.eval()
-        subject = systems.subject(profile, model, "synthembed/step", f"{training.key}-{step}")
+        subject = systems.subject(profile, model, "synthembed/step", f"{key}-{step}")
         place = folder / "curve" / f"step-{step}"
         scored = mteb_runs.run_benchmarks(subject, mteb_runs.tasks_of(chosen), place, f"step {step}")
         write_json(place / "rows.json", scored["rows"])

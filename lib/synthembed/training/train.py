@@ -47,6 +47,7 @@ __all__ = ["TrainingError", "backward", "fine_tune", "query_text", "run_key", "s
 
 # By name, since where work is placed moves no number: fingerprints.code_of follows import statements.
 _session = import_module("synthembed.cluster.session")
+Watch = Callable[[int, Backbone, Path], None]
 FP16_LARGEST = (1.0, 2.0**-6, 2.0**-12)  # largest element of the vectors' gradient, tried in turn
 
 
@@ -57,20 +58,23 @@ def train(
     folder: Path,
     code: str = "",
     saved: Callable[[], None] = lambda: None,
-    watch: Callable[[int, Backbone], None] | None = None,
+    watch: Watch | None = None,
 ) -> Backbone:
     """What the profile asks for: pre-training (Table 7), fine-tuning, in this process or in several.
 
     Returns the backbone with its adapter; logs to ``folder/log.jsonl``, and resumes from
     ``folder/checkpoints`` if the same run (settings, examples, ``code``) was interrupted. Several
     workers, of this machine or of a cluster, load ``profile.backbone`` themselves; what they leave is then
-    read here. ``saved`` is called after each checkpoint, by every worker; ``watch`` after every step of the
-    fine-tuning with its number and the model, which it may read and must not change.
+    read here. ``saved`` is called after each checkpoint, by every worker; ``watch`` by the first one after every
+    step of the fine-tuning with its number, the model, which it may read and must not change, and the folder that
+    is saved with a checkpoint, for what it keeps. A model in shards and torchrun's workers are not watched.
     """
     if not torch.distributed.is_initialized():
         if profile.cluster:
-            in_cluster(profile, backbone, corpus, folder, code)
+            in_cluster(profile, backbone, corpus, folder, code, watch)
         elif profile.train.workers > 1:
+            if watch:
+                print("train.workers: no learning curve is scored; a cluster's workers score it", flush=True)
             in_workers(profile, backbone, corpus, folder, code)
     before: list[tuple[Profile, dict]] = []
     if profile.pretrain:
@@ -92,12 +96,16 @@ def fine_tune(
     code: str = "",
     before: Sequence[tuple[Profile, dict]] = (),
     saved: Callable[[], None] = lambda: None,
-    watch: Callable[[int, Backbone], None] | None = None,
+    watch: Watch | None = None,
 ) -> Backbone:
     """The training loop. ``before`` are the trainings that ``backbone`` has had, each with its adapter;
     ``saved`` is called after each checkpoint. Raises TrainingError on a loss or gradient that is not finite,
     naming the batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
     settings, main = profile.train, workers.rank() == 0
+    if watch and settings.sharded and workers.world() > 1:  # of whose weights the first worker has a part
+        print("train.sharded: no learning curve is scored", flush=True)
+        watch = None
+    watch = watch if main else None
     if len(corpus) < 2:
         raise TrainingError(f"{len(corpus)} examples: contrastive training needs at least 2")
     batch_of, steps = schedule(settings, corpus, profile.seed), steps_of(settings, corpus)
@@ -151,7 +159,7 @@ def fine_tune(
             if main:
                 progress(step + 1 - first, steps - first, note(line))
             if watch:
-                watch(step + 1, model)
+                watch(step + 1, model, folder)
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
                 checkpoints.save(
                     folder, key, trainable, optimiser, step + 1, memory_budget.budgets_of(settings)
@@ -295,12 +303,19 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
         (folder / name).unlink()
 
 
-def in_cluster(profile: Profile, backbone: Backbone, corpus: list[Example], folder: Path, code: str) -> None:
+def in_cluster(
+    profile: Profile,
+    backbone: Backbone,
+    corpus: list[Example],
+    folder: Path,
+    code: str,
+    watch: Watch | None = None,
+) -> None:
     """Train in the workers of ``profile.cluster``, placed by Ray; their last checkpoint comes back to ``folder``.
     Raises ClusterError where Ray gives up."""
     folder.mkdir(parents=True, exist_ok=True)
     begin = [p for part in (folder, folder / "pretraining") for p in checkpoints.files(part)]
-    job = (profile.in_process(), corpus, code)
+    job = (profile.in_process(), corpus, code, watch)
     name = f"train-{run_key(profile, corpus, code)}"
     with left_to_workers(backbone), _session.joined(profile.cluster):
         placed = import_module("synthembed.cluster.data_parallel")
@@ -321,10 +336,15 @@ def left_to_workers(backbone: Backbone) -> Iterator[None]:
 
 
 def worker(
-    folder: Path, saved: Callable[[], None], profile: Profile, corpus: list[Example], code: str
+    folder: Path,
+    saved: Callable[[], None],
+    profile: Profile,
+    corpus: list[Example],
+    code: str,
+    watch: Watch | None = None,
 ) -> None:
     """One worker, in a group that is joined already."""
-    train(profile, base_of(profile), corpus, folder, code, saved)
+    train(profile, base_of(profile), corpus, folder, code, saved, watch)
 
 
 def _reads_alone(profile: Profile) -> bool:
