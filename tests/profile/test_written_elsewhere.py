@@ -74,7 +74,21 @@ def test_an_error_in_an_override_is_placed_there_with_a_hint_to_quote():
     assert "smoke.yaml" not in str(found.value)
 
 
-@pytest.mark.parametrize("key", ["sk-abc-123", "'987654321'", "987654321", "a b", "''", "[sk-abc-123]"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-abc-123",
+        "'987654321'",
+        "987654321",
+        "a b",
+        "''",
+        "[sk-abc-123]",
+        "abcdef0123456789",
+        "AKIAIOSFODNN7EXAMPLE",
+        "SK_4EC39HQLYJWDARJTT1ZDP7DC",
+        "my_key",
+    ],
+)
 def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path, key):
     mine = tmp_path / "mine.yaml"
     mix = "generate.models={a: 1, b: 1}"
@@ -94,6 +108,55 @@ def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path, key):
         secret = key.strip("'[]")
         assert not secret or secret not in str(found.value)
     assert profile.load("smoke", ["generate.key_variable=_MY_KEY2"]).generate.key_variable == "_MY_KEY2"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "GATEWAY", "AI21_API_KEY", "K8S_TOKEN2", "_E2B__KEY"])
+def test_names_of_variables_are_taken(name):
+    assert profile.load("smoke", [f"generate.key_variable={name}"]).generate.key_variable == name
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "generate.api_key",
+        "generate.for_model.b.apiKey",
+        "generate.extra_body.headers.Authorization",
+        "token",
+        "evaluate.hf_token",
+        "backbone.password",
+        "generate.extra_body.x.0.client_secret",
+        "generate.API-KEY",
+    ],
+)
+@pytest.mark.parametrize("secret", ["hush-hush", "'hush, hush", "[hushhush]"])
+def test_a_secret_among_the_settings_is_refused_and_not_shown(tmp_path, key, secret):
+    *above, last = [part for part in key.split(".") if part != "0"]
+    nested = f"{last}: {secret}"
+    for part in reversed(above):
+        nested = f"{part}: {{{nested}}}"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\n{nested}\n")
+    row = f"ablations.rows=[{{id: a, set: {{{key}: {secret}}}}}]"
+    given = [(mine, ()), ("smoke", [f"{key}={secret}"]), ("smoke", row)]
+    given += [("smoke", {key: secret})] if secret[0] not in "'[" else []
+    for source, overrides in given:
+        with pytest.raises(ProfileError) as found:
+            profile.load(source, overrides)
+        assert "hush" not in str(found.value) and "98765" not in str(found.value)
+        assert secret[0] == "'" or "generate.key_variable names (OPENAI_API_KEY)" in str(found.value)
+
+
+def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
+    secret = "sk-proj-0123456789abcdef"
+    for override in (
+        f"generate.reasoning_effort={secret}",
+        f"generate.extra_body={{x: ['Bearer {secret}']}}",
+    ):
+        with pytest.raises(ProfileError, match="keys are read from the environment alone") as found:
+            profile.load("smoke", [override])
+        assert secret not in str(found.value)
+    taken = profile.load("smoke", ["generate.extra_body={tokens: 3, stop_token: a, key: b, max_tokens: 5}"])
+    assert taken.generate.extra_body == {"tokens": 3, "stop_token": "a", "key": "b", "max_tokens": 5}
 
 
 def test_keys_urls_and_proxies_as_they_are_pasted(monkeypatch):

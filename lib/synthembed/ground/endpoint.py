@@ -6,11 +6,55 @@ import ipaddress
 import os
 import re
 import unicodedata
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 AROUND = " \t\r\n\f\v\"'`´\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u00a0\ufeff\u200b\u200c\u200d\u2060"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+# Keys under which people write a secret down, and how the keys of well-known services begin.
+_SECRETS = (
+    r"(\w*[-_])?(api|access|private|secret)[-_]?key|((api|access|auth|bearer|hf|hub)[-_]?)?token"
+    r"|(\w*[-_])?(password|passwd|secret|authorization|credentials?|bearer)"
+)
+_SECRET = re.compile(_SECRETS, re.IGNORECASE)
+_KEY = r"(?:sk-|hf_|gsk_|AIza|xai-|r8_|gh[opsu]_|github_pat_|nvapi-|pplx-)[\w-]"
+_VARIABLE = re.compile(r"_*(?!\d)([A-Z]{1,20}\d{0,3}|[A-Z\d]{1,5})(_+([A-Z]{1,20}\d{0,3}|[A-Z\d]{1,5}))*")
+
+
+def is_variable(name: Any) -> bool:
+    """Whether a text is an environment variable's name, and no key of letters and digits: upper case, in words."""
+    return isinstance(name, str) and bool(_VARIABLE.fullmatch(name)) and len(name) <= 64
+
+
+def secret_in(value: Any, key: str = "") -> str:
+    """The dotted key of what is a secret by its key, or a key by its looks, in nested settings; "" if none is."""
+    if isinstance(value, dict):
+        inside = ((below, f"{key}.{name}" if key else str(name)) for name, below in value.items())
+    elif isinstance(value, list | tuple):
+        inside = ((below, f"{key}.{place}") for place, below in enumerate(value))
+    else:
+        inside = ()
+    by_key = _SECRET.fullmatch(key.rpartition(".")[2]) and value not in (None, {}, [], "")
+    if (by_key and not isinstance(value, bool | dict)) or (
+        isinstance(value, str) and re.fullmatch(rf"\s*(Bearer\s+\S+|{_KEY}{{12,}})\s*", value)
+    ):
+        return key
+    return next(filter(None, (secret_in(below, name) for below, name in inside)), "")
+
+
+def hidden(text: str) -> str:
+    """A text that quotes what somebody wrote, without what follows a secret's key and what looks like a key."""
+    text = re.sub(rf"(?i)((?<![^\W_])(?:{_SECRETS})['\"]?\s*[=:]).*", r"\1 ***", text, flags=re.DOTALL)
+    return re.sub(rf"\b{_KEY}{{6,}}", "***", text)
+
+
+FROM_THE_ENVIRONMENT = (
+    f"keys are read from the environment alone: an endpoint's from the variable that generate.key_variable names "
+    f"({KEY}), the Hugging Face Hub's from HF_TOKEN. Leave it out here, and export it there"
+)
 
 
 class EndpointError(ValueError):

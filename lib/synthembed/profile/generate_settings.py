@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from synthembed.ground import endpoint
 from synthembed.profile import taxonomy
 from synthembed.profile.reading import NOT_SHOWN
 from synthembed.profile.taxonomy import LANGUAGES, PLACEHOLDERS, Family
@@ -84,9 +84,10 @@ class Generate(BaseModel):
     @classmethod
     def _names_a_variable(cls, v):
         """What stands here in its place is most often the key itself, which no error may show."""
-        if not isinstance(v, str) or not re.fullmatch(r"[A-Za-z_]\w*", v):
+        if not endpoint.is_variable(v):
             raise PydanticCustomError(
-                NOT_SHOWN, "write the name of the environment variable that holds the key, never the key"
+                NOT_SHOWN,
+                "write the name of the environment variable that holds the key, in capitals as in MY_KEY, never the key",
             )
         return v
 

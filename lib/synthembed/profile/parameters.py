@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from synthembed.ground import endpoint
 from synthembed.profile import strict_yaml
 
 BEGINS = re.compile(r"(?:(?<=\s)|^)[\w-]+(?:\.[\w-]+)*=")  # an override within a string of several
@@ -40,6 +41,8 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
     ``{"a.b": 1}``. The value of ``a.b=c`` is YAML. Raises ProfileError for what is none of these.
     """
     if isinstance(given, dict):
+        for key, value in given.items():
+            _no_secret(value, str(key))
         yield from ((str(key), value, f"{key}={value}") for key, value in given.items())
     elif isinstance(given, list | tuple):
         for one in given:
@@ -65,6 +68,7 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
 
 def _assignment(override: str) -> tuple[str, Any, str]:
     key, equals, value = override.partition("=")
+    _no_secret(value.strip(), key.strip())
     if not equals or not key.strip():
         raise ProfileError(f"override {brief(override)}: write it as section.key=value")
     try:
@@ -74,7 +78,13 @@ def _assignment(override: str) -> tuple[str, Any, str]:
         raise ProfileError(f"override {brief(override)}: not valid YAML: {told}") from None
     if read is None and not NULL.fullmatch(value):
         raise ProfileError(no_value(override))
+    _no_secret(read, key.strip())
     return key.strip(), read, override
+
+
+def _no_secret(value: Any, key: str, place: str = "override") -> None:
+    if found := endpoint.secret_in(value, key):
+        raise ProfileError(f"{place}: {found} (its value is not shown): {endpoint.FROM_THE_ENVIRONMENT}")
 
 
 def no_value(override: str) -> str:
@@ -86,8 +96,8 @@ def no_value(override: str) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value as errors show it: a long one by its beginning."""
-    said = repr(value)
+    """A value as errors show it: a long one by its beginning, and none that is a secret."""
+    said = endpoint.hidden(repr(value))
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from synthembed.ground import endpoint
 from synthembed.ground.files import ROOT, shipped, shown
 from synthembed.profile import strict_yaml
 from synthembed.profile.parameters import ProfileError, assignments, brief
@@ -67,7 +68,7 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         data = strict_yaml.load(text)
         lines = dict(_lines(strict_yaml.compose(text)))
     except yaml.YAMLError as error:
-        raise ProfileError(f"{shown(path)}: not valid YAML: {error}") from None
+        raise ProfileError(f"{shown(path)}: not valid YAML: {endpoint.hidden(str(error))}") from None
     if data is None:
         raise ProfileError(
             f"{shown(path)}: empty, or nothing but comments: write what the run departs in from another profile, "
@@ -75,6 +76,10 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         )
     if not isinstance(data, dict):
         raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
+    if key := endpoint.secret_in(data):
+        line = lines.get(tuple(key.split(".")))
+        place = f"{shown(path)}:{line}" if line else shown(path)
+        raise ProfileError(f"{place}: {key} (its value is not shown): {endpoint.FROM_THE_ENVIRONMENT}")
     if "extends" in data:
         base = data.pop("extends")
         if not isinstance(base, str) or not base.strip():
