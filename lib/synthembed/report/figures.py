@@ -84,14 +84,17 @@ def drop_funnel(steps: list[tuple[str, int]]):
 
 
 def loss_curve(log: list[dict]):
-    """Training loss, in-batch accuracy, the gradient's norm and the learning rate per step."""
+    """Training loss, in-batch accuracy, the gradient's norm and the learning rate per step, two in a row."""
     with matplotlib.rc_context(STYLE):
         panels = {"loss": "InfoNCE loss", "accuracy": "in-batch accuracy", "gradient_norm": "gradient norm",
                   "lr": "learning rate"}  # fmt: skip
         panels = {key: title for key, title in panels.items() if all(key in line for line in log)}
-        figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 2.6))
+        lines = (len(panels) + 1) // 2
+        figure, axes = plt.subplots(lines, 2, figsize=(WIDEST, 2.4 * lines), squeeze=False)
         steps = [line["step"] for line in log]
-        for axis, (key, title) in zip(axes, panels.items(), strict=True):
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (key, title) in zip(axes.flat, panels.items(), strict=False):
             axis.plot(steps, [line[key] for line in log], color=OURS, linewidth=1.2)
             axis.set(title=title, xlabel="step")
             axis.set_ylim(bottom=0)
