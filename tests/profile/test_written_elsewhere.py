@@ -147,7 +147,7 @@ def test_a_secret_among_the_settings_is_refused_and_not_shown(tmp_path, key, sec
 
 
 def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
-    secret = "sk-proj-0123456789abcdef"
+    secret = "sk-proj-0123456789abc"
     for override in (
         f"generate.reasoning_effort={secret}",
         f"generate.extra_body={{x: ['Bearer {secret}']}}",
