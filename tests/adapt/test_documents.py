@@ -274,6 +274,11 @@ def test_the_columns_of_a_table_are_known_in_any_spelling(tmp_path):
     assert (found.id, found.title, found.text) == ("a.csv#7", "The ferry", LONG)
 
 
+def test_a_row_whose_id_cannot_be_used_goes_by_its_number(tmp_path):
+    (tmp_path / "a.csv").write_text(f"ID,text\n1.2E+15,{LONG}\n8,{LONG}\n")
+    assert {d.id for d in documents.read(tmp_path).documents} == {"a.csv#1", "a.csv#8"}
+
+
 def test_a_title_is_not_read_twice(tmp_path):
     (tmp_path / "a.html").write_text(f"<title>The\nferry</title><body><h1>The ferry</h1><p>{LONG}")
     (tmp_path / "b.html").write_text(f"<title>The ferry</title><body><h1>Another heading</h1><p>{LONG}")

@@ -174,8 +174,9 @@ def _beside_multilingual(results: Results, artefact: str, *groups: tuple[str, ..
     """Of one group of Table 2's languages: by how many points the trained model is ahead of a multilingual peer.
     Of two: by how many it is further ahead in the first than in the second.
 
-    Both are of one peer, which was measured in all of them. The languages are the benchmark's and fixed: the noise is that of their texts (``error`` in scores.json)
-    or, where that was not kept, that of which languages they are; and that of training, with two seeds.
+    Both are of one peer, which was measured in all of them. The languages are the benchmark's and fixed: the noise is
+    that of their texts (``error`` in scores.json) or, where that was not kept, that of which languages they are; and
+    that of training, with two seeds.
     """
     scores, ways = results.scores[EVALUATION], {c.column: paper.ways(c) for c in paper.cells(artefact)}
     for peer, benchmark in product(MULTILINGUAL, ways[HIGH[0]]):

@@ -13,6 +13,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -225,7 +226,8 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
         own = str(number)
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
-            own = _COMMANDS.sub("\ufffd", next((cell_values.identifier(i, place) for i in given), own))
+            with suppress(ReadError):  # an id is a name here, and the row's number serves as well
+                own = _COMMANDS.sub("\ufffd", next((cell_values.identifier(i, place) for i in given), own))
         try:
             text = cell_values.text_of(row, text_field, place)
         except ReadError:
