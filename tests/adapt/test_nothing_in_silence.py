@@ -76,7 +76,7 @@ def test_a_tables_title_is_found_as_it_is_spelt_and_its_ids_command_nothing(tmp_
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a\x1b[31m\nb", "text": LONG}))
     assert documents.read(tmp_path / "a.csv").documents[0].title == "Ferry"
     assert documents.read(tmp_path / "b.csv", "title").documents[0].title == ""
-    assert documents.read(tmp_path / "c.jsonl").documents[0].id == "c.jsonl#a\ufffd[31m\ufffdb"
+    assert documents.read(tmp_path / "c.jsonl").documents[0].id == "c.jsonl#a[31m b"
 
 
 def test_a_mask_of_the_folder_that_one_stands_in_is_found(tmp_path, monkeypatch):

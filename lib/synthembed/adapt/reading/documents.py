@@ -227,7 +227,7 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
         if isinstance(row, dict):
             given = (row[key] for key in ("id", "_id") if row.get(key) not in (None, ""))
             with suppress(ReadError):  # an id is a name here, and the row's number serves as well
-                own = _COMMANDS.sub("\ufffd", next((cell_values.identifier(i, place) for i in given), own))
+                own = next((cell_values.identifier(i, place) for i in given), own)
         try:
             text = cell_values.text_of(row, text_field, place)
         except ReadError:
