@@ -136,7 +136,7 @@ from endpoints import live
 from synthembed.generation import two_steps
 for _ in sys.stdin:
     if not (child := os.fork()):
-        two_steps.generate(live(sys.argv[1], "generate.examples=2000", "generate.concurrency=4"), Path(sys.argv[2]))
+        two_steps.generate(live(sys.argv[1], "generate.examples=1000", "generate.concurrency=4"), Path(sys.argv[2]))
         os._exit(0)
     print(child, flush=True)
     os.waitpid(child, 0)
@@ -174,7 +174,7 @@ def test_killed_at_random_moments_loses_and_repeats_nothing(tmp_path):
     runs.stdin.close()
     assert runs.wait() == 0
     server.script = lambda body, number: None
-    two_steps.generate(live(server.url, "generate.examples=2000"), tmp_path)
+    two_steps.generate(live(server.url, "generate.examples=1000"), tmp_path)
     ids = stored(tmp_path)
     assert len(ids) == len(set(ids)) and set(ids) == requested(tmp_path)
 
