@@ -3,6 +3,9 @@ PYTHON ?= python3
 PROFILE ?= laptop
 VENV := .venv
 BIN := $(VENV)/bin
+# What pip does on one core after all else, on all of them; a file of a package that no Python reads is no error.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 
 .PHONY: reproduce test lab bench site lint setup extras clean
 
@@ -39,15 +42,17 @@ $(VENV)/.ready: requirements.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$(PYTHON) is not Python 3.11 to 3.13: set PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	$(BYTECODE)
 	@touch $@
 
 # What the tests, the site, a cluster and `adapt` need beyond a run.
 extras: $(VENV)/.extras
 
 $(VENV)/.extras: $(VENV)/.ready requirements-extras.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-extras.lock
+	$(PIP) -r requirements-extras.lock
+	$(BYTECODE)
 	@touch $@
 
 clean:

@@ -10,10 +10,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
 
 import hypothesis
 import pytest
-import torch
-from synthembed.model.backbone import Backbone
-from synthembed.model.tokens import TokenContract
-from tiny_models import byte_tokenizer, tiny_model
+
+# torch and what needs it is imported by who asks for it: the process that deals out the files runs none of them.
 
 # Files that start clusters: one worker has them all. Two at once keep each other's daemons from starting in time.
 WITH_RAY = (
@@ -26,7 +24,7 @@ WITH_RAY = (
 LONGEST = (
     *WITH_RAY, "notebooks/test_smoke_run.py", "browser/test_site.py", "generation/test_generate.py",
     "training/test_distributed.py", "browser/test_notebooks_in_lab.py", "stages/test_warm_kernels.py",
-    "training/test_resume.py", "benchmarks/test_benchmarks.py", "benchmarks/test_gpu.py",
+    "training/test_resume.py", "benchmarks/test_benchmarks.py", "benchmarks/test_gpu.py", "adapt/test_starting.py",
     "evaluation/large/test_survival.py", "evaluation/test_evaluate.py", "faults/test_faults.py",
     "stages/test_record.py", "training/test_training.py",
 )  # fmt: skip
@@ -68,18 +66,29 @@ def style(request) -> str:
 
 
 @pytest.fixture
-def backbone(style) -> Backbone:
-    return Backbone(tiny_model(style), TokenContract.of(byte_tokenizer(style)), {"model": f"tiny-{style}"})
+def backbone(style):
+    """A ``Backbone`` of each style."""
+    return tiny_backbone(style)
 
 
 @pytest.fixture
-def llama() -> Backbone:
-    return Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {"model": "tiny-llama"})
+def llama():
+    return tiny_backbone("llama")
+
+
+def tiny_backbone(style: str):
+    from synthembed.model.backbone import Backbone
+    from synthembed.model.tokens import TokenContract
+    from tiny_models import byte_tokenizer, tiny_model
+
+    return Backbone(tiny_model(style), TokenContract.of(byte_tokenizer(style)), {"model": f"tiny-{style}"})
 
 
 @pytest.fixture
 def tiny_folder(tmp_path):
     """A saved base model, as a user's local folder."""
+    from tiny_models import byte_tokenizer, tiny_model
+
     folder = tmp_path / "base"
     tiny_model("llama").save_pretrained(folder)
     byte_tokenizer("llama").save_pretrained(folder)
@@ -89,6 +98,8 @@ def tiny_folder(tmp_path):
 @pytest.fixture
 def one_thread():
     """Tiny products: a second thread only waits."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -10,6 +10,7 @@ from string import ascii_lowercase
 
 import numpy as np
 import pytest
+import torch
 from synthembed import profile
 from synthembed.adapt import (
     adaptation,
@@ -83,6 +84,10 @@ def answer(asked):
 @pytest.fixture
 def recorded(monkeypatch):
     """Replies as the recordings have them; what was asked for is noted."""
+    return recording(monkeypatch)
+
+
+def recording(patch: pytest.MonkeyPatch) -> list[str]:
     asked_for = []
 
     def ask(path, prof, store, meter, look=None):
@@ -99,24 +104,33 @@ def recorded(monkeypatch):
         recorded_requests.update(found)
         return found
 
-    monkeypatch.setattr(asking.two_steps, "ask", ask)
-    monkeypatch.setattr(asking.queries, "write", noted)
+    patch.setattr(asking.two_steps, "ask", ask)
+    patch.setattr(asking.queries, "write", noted)
     return asked_for
 
 
 SETTINGS = adaptation.Settings(peers=False, keep_rank=0, held_out=0.3, task="Find it", general=0)
 
 
-@pytest.fixture
-def adapted(tmp_path, tiny_folder, recorded, one_thread):
-    folder = written_folder(tmp_path / "documents")
-    return folder, adaptation.run(
-        folder, tmp_path / "out", tiny(tiny_folder), SETTINGS, anyway=True, say=QUIET
-    )
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """(folder of documents, what came of it, number of replies that were asked for); who changes the folder puts it
+    back."""
+    here, before = tmp_path_factory.mktemp("adapted"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    tiny_model("llama").save_pretrained(here / "base")
+    byte_tokenizer("llama").save_pretrained(here / "base")
+    folder = written_folder(here / "documents")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = recording(patch)
+        done = adaptation.run(folder, here / "out", tiny(here / "base"), SETTINGS, anyway=True, say=QUIET)
+    torch.set_num_threads(before)
+    return folder, done, len(asked)
 
 
-def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
-    folder, done = adapted
+def test_from_documents_to_a_model_that_is_searched(adapted, tmp_path, capsys):
+    folder, done, asked = adapted
+    assert asked == 40
     before, after = (row["ndcg@10"] for row in done.rows)
     assert after > before + 10 and done.verdict == ladder.BETTER and done.difference.low > 0
     out = done.folder
@@ -128,11 +142,11 @@ def test_from_documents_to_a_model_that_is_searched(adapted, recorded, capsys):
     index = adaptation.opened(out, QUIET)
     assert index.new == 0
     assert np.allclose(np.linalg.norm(index.vectors, axis=1), 1, atol=1e-4)
-    first = len(recorded)
-    assert first == 40
     (folder / "new.txt").write_text("amber zephyr 99 stands by the zephyr and the amber of number 99")
-    (folder / "00.txt").unlink()
+    (folder / "00.txt").rename(tmp_path / "00.txt")
     index = adaptation.opened(out, QUIET)
+    (tmp_path / "00.txt").rename(folder / "00.txt")
+    (folder / "new.txt").unlink()
     assert index.new == 1 and len(index.passages) == 40  # one added, one gone; the rest was kept
 
 
@@ -273,9 +287,9 @@ def test_only_new_passages_are_asked_for(tmp_path, recorded):
     assert len(recorded) == 25 and written.new == 1 and len(written.examples) == 24
 
 
-def test_shuffled_pairs_are_refused(adapted, tmp_path):
+def test_shuffled_pairs_are_refused(adapted, recorded, one_thread, tmp_path):
     """A good model that is trained on pairs that do not belong together gets worse, and is not exported."""
-    folder, done = adapted
+    folder, done, _ = adapted
     (tmp_path / "shuffled" / "model").mkdir(parents=True)
     (tmp_path / "shuffled" / "model" / "README.md").write_text("of an earlier run")
     worse = tiny(done.exported).with_overrides({"data.shuffled": True, "train.learning_rate": 3e-2})
@@ -289,7 +303,7 @@ def test_shuffled_pairs_are_refused(adapted, tmp_path):
 
 
 def test_the_page_searches_and_serves_this_machine_alone(adapted):
-    _, done = adapted
+    _, done, _ = adapted
     server = search_page.server(adaptation.opened(done.folder, QUIET), "<b>mine</b>", {"after": "9 < 10"})
     assert server.server_address[0] == "127.0.0.1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

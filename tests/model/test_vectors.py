@@ -1,18 +1,19 @@
 """Vectors of whole corpora: the same as in memory, whatever happens on the way."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from forked_processes import processes
 from synthembed.ground.data_files.opener import ReadError
 from synthembed.model import vector_files
+from synthembed.model.backbone import Backbone
 from synthembed.model.encoder import Encoder, EncodingError
+from synthembed.model.tokens import TokenContract
+from tiny_models import byte_tokenizer, tiny_model
 
 TEXTS = [f"text {n % 37} " + "word " * (n % 11) for n in range(200)]
 
@@ -83,32 +84,31 @@ def test_other_texts_settings_or_files_are_never_mixed(llama, tmp_path):
         vector_files.encode_to(Encoder(llama), TEXTS, path, **go_on)
 
 
-RUN = """
-import sys
-from pathlib import Path
-from tiny_models import byte_tokenizer, tiny_model
-from synthembed.ground.data_files.opener import ReadError
-from synthembed.model import vector_files
-from synthembed.model.backbone import Backbone
-from synthembed.model.encoder import Encoder
-from synthembed.model.tokens import TokenContract
-from test_vectors import TEXTS
-vector_files.BLOCK = 16
-llama = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
-vector_files.encode_to(Encoder(llama), TEXTS * 20, Path(sys.argv[1]), dtype="float32")
-"""
+def run_in_small_blocks(path) -> None:
+    """One run of all texts, in a process of its own."""
+    vector_files.BLOCK = 16
+    llama = Backbone(tiny_model("llama"), TokenContract.of(byte_tokenizer("llama")), {})
+    vector_files.encode_to(Encoder(llama), TEXTS * 20, path, dtype="float32")
 
 
-def test_killed_runs_end_with_the_same_file(llama, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+def test_killed_runs_end_with_the_same_file(llama, tmp_path):
     path, state = tmp_path / "v.npy", tmp_path / "v.npy.state.json"
+
+    def started():
+        process = processes().Process(target=run_in_small_blocks, args=(path,))
+        process.start()
+        return process
+
     for rows in (64, 1_024, 2_500):
-        process = subprocess.Popen([sys.executable, "-c", RUN, str(path)], stdout=subprocess.DEVNULL)
-        while process.poll() is None and (not state.exists() or json.loads(state.read_text())["rows"] < rows):
+        process = started()
+        while process.is_alive() and (not state.exists() or json.loads(state.read_text())["rows"] < rows):
             time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert subprocess.run([sys.executable, "-c", RUN, str(path)], capture_output=True).returncode == 0
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    process = started()
+    process.join()
+    assert process.exitcode == 0
     assert np.allclose(np.load(path), Encoder(llama).encode(TEXTS * 20), atol=2e-6)
 
 

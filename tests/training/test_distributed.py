@@ -2,14 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
+import socket
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from forked_processes import processes
 from synthembed.model import adapter, probe
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
@@ -71,26 +71,26 @@ def bases_of_a_pre_trained_run(folder: str) -> list[int]:
     return [sum(p.numel() for p in b.model.parameters() if not p.is_meta) for b in bases]
 
 
-def in_workers(workers: int, *arguments: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(workers),
+def in_workers(count: int, folder: Path) -> None:
+    """``_worker`` in so many processes, which find each other as those of torchrun do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        processes().Process(target=_worker, args=(str(folder), rank, count, port), daemon=True)
+        for rank in range(count)
     ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [*command, __file__, *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(300)
+    assert [process.exitcode for process in started] == [0] * count
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_gradients_of_several_workers_are_those_of_one(tmp_path, workers):
     """Not 1/workers of them; on every worker the same. Negatives are gathered, so the loss is the same."""
-    in_workers(workers, str(tmp_path))
+    in_workers(workers, tmp_path)
     for case in CASES:
         loss, expected = gradients_of(case)
         for rank in range(workers):
@@ -186,8 +186,10 @@ def test_a_worker_that_fails_says_why(tmp_path):
         workers.launch("synthembed.nothing", [], 2, tmp_path / "workers.log")
 
 
-def _worker(folder: str) -> None:
+def _worker(folder: str, rank: int, count: int, port: int) -> None:
     torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     workers.join()
     found = {}
     for case in CASES:
@@ -197,7 +199,3 @@ def _worker(folder: str) -> None:
     found["bases"] = bases_of_a_pre_trained_run(folder)
     torch.save(found, f"{folder}/{workers.rank()}.pt")
     workers.leave()
-
-
-if __name__ == "__main__":
-    _worker(*sys.argv[1:])

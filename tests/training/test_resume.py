@@ -1,13 +1,13 @@
 """Resuming: bit-identical after SIGKILL, past damaged files; and budgets found before step 1."""
 
 import json
-import multiprocessing
 import random
 import shutil
 import time
 
 import pytest
 import torch
+from forked_processes import processes
 from safetensors.torch import save_file
 from synthembed.model import adapter
 from synthembed.model.backbone import Backbone
@@ -49,13 +49,8 @@ def run_and_save(folder) -> None:
 def test_killed_and_resumed_is_bit_identical(tmp_path):
     """Killed with SIGKILL at drawn moments, in a step or while a checkpoint is written."""
 
-    starter = multiprocessing.get_context("forkserver")
-    starter.set_forkserver_preload(
-        ["synthembed.training.train", "peft", "transformers.models.llama.modeling_llama"]
-    )
-
     def start(folder):
-        process = starter.Process(target=run_and_save, args=(folder,))
+        process = processes().Process(target=run_and_save, args=(folder,))
         process.start()
         return process
 

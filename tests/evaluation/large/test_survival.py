@@ -2,16 +2,14 @@
 scores are those of a run that nobody disturbed."""
 
 import json
-import multiprocessing
-import os
 import random
 import signal
-import sys
 import time
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from forked_processes import processes
 from mteb.abstasks import AbsTaskRetrieval
 from synthembed.evaluation import mteb_runs
 from synthembed.evaluation.large import parts
@@ -99,17 +97,14 @@ def undisturbed(tmp_path_factory):
     return json.loads((folder / "Sixteen.json").read_text())
 
 
-def test_ten_kills_lose_a_block_each_at_most(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server looks for this module
+def test_ten_kills_lose_a_block_each_at_most(undisturbed, tmp_path):
     log, folder, rng = tmp_path / "log", tmp_path / "kept", random.Random(7)
-    processes = multiprocessing.get_context("forkserver")  # packages are imported once for all of them
-    processes.set_forkserver_preload(["test_survival"])
 
     def begun():
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     for _ in range(10):
-        process = processes.Process(target=run_in_small_blocks, args=(folder, log))
+        process = processes().Process(target=run_in_small_blocks, args=(folder, log))
         process.start()
         aim = begun() + rng.randrange(1, 9)  # calls of the model, wherever these happen to be
         while process.is_alive() and begun() < aim:
@@ -119,7 +114,7 @@ def test_ten_kills_lose_a_block_each_at_most(undisturbed, tmp_path, monkeypatch)
         process.join()
         assert process.exitcode == -signal.SIGKILL
     assert not (folder / "Sixteen.json").exists()
-    process = processes.Process(target=run_in_small_blocks, args=(folder, log))
+    process = processes().Process(target=run_in_small_blocks, args=(folder, log))
     process.start()
     process.join()
     assert process.exitcode == 0
