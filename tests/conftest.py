@@ -87,12 +87,9 @@ def tiny_backbone(style: str):
 @pytest.fixture
 def tiny_folder(tmp_path):
     """A saved base model, as a user's local folder."""
-    from tiny_models import byte_tokenizer, tiny_model
+    from tiny_models import saved_base
 
-    folder = tmp_path / "base"
-    tiny_model("llama").save_pretrained(folder)
-    byte_tokenizer("llama").save_pretrained(folder)
-    return folder
+    return saved_base(tmp_path / "base")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Tiny base models and tokenizers with random weights; nothing is fetched from a hub."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModel, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config
@@ -41,3 +43,10 @@ def tiny_model(style: str, layers: int = 2, window: int | None = 8, seed: int = 
     }[style]()
     torch.manual_seed(seed)
     return AutoModel.from_config(config).eval()
+
+
+def saved_base(folder: Path, style: str = "llama", **how) -> Path:
+    """``folder`` with a base model and its tokenizer, as a user's local one."""
+    tiny_model(style).save_pretrained(folder, **how)
+    byte_tokenizer(style).save_pretrained(folder)
+    return folder

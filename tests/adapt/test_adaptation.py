@@ -31,7 +31,7 @@ from synthembed.ground.weights.saved_models import Recipe
 from synthembed.model import backbone, export
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import byte_tokenizer, saved_base, tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -118,12 +118,10 @@ def adapted(tmp_path_factory):
     back."""
     here, before = tmp_path_factory.mktemp("adapted"), torch.get_num_threads()
     torch.set_num_threads(1)
-    tiny_model("llama").save_pretrained(here / "base")
-    byte_tokenizer("llama").save_pretrained(here / "base")
-    folder = written_folder(here / "documents")
+    base, folder = saved_base(here / "base"), written_folder(here / "documents")
     with pytest.MonkeyPatch.context() as patch:
         asked = recording(patch)
-        done = adaptation.run(folder, here / "out", tiny(here / "base"), SETTINGS, anyway=True, say=QUIET)
+        done = adaptation.run(folder, here / "out", tiny(base), SETTINGS, anyway=True, say=QUIET)
     torch.set_num_threads(before)
     return folder, done, len(asked)
 

@@ -8,7 +8,7 @@ from benchmark_rows import KEYS
 from synthembed.ground.files import ROOT
 from synthembed.model.cpu import onednn_linear
 from synthembed.profile.settings import Backbone
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import saved_base
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +36,7 @@ def checked(rows, names):
 def test_encode(tmp_path):
     from benchmarks import encode
 
-    tiny_model("llama").save_pretrained(tmp_path)
-    byte_tokenizer("llama").save_pretrained(tmp_path)
+    saved_base(tmp_path)
     rows = encode.run(Backbone(model=str(tmp_path)), scale=0.01)
     bounds = ["bound", "bound-onednn"] if onednn_linear.use_onednn() else ["bound"]
     names = ["queries", "mix", "documents", *bounds, "mteb", "bfloat16", "int8", "growth"]
@@ -66,10 +65,8 @@ def test_train(tmp_path, monkeypatch):
         def close(self):
             pass
 
-    base, work = tmp_path / "base", tmp_path / "work"
+    base, work = saved_base(tmp_path / "base"), tmp_path / "work"
     work.mkdir()
-    tiny_model("llama").save_pretrained(base)
-    byte_tokenizer("llama").save_pretrained(base)
     load = backbone.load
     with monkeypatch.context() as patch:
         patch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(base))))
@@ -95,8 +92,7 @@ def test_busy(tmp_path, monkeypatch):
 
     from benchmarks import busy, train
 
-    tiny_model("llama").save_pretrained(tmp_path)
-    byte_tokenizer("llama").save_pretrained(tmp_path)
+    saved_base(tmp_path)
     load = backbone.load
     monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(tmp_path))))
     rows = busy.run(train.TINY, texts=2, rounds=1)
@@ -111,8 +107,7 @@ def test_explorers(tmp_path, monkeypatch):
 
     from benchmarks import explorers
 
-    tiny_model("llama").save_pretrained(tmp_path)
-    byte_tokenizer("llama").save_pretrained(tmp_path)
+    saved_base(tmp_path)
     load = backbone.load
     monkeypatch.setattr(backbone, "load", lambda settings, *_: load(Backbone(model=str(tmp_path))))
     monkeypatch.setattr(before_after, "ANSWERS", "find")  # a byte is a token here, and 64 are read

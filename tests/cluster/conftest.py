@@ -7,7 +7,7 @@ import pytest
 from cluster_runs import SMALL, python_path, trained
 from synthembed.cluster import session
 from synthembed.profile.cluster import Cluster
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import saved_base
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
@@ -27,10 +27,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tiny_model("llama").save_pretrained(folder)
-    byte_tokenizer("llama").save_pretrained(folder)
-    return folder
+    return saved_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

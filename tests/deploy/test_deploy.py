@@ -158,7 +158,7 @@ def test_the_slurm_script_joins_two_nodes_and_starts_the_run_on_the_first(tmp_pa
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     line = next(x for x in found.stdout.splitlines() if x.startswith("NODES"))
-    wanted = f"run --set cluster.address=127.0.0.1:{port} --set cluster.workers=2 --profile smoke"
+    wanted = f"run --set cluster.address=127.0.0.1:{port} --set cluster.workers=2 --set cluster.grid=[] --profile smoke"
     assert line == f"NODES 2 ARGUMENTS {wanted}", found.stdout[-3000:] + found.stderr[-3000:]
     assert "t" * 64 not in found.stdout + found.stderr
     import psutil

@@ -7,7 +7,7 @@ from synthembed.corpus.texts import words
 from synthembed.labelled import mining
 from synthembed.labelled.mining import NOTHING, Asked, merge, unpack
 from synthembed.profile.settings import Negatives
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import saved_base
 
 TEXTS = [f"{a} {b} by the {c}" for a in ("red", "blue", "old") for b in ("boat", "house", "road", "tree") for c in ("sea", "hill", "town")]  # fmt: skip
 CORPUS = [(f"d{n}", text) for n, text in enumerate(TEXTS)]
@@ -47,10 +47,7 @@ def test_fewer_documents_than_ranks_leave_places_empty():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoder")
-    tiny_model("qwen").save_pretrained(folder)
-    byte_tokenizer("qwen").save_pretrained(folder)
-    return folder
+    return saved_base(tmp_path_factory.mktemp("encoder"), "qwen")
 
 
 def settings(model, **more):

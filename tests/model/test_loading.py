@@ -14,7 +14,7 @@ from synthembed.model.encoder import Encoder, EncodingError
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Backbone as Settings
 from synthembed.profile.settings import Lora
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import byte_tokenizer, saved_base
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, RobertaConfig
 
@@ -93,8 +93,7 @@ def test_a_pointer_that_nobody_reads_is_no_alarm(tiny_folder):
 
 
 def test_shards_are_whole(tmp_path):
-    tiny_model("llama").save_pretrained(tmp_path, max_shard_size="30KB")
-    byte_tokenizer("llama").save_pretrained(tmp_path)
+    saved_base(tmp_path, max_shard_size="30KB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 2
     load(tmp_path)

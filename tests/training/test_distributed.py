@@ -15,7 +15,7 @@ from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
 from synthembed.training import batches, memory_budget, train, workers
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import byte_tokenizer, saved_base, tiny_model
 from tiny_training import CORPUS, assert_equal, tiny, with_adapter
 
 CASES = {  # settings, dropout, sharded
@@ -60,9 +60,7 @@ def weights_of_the_first() -> tuple[bool, dict]:
 
 def bases_of_a_pre_trained_run(folder: str) -> list[int]:
     """Numbers that this worker holds of the base, of one to be pre-trained and of what a training has left."""
-    base = Path(folder) / f"base{workers.rank()}"
-    tiny_model("llama").save_pretrained(base)
-    byte_tokenizer("llama").save_pretrained(base)
+    base = saved_base(Path(folder) / f"base{workers.rank()}")
     chosen = tiny(
         **{"backbone.model": str(base), "train.sharded": True, "pretrain": {"source": "docstrings"}}
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 
 def setup(app: Sphinx) -> dict:
@@ -13,13 +15,22 @@ def setup(app: Sphinx) -> dict:
 
 
 def _inline(writer, node: nodes.math) -> None:
-    writer.body.append(tex2mathml(node.astext()))
+    writer.body.append(_mathml(writer, node))
     raise nodes.SkipNode
 
 
 def _block(writer, node: nodes.math_block) -> None:
-    formula = tex2mathml(node.astext(), as_block=True)
+    formula = _mathml(writer, node, as_block=True)
     writer.body.append(
         f'<div class="math scroll" tabindex="0" role="region" aria-label="Formula">{formula}</div>'
     )
     raise nodes.SkipNode
+
+
+def _mathml(writer, node: nodes.Element, **how) -> str:
+    formula = node.astext()
+    try:
+        return tex2mathml(formula.replace(r"\dots", r"\ldots"), **how)  # which docutils does not know
+    except MathError as problem:
+        page = writer.builder.current_docname
+        raise ExtensionError(f"{page}: no MathML for {formula!r}: {problem}; write it otherwise") from problem
