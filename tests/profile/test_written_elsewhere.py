@@ -87,6 +87,8 @@ def test_an_error_in_an_override_is_placed_there_with_a_hint_to_quote():
         "AKIAIOSFODNN7EXAMPLE",
         "SK_4EC39HQLYJWDARJTT1ZDP7DC",
         "my_key",
+        "SK1234ABCDEF",
+        "AB_" * 20 + "!",
     ],
 )
 def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path, key):
@@ -110,7 +112,10 @@ def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path, key):
     assert profile.load("smoke", ["generate.key_variable=_MY_KEY2"]).generate.key_variable == "_MY_KEY2"
 
 
-@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "GATEWAY", "AI21_API_KEY", "K8S_TOKEN2", "_E2B__KEY"])
+@pytest.mark.parametrize(
+    "name",
+    ["OPENAI_API_KEY", "GATEWAY", "AI21_API_KEY", "K8S_TOKEN2", "_E2B__KEY", "GPT4TURBO_KEY", "A1B2C3_KEY"],
+)
 def test_names_of_variables_are_taken(name):
     assert profile.load("smoke", [f"generate.key_variable={name}"]).generate.key_variable == name
 
@@ -147,7 +152,7 @@ def test_a_secret_among_the_settings_is_refused_and_not_shown(tmp_path, key, sec
 
 
 def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
-    secret = "sk-proj-0123456789abc"
+    secret = "sk-" + "proj-0123456789abcdef"
     for override in (
         f"generate.reasoning_effort={secret}",
         f"generate.extra_body={{x: ['Bearer {secret}']}}",
@@ -155,6 +160,12 @@ def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
         with pytest.raises(ProfileError, match="keys are read from the environment alone") as found:
             profile.load("smoke", [override])
         assert secret not in str(found.value)
+    profile.load("smoke", ["name=sk-wikipedia-adapt", "generate.extra_body={token: null}"])
+    with pytest.raises(ProfileError, match="no file or folder 'hf_converted_checkpoint'"):
+        profile.load("smoke", ["backbone.model=hf_converted_checkpoint"])
+    with pytest.raises(ProfileError, match="unknown key") as found:
+        profile.load("smoke", ["generate.openai_key=abcd1234plain"])
+    assert "plain" not in str(found.value)
     taken = profile.load("smoke", ["generate.extra_body={tokens: 3, stop_token: a, key: b, max_tokens: 5}"])
     assert taken.generate.extra_body == {"tokens": 3, "stop_token": "a", "key": "b", "max_tokens": 5}
 
@@ -167,3 +178,18 @@ def test_keys_urls_and_proxies_as_they_are_pasted(monkeypatch):
     for proxy in ("u:a-secret@h:1", "http://u:a-secret@h:1", "http://u:p/a-secret@x@h:1"):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         assert "secret" not in str(endpoint.proxies()) and "h:1" in str(endpoint.proxies())
+
+
+def test_what_an_error_hides_is_found_in_no_time_in_any_text():
+    """Of "a_" 3,000 times the first form looked at every end of every beginning."""
+    assert endpoint.hidden("a_" * 3000) == "a_" * 3000
+    assert (
+        endpoint.hidden("my_api_key: hush") == "my_api_key: ***" and endpoint.hidden("monkey=x") == "monkey=x"
+    )
+
+
+def test_a_secret_under_a_dotted_key_is_told_with_its_line(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: smoke\nablations:\n  set:\n    generate.api_key: hush\n")
+    with pytest.raises(ProfileError, match=r"mine\.yaml:4: ablations\.set\.generate\.api_key"):
+        profile.load(mine)

@@ -204,7 +204,7 @@ def _refuse_what_cannot_begin(ray: ModuleType, cluster: Cluster) -> None:
             "host:port, such as 10.0.0.1:6379, or unset it"
         )
     if cluster.address == "local" and cluster.dashboard:
-        lacking = ray._private.utils.get_dashboard_dependency_error()
+        lacking = getattr(ray._private.utils, "get_dashboard_dependency_error", lambda: None)()
         if lacking:
             raise ClusterError(
                 f'cluster.dashboard: the Ray that is installed has no page ({lacking}): pip install "ray[default]" '

@@ -219,7 +219,7 @@ def _objects(text: str, opening: str, encoded: bool = True) -> Iterator[Any]:
             rest = _without_last_commas(text[place:]) if has_last_commas else ""
             try:
                 data, end = _DECODER.raw_decode(rest)
-                text = rest
+                text, place = rest, 0
             except (ValueError, RecursionError):
                 place += 1
                 continue

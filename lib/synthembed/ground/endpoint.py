@@ -15,18 +15,24 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 # Keys under which people write a secret down, and how the keys of well-known services begin.
-_SECRETS = (
-    r"(\w*[-_])?(api|access|private|secret)[-_]?key|((api|access|auth|bearer|hf|hub)[-_]?)?token"
-    r"|(\w*[-_])?(password|passwd|secret|authorization|credentials?|bearer)"
-)
-_SECRET = re.compile(_SECRETS, re.IGNORECASE)
+_NAMED = r"(?:api|access|private|secret)[-_]?key|password|passwd|secret|authorization|credentials?|bearer"
+_TOKEN = r"(?:(?:api|access|auth|bearer|hf|hub)[-_]?)?token"
+_SECRET = re.compile(rf"(?:\w*[-_])?(?:{_NAMED})|{_TOKEN}", re.IGNORECASE)
 _KEY = r"(?:sk-|hf_|gsk_|AIza|xai-|r8_|gh[opsu]_|github_pat_|nvapi-|pplx-)[\w-]"
-_VARIABLE = re.compile(r"_*(?!\d)([A-Z]{1,20}\d{0,3}|[A-Z\d]{1,5})(_+([A-Z]{1,20}\d{0,3}|[A-Z\d]{1,5}))*")
+_LONG = r"(?=[\w-]*[A-Za-z\d]{16})"  # no name of a run or a model has so long a piece of letters and digits
+_PASTED = re.compile(rf"\s*(?:Bearer\s+\S+|{_LONG}{_KEY}{{12,}})\s*")
+_VARIABLE = re.compile(r"_*[A-Z][A-Z\d_]*")
 
 
 def is_variable(name: Any) -> bool:
-    """Whether a text is an environment variable's name, and no key of letters and digits: upper case, in words."""
-    return isinstance(name, str) and bool(_VARIABLE.fullmatch(name)) and len(name) <= 64
+    """Whether a text is an environment variable's name, and no key of letters and digits: upper case, in words, of
+    which a long one has few digits."""
+    if not isinstance(name, str) or len(name) > 64 or not _VARIABLE.fullmatch(name):
+        return False
+    digits = {word: sum(map(str.isdigit, word)) for word in name.split("_")}
+    return all(
+        len(w) <= 6 or (len(w) <= 12 and n <= 3) or (len(w) <= 20 and not n) for w, n in digits.items()
+    )
 
 
 def secret_in(value: Any, key: str = "") -> str:
@@ -39,7 +45,7 @@ def secret_in(value: Any, key: str = "") -> str:
         inside = ()
     by_key = _SECRET.fullmatch(key.rpartition(".")[2]) and value not in (None, {}, [], "")
     if (by_key and not isinstance(value, bool | dict)) or (
-        isinstance(value, str) and re.fullmatch(rf"\s*(Bearer\s+\S+|{_KEY}{{12,}})\s*", value)
+        isinstance(value, str) and _PASTED.fullmatch(value)
     ):
         return key
     return next(filter(None, (secret_in(below, name) for below, name in inside)), "")
@@ -47,8 +53,9 @@ def secret_in(value: Any, key: str = "") -> str:
 
 def hidden(text: str) -> str:
     """A text that quotes what somebody wrote, without what follows a secret's key and what looks like a key."""
-    text = re.sub(rf"(?i)((?<![^\W_])(?:{_SECRETS})['\"]?\s*[=:]).*", r"\1 ***", text, flags=re.DOTALL)
-    return re.sub(rf"\b{_KEY}{{6,}}", "***", text)
+    told = rf"(?i)((?<![^\W_])(?:{_NAMED}|{_TOKEN}|key)['\"]?\s*[=:]).*"  # "key": here, where a wrong guess costs nothing
+    text = re.sub(told, r"\1 ***", text, flags=re.DOTALL)
+    return re.sub(rf"\b{_LONG}{_KEY}{{12,}}", "***", text)
 
 
 FROM_THE_ENVIRONMENT = (

@@ -26,6 +26,7 @@ from synthembed.ground.data_files.cell_values import (
     plain,
     text_of,
     title_of,
+    with_names,
 )
 from synthembed.ground.data_files.opener import ReadError, form_of, lines
 from synthembed.ground.data_files.table_rows import rows
@@ -99,6 +100,7 @@ def _titled(passages, name: str, place: str) -> tuple[str, ...]:
     if not isinstance(passages, list) or not all(isinstance(p, dict) for p in passages):
         raise ReadError(f"{place}: {name} is not a list of passages with title and text")
     place = f"{place}, {name}"
+    passages = [with_names(p, ("title", "text"), place) for p in passages]
     return tuple(titled(title_of(p, place), text_of(p, "text", place)) for p in passages)
 
 

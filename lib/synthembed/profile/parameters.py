@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
     """
     if isinstance(given, dict):
         for key, value in given.items():
-            _no_secret(value, str(key))
-        yield from ((str(key), value, f"{key}={value}") for key, value in given.items())
+            no_secret(value, str(key))
+            yield str(key), value, f"{key}={value}"
     elif isinstance(given, list | tuple):
         for one in given:
             if isinstance(one, dict):
@@ -68,7 +68,8 @@ def assignments(given: str | list | tuple | dict | None) -> Iterator[tuple[str, 
 
 def _assignment(override: str) -> tuple[str, Any, str]:
     key, equals, value = override.partition("=")
-    _no_secret(value.strip(), key.strip())
+    if not NULL.fullmatch(value):
+        no_secret(value.strip(), key.strip())
     if not equals or not key.strip():
         raise ProfileError(f"override {brief(override)}: write it as section.key=value")
     try:
@@ -78,13 +79,16 @@ def _assignment(override: str) -> tuple[str, Any, str]:
         raise ProfileError(f"override {brief(override)}: not valid YAML: {told}") from None
     if read is None and not NULL.fullmatch(value):
         raise ProfileError(no_value(override))
-    _no_secret(read, key.strip())
+    no_secret(read, key.strip())
     return key.strip(), read, override
 
 
-def _no_secret(value: Any, key: str, place: str = "override") -> None:
+def no_secret(value: Any, key: str = "", place: Callable[[str], str] = lambda key: "override") -> None:
+    """Raises ProfileError, which names the key and its ``place``, where a value is or holds a secret."""
     if found := endpoint.secret_in(value, key):
-        raise ProfileError(f"{place}: {found} (its value is not shown): {endpoint.FROM_THE_ENVIRONMENT}")
+        raise ProfileError(
+            f"{place(found)}: {found} (its value is not shown): {endpoint.FROM_THE_ENVIRONMENT}"
+        )
 
 
 def no_value(override: str) -> str:

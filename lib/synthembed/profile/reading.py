@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from synthembed.ground import endpoint
 from synthembed.ground.files import ROOT, shipped, shown
 from synthembed.profile import strict_yaml
-from synthembed.profile.parameters import ProfileError, assignments, brief
+from synthembed.profile.parameters import ProfileError, assignments, brief, no_secret
 
 PROFILES = shipped("profiles")
 NOT_SHOWN = "not_shown"  # type of an error whose value may be a secret
@@ -76,10 +76,8 @@ def _read(profile: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict
         )
     if not isinstance(data, dict):
         raise ProfileError(f"{shown(path)}: expected keys and values, got {type(data).__name__}")
-    if key := endpoint.secret_in(data):
-        line = lines.get(tuple(key.split(".")))
-        place = f"{shown(path)}:{line}" if line else shown(path)
-        raise ProfileError(f"{place}: {key} (its value is not shown): {endpoint.FROM_THE_ENVIRONMENT}")
+    dotted = {".".join(map(str, at)): f"{shown(path)}:{line}" for at, line in lines.items()}
+    no_secret(data, place=lambda key: dotted.get(key, shown(path)))
     if "extends" in data:
         base = data.pop("extends")
         if not isinstance(base, str) or not base.strip():

@@ -210,8 +210,8 @@ def _first_beyond_second(means: list[float]) -> float:
 def _said_beside(results: Results, peer: str, groups: tuple, *sides: dict[str, Number]) -> str:
     """What was compared, with both systems' means over each group."""
     means = [" against ".join(f"{fmean(side[x].mean for x in g):.1f}" for side in sides) for g in groups]
-    named = f"{labels.label('trained', results)} against {labels.SYSTEM_NAMES.get(peer, peer)}"
     if len(groups) == 1:
+        named = f"{labels.label('trained', results)} against {labels.SYSTEM_NAMES.get(peer, peer)}"
         return f"the lead in high-resource languages ({named}: {means[0]})"
     return (
         f"what low-resource languages are further behind than high-resource ones ({means[1]}, and {means[0]})"

@@ -102,10 +102,10 @@ def fine_tune(
     ``saved`` is called after each checkpoint. Raises TrainingError on a loss or gradient that is not finite,
     naming the batch's examples, on a batch that no setting makes fit, and if the adapter has not moved."""
     settings, main = profile.train, workers.rank() == 0
+    watch = watch if main else None
     if watch and settings.sharded and workers.world() > 1:  # of whose weights the first worker has a part
         print("train.sharded: no learning curve is scored", flush=True)
         watch = None
-    watch = watch if main else None
     if len(corpus) < 2:
         raise TrainingError(f"{len(corpus)} examples: contrastive training needs at least 2")
     batch_of, steps = schedule(settings, corpus, profile.seed), steps_of(settings, corpus)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthembed.ground.data_files import opener
-from synthembed.ground.data_files.cell_values import identifier, text_of, title_of
+from synthembed.ground.data_files.cell_values import identifier, text_of
 from synthembed.ground.data_files.opener import ReadError, lines
 from synthembed.ground.data_files.table_rows import rows
 
@@ -361,11 +361,6 @@ def write_frame(frame, path):
         frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
 
 
-def test_a_title_of_another_spelling_is_not_passed_over():
-    with pytest.raises(ReadError, match="a, item 1: the field 'Title' is not read as the title"):
-        title_of({"text": "bees", "Title": "Hive"}, "a, item 1")
-
-
 def test_a_separator_is_told_by_columns_in_any_spelling(tmp_path):
     (tmp_path / "a.csv").write_text("Text;n, of all, and, more\nbees;1\n")
     assert values(tmp_path / "a.csv") == ["bees"]
@@ -386,3 +381,13 @@ def test_tables_of_a_folder_are_found_by_any_spelling(tmp_path):
         (tmp_path / name).touch()
     assert [f.name for f in opener.tables_in(tmp_path)] == ["a.csv", "b.JSONL.gz", "f.Parquet"]
     assert opener.form_of(tmp_path / "b.JSONL.gz") == "json"
+
+
+def test_joiners_tell_ids_apart_within_a_word_and_not_at_its_ends():
+    """In Persian and Hindi they are how a word is written."""
+    inside, without = (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645",
+    )
+    assert identifier(inside, "a") == inside != identifier(without, "a")
+    assert identifier(f"\u200d{without}\u200c ", "a") == without and identifier("d1\u200b", "a") == "d1"

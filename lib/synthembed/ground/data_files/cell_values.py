@@ -12,7 +12,10 @@ from synthembed.ground.data_files.opener import ReadError
 
 # --- names -----------------------------------------------------------------------------------------
 
-_UNSEEN, _PARTS = regex.compile(r"[\p{DI}\p{Cc}]"), regex.compile(r"[\s_-]")
+# Not the two joiners, which are how a word is written in some scripts; at the ends they join nothing.
+_JOINERS = "\u200c\u200d"
+_UNSEEN = regex.compile(rf"(?V1)[[\p{{DI}}\p{{Cc}}]--[{_JOINERS}]]")
+_PARTS = regex.compile(r"[\s_-]")
 
 
 def plain(text: str) -> str:
@@ -20,7 +23,7 @@ def plain(text: str) -> str:
     those within plain."""
     if text.isascii() and text.isprintable():
         return text.strip()
-    return _UNSEEN.sub("", regex.sub(r"\s", " ", unicodedata.normalize("NFC", text))).strip()
+    return _UNSEEN.sub("", regex.sub(r"\s", " ", unicodedata.normalize("NFC", text))).strip(" " + _JOINERS)
 
 
 def letters(name: str) -> str:
@@ -32,9 +35,8 @@ def letters(name: str) -> str:
 def _spelt(names: tuple[str, ...], wanted: tuple[str, ...]) -> dict[str, list[str]]:
     """Name that is wanted → those among ``names`` that are it in another spelling, where none is it as it is."""
     exact = {letters(name) for name in names if name in wanted}
-    found = {
-        letters(name): name for name in reversed(wanted)
-    }  # of wanted ones that share their letters, the first
+    # Of wanted ones that share their letters, the first.
+    found = {letters(name): name for name in reversed(wanted)}
     return {
         want: those
         for key, want in found.items()
@@ -108,10 +110,6 @@ def text_of(row, name: str, place: str) -> str:
 
 
 def title_of(row: dict, place: str) -> str:
-    """The title of a document, "" where it has none; raises ReadError where it has another spelling, as "Title"."""
-    if isinstance(row, dict) and "title" not in row:
-        for name in row:
-            if name.strip().lower() == "title":
-                raise ReadError(f"{place}: the field {name!r} is not read as the title: name it 'title'")
+    """The title of a document, "" where it has none."""
     missing = isinstance(row, dict) and row.get("title") is None
     return "" if missing else text_of(row, "title", place).strip()

@@ -79,7 +79,8 @@ def _parquet_rows(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) 
                 row = _without_nan(row) if floats else row
                 for name in narrow.keys() & row.keys():
                     row[name] = row[name] if row[name] is None else narrow[name](row[name])
-                yield f"{path.name}, row {number}", {spelt.get(n, n): value for n, value in row.items()}
+                row = {spelt.get(n, n): value for n, value in row.items()} if spelt else row
+                yield f"{path.name}, row {number}", row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path.name}, row {number + 1}: cut off or damaged ({said}): get it again") from None
