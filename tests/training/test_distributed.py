@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from forked_processes import processes
+from synthembed.ground import hardware
 from synthembed.model import adapter, probe
 from synthembed.model import backbone as backbones
 from synthembed.model.backbone import Backbone
@@ -170,9 +171,12 @@ def test_a_pre_training_in_shards_before_a_training_that_is_not_is_refused():
 def test_a_notebooks_gpu_is_the_workers_while_they_train(monkeypatch):
     """Its model has left before what torch keeps, and what a cycle holds, is given back, once; it returns after."""
     done, on = [], torch.device("cuda")
-    model = SimpleNamespace(to=lambda device: done.append(f"model to {device}"))
-    monkeypatch.setattr(train.hardware, "release", lambda: done.append("release"))
-    with train.left_to_workers(SimpleNamespace(model=model, device=on)):
+    model = SimpleNamespace(
+        to=lambda device: done.append(f"model to {device}"),
+        parameters=lambda: iter([SimpleNamespace(device=on)]),
+    )
+    monkeypatch.setattr(hardware, "release", lambda: done.append("release"))
+    with hardware.on_cpu(model):
         done.append("workers")
     assert done == ["model to cpu", "release", "workers", "model to cuda"]
 

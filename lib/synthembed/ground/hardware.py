@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -37,6 +39,19 @@ def release() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+@contextmanager
+def on_cpu(model: torch.nn.Module) -> Iterator[None]:
+    """The weights on the CPU within the block, and where they were after it: a GPU's memory is its workers'
+    meanwhile, and what is sent to a node without one can be read there."""
+    home = next(model.parameters()).device
+    model.to("cpu")
+    release()
+    try:
+        yield
+    finally:
+        model.to(home)
 
 
 def device() -> torch.device:

@@ -14,8 +14,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -293,7 +292,7 @@ def in_workers(profile: Profile, backbone: Backbone, corpus: list[Example], fold
     write_json(folder / "job.json", {"profile": profile.model_dump(mode="json"), "code": code})
     example_files.write(folder / "job-examples.jsonl", corpus)
     try:
-        with left_to_workers(backbone):
+        with hardware.on_cpu(backbone.model):
             workers.launch(
                 "synthembed.training.train", [str(folder)], profile.train.workers, folder / "workers.log"
             )
@@ -317,22 +316,9 @@ def in_cluster(
     begin = [p for part in (folder, folder / "pretraining") for p in checkpoints.files(part)]
     job = (profile.in_process(), corpus, code, watch)
     name = f"train-{run_key(profile, corpus, code)}"
-    with left_to_workers(backbone), _session.joined(profile.cluster):
+    with hardware.on_cpu(backbone.model), _session.joined(profile.cluster):
         placed = import_module("synthembed.cluster.data_parallel")
         placed.run(worker, job, profile.cluster, name, folder, begin, final=(TrainingError,))
-
-
-@contextmanager
-def left_to_workers(backbone: Backbone) -> Iterator[None]:
-    """The model on the CPU meanwhile, so that a GPU's memory is the workers': all that this process, which may be a
-    notebook's, has no use for."""
-    on = backbone.device
-    backbone.model.to("cpu")
-    hardware.release()
-    try:
-        yield
-    finally:
-        backbone.model.to(on)
 
 
 def worker(

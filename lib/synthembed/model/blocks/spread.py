@@ -47,19 +47,10 @@ class BlockWorker:
 
 @contextmanager
 def on_cpu(encoder: Encoder) -> Iterator[None]:
-    """The weights on the CPU within the block, and where they were after it: a GPU's can be read on no node that
-    has none, and their memory there is the workers'. Keys and values are made again where they are needed."""
+    """The weights on the CPU within the block. Keys and values are made again where they are needed."""
     encoder.prefixes.clear()
-    model, home = encoder.backbone.model, encoder.backbone.device
-    if home.type == "cpu":
+    with hardware.on_cpu(encoder.backbone.model):
         yield
-        return
-    try:
-        model.to("cpu")
-        hardware.release()
-        yield
-    finally:
-        model.to(home)
 
 
 def over(pool: Pool) -> Run:
