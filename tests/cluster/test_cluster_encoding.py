@@ -273,17 +273,18 @@ def test_weights_travel_from_the_cpu_and_go_back_to_their_gpu(monkeypatch, tmp_p
     def keep(*_):
         raise ClusterError("while they encode")
 
-    monkeypatch.setattr(Backbone, "device", torch.device("cuda", 0))  # there is none: what moves is watched
+    there = torch.empty(1, device="meta")  # stands for a GPU, where there is none: what moves is watched
+    monkeypatch.setattr(sent.backbone.model, "parameters", lambda: iter([there]))
     monkeypatch.setattr(sent.backbone.model, "to", lambda on: seen.append(str(on)))
     monkeypatch.setattr(session, "joined", lambda cluster: nullcontext())
     monkeypatch.setattr(actor_pool, "actors", actors)
     monkeypatch.setattr(block_spread, "keep", keep)
     with spread.placed(TWO, MtebEncoder(sent, "synthembed/tiny", "1")):
-        assert seen == ["cpu", "sent", "cuda:0"]  # this process encodes, too
+        assert seen == ["cpu", "sent", "meta"]  # this process encodes, too
     seen.clear()
     with pytest.raises(ClusterError, match="while they encode"):
         block_spread.encode_to(sent, TEXTS, tmp_path / "v.npy", blocks.Reading("m"), TWO)
-    assert seen == ["cpu", "sent", "cuda:0"]
+    assert seen == ["cpu", "sent", "meta"]
 
 
 # --- evaluation ------------------------------------------------------------------------------------
