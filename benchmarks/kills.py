@@ -38,6 +38,7 @@ PLACED = ("03_train", "04_evaluate", "05_ablations")
 WORKERS = ("ray::RayTrainWorker", "ray::Holder", "ray::_there")  # as processes of Ray call themselves
 # The other systems are not ours, and no worker's. In 16 bits sums in another order are other numbers (docs/cluster.md).
 SETTINGS = ("evaluate.systems=[base, trained]", "backbone.dtype=float32")
+SUBNET = "10.213"  # of the pairs of interfaces; private, and as good as any
 AGENTS = (
     "metrics-export-port",
     "dashboard-agent-grpc-port",
@@ -46,15 +47,54 @@ AGENTS = (
 )
 
 
+class Network:
+    """A network namespace for a node, joined to this machine's by a pair of interfaces: with an address, ports and
+    a loopback of its own, as another machine has. Raises OSError where it cannot be had: not on Linux, or not root."""
+
+    def __init__(self, number: int):
+        self.name, there = f"kills-{os.getpid()}-{number}", f"{SUBNET}.{number}"
+        here, self.interface = f"kills{number}", f"node{number}"
+        self._ip("netns", "add", self.name)
+        try:
+            self._ip("link", "add", here, "type", "veth", "peer", "name", self.interface, "netns", self.name)
+            self._ip("address", "add", f"{there}.1/24", "dev", here)
+            self._ip("link", "set", here, "up")
+            self._ip("-n", self.name, "address", "add", f"{there}.2/24", "dev", self.interface)
+            for own in ("lo", self.interface):
+                self._ip("-n", self.name, "link", "set", own, "up")
+            self._ip("-n", self.name, "route", "add", "default", "via", f"{there}.1")
+        except OSError:
+            self.end()
+            raise
+
+    @property
+    def entered(self) -> list[str]:
+        """What a command begins with that is to run in it."""
+        return ["ip", "netns", "exec", self.name]
+
+    def end(self) -> None:
+        """Its interfaces go with it, when its last process has."""
+        self._ip("netns", "delete", self.name)
+
+    @staticmethod
+    def _ip(*words: str) -> None:
+        try:
+            subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+        except subprocess.CalledProcessError as error:
+            raise OSError(f"ip {' '.join(words)}: {error.stderr.strip()}") from None
+
+
 class Node:
-    """``ray start``, in a process group of its own."""
+    """``ray start``, in a process group of its own, and in ``network`` if that is given."""
 
     process = None
 
-    def __init__(self, *arguments: str, environment: dict[str, str]):
-        self.command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
+    def __init__(self, *arguments: str, environment: dict[str, str], network: Network | None = None):
+        self.network = network
+        self.command = [*(network.entered if network else ()), str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
                         "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
         own = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+        own |= {"GLOO_SOCKET_IFNAME": network.interface if network else interface_of(outward())}
         self.environment, self.killed = os.environ | own | environment, False
 
     def start(self) -> Node:
@@ -106,12 +146,23 @@ class Node:
                 process.kill()
         self.process.wait()
 
+    def gone(self) -> None:
+        """Kill it, and leave nothing of its network."""
+        self.kill()
+        if self.network:
+            self.network.end()
+
 
 def outward() -> str:
     """The address of this machine that Ray takes for a node's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         asked.connect(("192.0.2.1", 1))  # sends nothing
         return asked.getsockname()[0]
+
+
+def interface_of(address: str) -> str:
+    """Which gloo is to listen at: by the machine's name it finds the loopback, which no other node reaches."""
+    return next(name for name, all_ in psutil.net_if_addrs().items() if address in [a.address for a in all_])
 
 
 def free_ports(names: tuple[str, ...] = AGENTS) -> dict[str, int]:
@@ -147,11 +198,16 @@ class Nodes:
             yield nodes
         finally:
             for node in (*nodes.others, head):
-                node.kill()
+                node.gone()
 
     def another(self) -> None:
-        """A second node, also in the place of one that died. Raises TimeoutError if none starts."""
-        self.others.append(Node(f"--address={self.address}", environment=self.environment))
+        """A second node, also in the place of one that died, in a network of its own where that can be had. Raises
+        TimeoutError if none starts."""
+        try:
+            network = Network(len(self.others))
+        except OSError:
+            network = None
+        self.others.append(Node(f"--address={self.address}", environment=self.environment, network=network))
         self.others[-1].start()
 
     @property
@@ -242,8 +298,8 @@ def scores_of(run: Path) -> dict[str, dict]:
     return {s: {k: read_json(run / s / "scores.json")[k] for k in ("rows", "more")} for s in PLACED[1:]}
 
 
-def disturbed(number: int, seed: int, alone: Path) -> tuple[list[str], list[str]]:
-    """(who died where, what differs from ``alone``) of one run."""
+def disturbed(number: int, seed: int, alone: Path) -> tuple[list[str], list[str], int]:
+    """(who died where, what differs from ``alone``, second nodes in a network of their own) of one run."""
     run = run_folders.own() / f"kills-{number}"
     shutil.rmtree(run, ignore_errors=True)
     for stage in GIVEN:
@@ -259,7 +315,8 @@ def disturbed(number: int, seed: int, alone: Path) -> tuple[list[str], list[str]
         finally:
             killer.over.set()
             thread.join()
-    return killer.deaths, differences(scores_of(run), scores_of(alone))
+    apart = sum(node.network is not None for node in nodes.others)
+    return killer.deaths, differences(scores_of(run), scores_of(alone)), apart
 
 
 def differences(found: dict, expected: dict) -> list[str]:
@@ -275,14 +332,16 @@ def differences(found: dict, expected: dict) -> list[str]:
 
 def run(runs: int = RUNS, seed: int = 0) -> list[dict]:
     alone = made("kills-alone", (*GIVEN, *PLACED), SETTINGS)
-    same, said = 0, []
+    same, apart, said = 0, 0, []
     for number in range(1, runs + 1):
         started = time.monotonic()
-        deaths, different = disturbed(number, seed, alone)
+        deaths, different, networks = disturbed(number, seed, alone)
+        apart += networks
         same += not different and len(deaths) == 2
         said.append(f"{'; '.join(deaths) or 'nobody died'}: {'; '.join(different) or 'the same scores'}")
         print(f"run {number} of {runs}, {time.monotonic() - started:.0f} s: {said[-1]}", flush=True)
     unit = "runs with both deaths and the same scores"
+    said.append(f"{apart} second nodes in a network namespace of their own")
     return [row("kills/smoke", same, runs, "all of them", unit, " | ".join(said))]
 
 

@@ -54,6 +54,19 @@ def test_what_would_fail_again_is_not_tried_again(cluster, base, tmp_path):
         trained(tmp_path, base, 1, **{"train.learning_rate": 1e30})
 
 
+def test_workers_wait_for_the_first_while_it_scores_a_curve(cluster, tmp_path, monkeypatch):
+    """Torch ended them after half an hour."""
+    from synthembed.cluster import data_parallel
+
+    def told(*_, torch_config, **rest):
+        raise Stopped(f"{torch_config.timeout_s / 3600:.0f} hours")
+
+    monkeypatch.setattr(data_parallel, "TorchTrainer", told)
+    for place in ({}, {"address": "auto"}):
+        with pytest.raises(Stopped, match="12 hours"):
+            data_parallel.run(print, (), Cluster(**SMALL | place), "patience", tmp_path)
+
+
 def test_a_grid_goes_on_where_its_worker_was_killed(cluster, base, tmp_path, one_thread):
     """Three rows, one of them done before and not repeated: scores as if run one by one, to the last digit."""
     rows = [{"id": f"row{n}", "set": {"train.temperature": t}} for n, t in enumerate((0.02, 0.1, 0.5))]

@@ -33,6 +33,9 @@ from synthembed.cluster.session import ClusterError
 from synthembed.profile.cluster import Cluster
 
 Loop = Callable[..., None]  # loop(folder, saved, *arguments), the same in every process
+# Seconds that a process waits for another one: the first may score a point of a learning curve, or write a large
+# checkpoint, for longer than torch's half an hour. That one has died is Ray's to notice.
+WAITS_S = 12 * 3600
 WRITES = 3  # attempts to write a checkpoint, with pauses of 1, 2, ... seconds
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -58,7 +61,7 @@ def run(
         train_loop_config={
             "job": ray.put((loop, arguments, final)), "begin": ray.put(held), "versions": session.versions(),
         },
-        torch_config=_Loopback() if cluster.address == "local" else TorchConfig(),
+        torch_config=(_Loopback if cluster.address == "local" else TorchConfig)(timeout_s=WAITS_S),
         scaling_config=ray.train.ScalingConfig(
             num_workers=elastic, use_gpu=gpus > 0,
             resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
