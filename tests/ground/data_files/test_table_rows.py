@@ -296,6 +296,7 @@ def test_only_the_columns_that_are_wanted_are_read_of_parquet(tmp_path):
         ("d\u00a01", "d 1"),
         ("7.0\u200b", "7"),
         ("cafe\u0301", "café"),
+        *((page, page) for page in ("NaN", "None", "Null", "Nan")),
     ],
 )
 def test_ids_are_the_same_whoever_wrote_them(value, found):
@@ -310,6 +311,8 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
         "\u200b\ufeff",
         "nan\u200b",
         "nan",
+        "NULL",
+        "<NA>",
         math.nan,
         True,
         [],

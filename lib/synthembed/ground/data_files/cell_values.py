@@ -68,6 +68,8 @@ def with_names(row, wanted: tuple[str, ...], place: str):
 
 _WHOLE = regex.compile(r"[+-]?\d+\.0+")
 _ROUNDED = regex.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+")
+# What other tools write where an id is missing; "NaN", "None" and "Null" are ids of FEVER, pages of Wikipedia.
+_NO_IDS = ("", "nan", "none", "null", "NULL", "<NA>")
 EXACT = 2**53  # above it a float has lost digits
 # Numbers that were kept in 32 and in 16 bits, by Arrow's names; ``exact`` as EXACT.
 NARROW = {
@@ -81,7 +83,7 @@ def identifier(value, place: str) -> str:
     Raises ReadError on what is no id, and on one that a spreadsheet or a float has rounded.
     """
     text = plain(str(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    if not text or text.lower() in ("nan", "none", "null", "<na>"):
+    if text in _NO_IDS:
         raise ReadError(f"{place}: {value!a} is no id: give each row one, or delete the row")
     if text.startswith('="'):
         raise ReadError(f"{place}: the id {text} is a formula of a spreadsheet: write ids as text")
