@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 
 import regex
 
@@ -96,9 +97,15 @@ def identifier(value, place: str) -> str:
 def field_of(row, name: str, place: str):
     """A field of a row; raises ReadError naming those that are there."""
     if not isinstance(row, dict) or name not in row:
-        there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
+        there = _some(row) if isinstance(row, dict) else type(row).__name__
         raise ReadError(f"{place}: no field {name!r}, there is {there}; is it a file of another form?")
     return row[name]
+
+
+def _some(names: Iterable[str]) -> str:
+    """Names as errors show them: of a file that is one object, id → text, there are millions."""
+    shown = [repr(name) for name in islice(names, 31)]
+    return ", ".join(shown[:30]) + (", ..." if len(shown) > 30 else "")
 
 
 def text_of(row, name: str, place: str) -> str:
