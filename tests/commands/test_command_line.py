@@ -149,6 +149,9 @@ def test_what_encode_reads_and_writes_is_looked_at_before_the_model(tmp_path, mo
     texts.write_text("the bees\n")
     found = asked(texts, tmp_path / "gone" / "a.npy")
     assert found.exit_code == 1 and f"no folder {tmp_path / 'gone'}: make it first" in found.output
+    for name in ("a.parquet", "a.npz", "a.JSONL", "a.npy.gz"):
+        found = asked(texts, tmp_path / name)
+        assert found.exit_code == 1 and f"{name}: vectors are written as .npy" in found.output
 
 
 @pytest.mark.parametrize("option", ["--batch-tokens", "--max-length"])

@@ -58,7 +58,8 @@ def test_an_empty_value_takes_no_limit_away(key, nothing):
             profile.load("smoke", given)
 
 
-@pytest.mark.parametrize("none", ["null", "~", " NULL", "null  # no limit"])
+@pytest.mark.parametrize("none", ["null", "~", " NULL", "null  # no limit", "None"])
 def test_none_is_written_as_null(none):
     assert values([f"train.max_steps={none}"]) == {"train.max_steps": None}
+    assert values([f"a=[{none.partition('#')[0]}, NoneType, none]"]) == {"a": [None, "NoneType", "none"]}
     assert values(["description=''"]) == {"description": ""}

@@ -29,6 +29,12 @@ def test_defaults_are_the_papers_settings():
         ("backbone.model.x=1", "'model' is a single value"),
         ("nonsense", "write it as section.key=value"),
         ("train.learning_rate=.nan", "finite"),
+        (
+            "name=7",
+            "name = 7: input should be a valid string; quoted it is a text, in a shell as in \"name='7'\"",
+        ),
+        ("seeds=1,2", "seeds = '1,2': input should be a valid list; a list stands in brackets"),
+        ("evaluate.tasks=STS12", "in quotes: [a, 'b, c']"),
     ],
 )
 def test_bad_overrides_name_key_value_and_remedy(override, said):

@@ -160,6 +160,8 @@ def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
         with pytest.raises(ProfileError, match="keys are read from the environment alone") as found:
             profile.load("smoke", [override])
         assert secret not in str(found.value)
+    for said in ("Bearer bonds", "https://user@host/v1", "https://host:8000/v1?api-version=2024-10-21"):
+        assert profile.load("smoke", [f"generate.base_url={said}"]).generate.base_url == said
     profile.load("smoke", ["name=sk-wikipedia-adapt", "generate.extra_body={token: null}"])
     with pytest.raises(ProfileError, match="no file or folder 'hf_converted_checkpoint'"):
         profile.load("smoke", ["backbone.model=hf_converted_checkpoint"])
@@ -168,6 +170,19 @@ def test_what_looks_like_a_key_is_refused_wherever_it_stands(tmp_path):
     assert "plain" not in str(found.value)
     taken = profile.load("smoke", ["generate.extra_body={tokens: 3, stop_token: a, key: b, max_tokens: 5}"])
     assert taken.generate.extra_body == {"tokens": 3, "stop_token": "a", "key": "b", "max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    "end", ["u:hush@host/v1", "host/v1?api_key=hush", "host/v1?v=1&Subscription-Key=hush"]
+)
+@pytest.mark.parametrize(
+    "key", ["generate.base_url", "generate.for_model.claude.base_url", "generate.replicas"]
+)
+def test_a_url_that_holds_a_secret_is_refused_and_not_shown(key, end):
+    given = {key: [f"https://{end}"] if key.endswith("s") else f"https://{end}"}
+    with pytest.raises(ProfileError, match=f"{key}.* a URL that holds one from OPENAI_BASE_URL") as found:
+        profile.load("smoke", given)
+    assert "hush" not in str(found.value)
 
 
 def test_keys_urls_and_proxies_as_they_are_pasted(monkeypatch):

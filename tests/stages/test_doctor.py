@@ -99,7 +99,9 @@ def test_an_answer_that_says_nothing_of_the_key_is_not_taken_for_a_yes(
     handler = type("Handler", (Answers,), {"status": status, "kind": kind, "body": body})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    said = asked(f"http://somebody:a-secret-word@127.0.0.1:{server.server_port}/v1")
+    url = f"http://somebody:a-secret-word@127.0.0.1:{server.server_port}/v1"  # settings take no password
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    said = asked("null")
     out = capsys.readouterr().out
     server.shutdown()
     assert (problem in said[0] if problem else said == []) and printed in out

@@ -288,8 +288,7 @@ def encode(
         model, texts, out = places.resolve(model), texts.expanduser(), out.expanduser()
         if texts.is_dir() or not texts.exists():  # before a model is loaded, which takes longer
             raise FileNotFoundError(f"no file {texts}: name the file that has the texts")
-        if not out.parent.is_dir():
-            raise FileNotFoundError(f"no folder {out.parent}: make it first")
+        vector_files.check_place(out)
         loaded = backbones.load(Backbone(model=model))
         identity = f"{model} {backbones.fingerprint(loaded)}{' int8' if int8 else ''}"
         own = {name: text for name, text in loaded.recipe.prompts.items() if text}

@@ -111,6 +111,10 @@ _OPEN_SYNTHETIC: dict[str, Family] = {
 _SYNEMBED: dict[str, Family] = {
     "sl": "short-long", "ls": "long-short", "ss": "short-short", "ll": "long-long", "sts": "sts",
 }  # fmt: skip
+KEYS = {
+    "open-synthetic": ("instruction", "query", "positive", "negative"),
+    "synembed": ("task_type", "task_desc", "query", "pos", "neg"),
+}
 
 
 def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[Example]:
@@ -120,13 +124,13 @@ def read_corpus(source: str, format: str, limit: int | None = None) -> Iterator[
     is not as the format says, and FileNotFoundError if ``source`` is neither here nor on the hub.
     """
     read = {"open-synthetic": _from_open_synthetic, "synembed": _from_synembed}[format]
-    for count, example in enumerate(read(_files(source))):
+    for count, example in enumerate(read(_files(source, KEYS[format]))):
         if limit is not None and count >= limit:
             return
         yield example
 
 
-def _files(source: str) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]:
+def _files(source: str, keys: tuple[str, ...]) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]:
     """(file's name, name of its examples, (place, row) of its rows) of the files of a corpus."""
     path, of_hub = Path(source), places.hub_id(source)
     if not of_hub and not path.exists():
@@ -152,7 +156,7 @@ def _files(source: str) -> Iterator[tuple[str, str, Iterator[tuple[str, dict]]]]
             raise ReadError(
                 f"{file.name} and {named[name]} in one folder have one name: are they the same texts twice? Keep one"
             )
-        yield file.name, name, rows(file)
+        yield file.name, name, rows(file, also=keys)
 
 
 def _from_open_synthetic(files) -> Iterator[Example]:
@@ -161,7 +165,7 @@ def _from_open_synthetic(files) -> Iterator[Example]:
         if family is None:
             raise ReadError(f"{file}: the file's name must begin with one of {', '.join(_OPEN_SYNTHETIC)}")
         for number, (place, row) in enumerate(found, 1):
-            values = _values(place, row, "instruction", "query", "positive", "negative")
+            values = _values(place, row, *KEYS["open-synthetic"])
             language = detected_language(values[1]) or "en"  # the corpus does not say
             target = (detected_language(values[2]) or "en") if family == "bitext" else ""
             yield _example(f"{name}-{number}", family, language, target, *values)
@@ -170,7 +174,7 @@ def _from_open_synthetic(files) -> Iterator[Example]:
 def _from_synembed(files) -> Iterator[Example]:
     for _, name, found in files:
         for number, (place, row) in enumerate(found, 1):
-            kind, *values = _values(place, row, "task_type", "task_desc", "query", "pos", "neg")
+            kind, *values = _values(place, row, *KEYS["synembed"])
             if kind not in _SYNEMBED:
                 raise ReadError(f"{place}: task_type {kind!r} is none of {', '.join(_SYNEMBED)}")
             yield _example(f"{name}-{number}", _SYNEMBED[kind], "nl", "", *values)

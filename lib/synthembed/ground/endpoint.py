@@ -20,7 +20,11 @@ _TOKEN = r"(?:(?:api|access|auth|bearer|hf|hub)[-_]?)?token"
 _SECRET = re.compile(rf"(?:\w*[-_])?(?:{_NAMED})|{_TOKEN}", re.IGNORECASE)
 _KEY = r"(?:sk-|hf_|gsk_|AIza|xai-|r8_|gh[opsu]_|github_pat_|nvapi-|pplx-)[\w-]"
 _LONG = r"(?=[\w-]*[A-Za-z\d]{16})"  # no name of a run or a model has so long a piece of letters and digits
-_PASTED = re.compile(rf"\s*(?:Bearer\s+\S+|{_LONG}{_KEY}{{12,}})\s*")
+_PASTED = re.compile(rf"\s*(?:Bearer\s+\S{{16,}}|{_LONG}{_KEY}{{12,}})\s*")
+# A password before the host, or a key in the query; every record of a run would show it.
+_IN_URL = re.compile(
+    r"\s*https?://(?:[^/\s]*:[^/\s]+@|\S*[?&][\w-]*(?:key|token|secret|password|sig)=[^&\s])", re.IGNORECASE
+)
 _VARIABLE = re.compile(r"_*[A-Z][A-Z\d_]*")
 
 
@@ -45,7 +49,7 @@ def secret_in(value: Any, key: str = "") -> str:
         inside = ()
     by_key = _SECRET.fullmatch(key.rpartition(".")[2]) and value not in (None, {}, [], "")
     if (by_key and not isinstance(value, bool | dict)) or (
-        isinstance(value, str) and _PASTED.fullmatch(value)
+        isinstance(value, str) and (_PASTED.fullmatch(value) or _IN_URL.match(value))
     ):
         return key
     return next(filter(None, (secret_in(below, name) for below, name in inside)), "")
@@ -60,7 +64,8 @@ def hidden(text: str) -> str:
 
 FROM_THE_ENVIRONMENT = (
     f"keys are read from the environment alone: an endpoint's from the variable that generate.key_variable names "
-    f"({KEY}), the Hugging Face Hub's from HF_TOKEN. Leave it out here, and export it there"
+    f"({KEY}), the Hugging Face Hub's from HF_TOKEN, a URL that holds one from {URL}. Leave it out here, and export it "
+    "there"
 )
 
 

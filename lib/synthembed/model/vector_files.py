@@ -28,6 +28,7 @@ from synthembed.model.cpu.rate import rate_for
 from synthembed.model.encoder import Encoder
 
 HEADER = 128  # bytes of a .npy header, padded so that the count of rows can be written at the end
+OTHERS = (".npz", ".pt", ".safetensors", ".h5", ".arrow", ".gz")  # what others keep vectors in
 BLOCK = 16_384  # texts between two notes of progress on disk; sorted by length within
 
 
@@ -94,6 +95,14 @@ def encode_to(
         _write_header(file, done, encoder.dim, dtype)
     state_path.unlink(missing_ok=True)
     return done
+
+
+def check_place(path: Path) -> None:
+    """Raise if vectors cannot be written to ``path``, or would lie under a name that promises another form."""
+    if form_of(path) or path.suffix.lower() in OTHERS:
+        raise VectorsError(f"{path.name}: vectors are written as .npy: name the file so")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent}: make it first")
 
 
 def read_texts(path: Path, field: str = "text") -> Iterator[str]:

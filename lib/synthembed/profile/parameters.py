@@ -15,7 +15,7 @@ from synthembed.profile import strict_yaml
 BEGINS = re.compile(r"(?:(?<=\s)|^)[\w-]+(?:\.[\w-]+)*=")  # an override within a string of several
 OPENS, CLOSES = "[{(", "]})"
 LONGEST = 300  # signs of a value in an error
-NULL = re.compile(r"\s*(~|null|Null|NULL)\s*(#.*)?")
+NULL = re.compile(r"\s*(~|null|Null|NULL|None)\s*(#.*)?")
 
 
 class ProfileError(ValueError):

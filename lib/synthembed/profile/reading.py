@@ -151,6 +151,10 @@ def _explain(top: type[BaseModel], error: dict, source: str, lines: dict) -> str
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type" and isinstance(error["input"], bool):
         message += "; YAML 1.1, papermill's too, reads no, yes, on and off so: quote it"
+    if error["type"] == "string_type" and type(error["input"]) in (int, float):
+        message += f"; quoted it is a text, in a shell as in \"{key}='{error['input']}'\""
+    if error["type"] == "list_type" and isinstance(error["input"], str | int):
+        message += "; a list stands in brackets, and what has a comma in quotes: [a, 'b, c']"
     value = "" if isinstance(error["input"], dict) else f" = {brief(error['input'])}"
     return f"{place}: {key}{value}: {message[0].lower() + message[1:]}"
 

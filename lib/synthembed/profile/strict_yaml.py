@@ -1,7 +1,8 @@
 """YAML as people mean it: a key stands once, and ``no`` is Norwegian.
 
 PyYAML keeps the last of equal keys without a word, and by YAML 1.1 takes no, 010 and 12:30 for false, 8 and
-750. Here true and false alone are truth values (YAML 1.2); settings that are one still take yes and no.
+750. Here true and false alone are truth values (YAML 1.2); settings that are one still take yes and no. Python's
+None is null, where YAML has a text of four letters, which a setting such as a URL would take.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"None$"), ["N"])
 _Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
 
 

@@ -152,6 +152,8 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.tsv", b'text\tn\n"bees\t1\nsun"\t2\nmill\t3\n', r"a\.tsv, line 2: a quote opens .* 1 lines on"),
         ("a.jsonl", b"", r"a\.jsonl is empty"),
         ("a.csv", b"\xef\xbb\xbf", r"a\.csv is empty"),
+        ("a.json", b'{\n "text": "a"\n}\n', r"a\.json, line 1: an object of several lines: write each row in a line"),
+        ("a.json", json.dumps(dict.fromkeys(map(str, range(99)), "a")).encode(), r"there is '0', .* '29', \.\.\.; is it"),
         ("a.jsonl", b'{"text": null}\n', r"a\.jsonl, line 1: field 'text' is missing"),
         ("a.jsonl", b'{"text": NaN}\n', r"a\.jsonl, line 1: field 'text' is missing"),
         ("a.jsonl", b'{"text": ["a"]}\n', r"a\.jsonl, line 1: field 'text' is list, not text"),
@@ -296,6 +298,7 @@ def test_only_the_columns_that_are_wanted_are_read_of_parquet(tmp_path):
         ("d\u00a01", "d 1"),
         ("7.0\u200b", "7"),
         ("cafe\u0301", "café"),
+        *((page, page) for page in ("NaN", "None", "Null", "Nan")),
     ],
 )
 def test_ids_are_the_same_whoever_wrote_them(value, found):
@@ -310,6 +313,8 @@ def test_ids_are_the_same_whoever_wrote_them(value, found):
         "\u200b\ufeff",
         "nan\u200b",
         "nan",
+        "NULL",
+        "<NA>",
         math.nan,
         True,
         [],
@@ -376,7 +381,7 @@ def test_a_second_mark_and_old_line_ends_are_refused(tmp_path):
 
 
 def test_tables_of_a_folder_are_found_by_any_spelling(tmp_path):
-    for name in ("b.JSONL.gz", "a.csv", "c.txt", ".hidden/d.csv", "e/f.Parquet"):
+    for name in ("b.JSONL.gz", "a.csv", "c.txt", ".hidden/d.csv", "e/f.Parquet", "e/dataset_infos.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [f.name for f in opener.tables_in(tmp_path)] == ["a.csv", "b.JSONL.gz", "f.Parquet"]

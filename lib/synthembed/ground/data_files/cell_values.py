@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 
 import regex
 
@@ -68,6 +69,8 @@ def with_names(row, wanted: tuple[str, ...], place: str):
 
 _WHOLE = regex.compile(r"[+-]?\d+\.0+")
 _ROUNDED = regex.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+")
+# What other tools write where an id is missing; "NaN", "None" and "Null" are ids of FEVER, pages of Wikipedia.
+_NO_IDS = ("", "nan", "none", "null", "NULL", "<NA>")
 EXACT = 2**53  # above it a float has lost digits
 # Numbers that were kept in 32 and in 16 bits, by Arrow's names; ``exact`` as EXACT.
 NARROW = {
@@ -81,7 +84,7 @@ def identifier(value, place: str) -> str:
     Raises ReadError on what is no id, and on one that a spreadsheet or a float has rounded.
     """
     text = plain(str(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    if not text or text.lower() in ("nan", "none", "null", "<na>"):
+    if text in _NO_IDS:
         raise ReadError(f"{place}: {value!a} is no id: give each row one, or delete the row")
     if text.startswith('="'):
         raise ReadError(f"{place}: the id {text} is a formula of a spreadsheet: write ids as text")
@@ -94,9 +97,15 @@ def identifier(value, place: str) -> str:
 def field_of(row, name: str, place: str):
     """A field of a row; raises ReadError naming those that are there."""
     if not isinstance(row, dict) or name not in row:
-        there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
+        there = _some(row) if isinstance(row, dict) else type(row).__name__
         raise ReadError(f"{place}: no field {name!r}, there is {there}; is it a file of another form?")
     return row[name]
+
+
+def _some(names: Iterable[str]) -> str:
+    """Names as errors show them: of a file that is one object, id → text, there are millions."""
+    shown = [repr(name) for name in islice(names, 31)]
+    return ", ".join(shown[:30]) + (", ..." if len(shown) > 30 else "")
 
 
 def text_of(row, name: str, place: str) -> str:

@@ -21,6 +21,11 @@ FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".
          ".parquet": "parquet", ".txt": "txt"}  # fmt: skip
 TABLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, gzipped or not"
 BLOCK = 1 << 20  # bytes of a JSON list that are looked at together
+ABOUT = (
+    "dataset_infos.json",
+    "dataset_info.json",
+    "dataset_dict.json",
+)  # what datasets keeps beside the data
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/"  # stands in place of a file that was not fetched
@@ -61,11 +66,12 @@ def form_of(path: Path) -> str:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The files below a folder that ``rows`` reads, in order; hidden ones are none."""
+    """The files below a folder that ``rows`` reads, in order; hidden ones, and what is said about them, are none."""
     return sorted(
         file
         for file in folder.rglob("*")
         if form_of(file) not in ("", "txt")
+        and file.name not in ABOUT
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )

@@ -149,6 +149,10 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict]]:
         try:
             row = _DECODER.decode(line)
         except json.JSONDecodeError as error:
+            if number == 1 and line.strip() == "{":
+                raise ReadError(
+                    f"{place}: an object of several lines: write each row in a line of its own (jq -c), or all as one list"
+                ) from None
             raise ReadError(f"{place}: not JSON, or cut off ({error.msg}): mend or delete the line") from None
         except (ValueError, RecursionError) as error:  # ours, or a number of thousands of digits
             raise ReadError(f"{place}: {error or 'nested too deeply'}") from None
