@@ -11,6 +11,7 @@ from synthembed import profile
 from synthembed.generation import cost, parsing, two_steps
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, reply_line
 from synthembed.ground.files import read_lines
+from synthembed.profile.generate_settings import Price
 from synthembed.stages.record import Stage
 
 GPT_4O = ["generate.models={gpt-4o: 1}", "generate.concurrency=16"]
@@ -44,6 +45,24 @@ def test_a_budget_needs_an_endpoint_that_reports_usage(tmp_path):
     with pytest.raises(cost.BudgetError, match="the endpoint reports no usage"):
         two_steps.generate(live(server.url, *GPT_4O, "generate.budget_usd=5"), tmp_path)
     assert len(stored(tmp_path)) == sum(server.asked.values()) <= 16  # what was in flight is stored
+
+
+@pytest.mark.parametrize(
+    ("models", "answered", "usd"),
+    [
+        ({"openai/gpt-4o": 10, "openai/gpt-4o-mini": 1}, "openai/gpt-4o-mini", 1),
+        ({"openai/gpt-4o": 10, "openai/gpt-4o-mini": 1}, "gpt-4o-mini-2024-07-18", 1),
+        ({"x/one": 10, "y/one": 1}, "y/one", 1),
+        ({"x/one": 10, "y/one": 1}, "one", 10),
+        ({"gpt-4": 10, "gpt-35-turbo": 1}, "gpt-3.5-turbo-0125", 1),
+        ({"gpt-4": 10, "gpt-35-turbo": 1}, "another", 10),
+    ],
+)
+def test_a_reply_costs_what_the_model_costs_that_answered(models, answered, usd):
+    own = {name: Price(input=price, output=price) for name, price in models.items()}
+    meter = cost.Meter(None, dict.fromkeys(models, 1.0), False, own)
+    reply = reply_line("id1", {"model": answered, "usage": {"prompt_tokens": 10**6}})
+    assert meter.cost(reply) == usd
 
 
 ODD = [None, "many", [], {"prompt_tokens": "7", "completion_tokens": None}]

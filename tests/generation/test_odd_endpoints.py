@@ -4,6 +4,7 @@ import json
 import time
 
 import endpoints
+import openai
 import pytest
 from endpoints import BatchApi, Endpoint, answer, batched, error, live, requested, stored
 from synthembed import profile
@@ -196,6 +197,22 @@ def test_an_endpoint_without_batches_is_told_so(tmp_path):
     server.RequestHandlerClass = Nowhere
     with pytest.raises(GenerationStopped, match=r"has no Batch API .*generate\.backend=live"):
         two_steps.generate(batched(server.url, *STS[:1], "generate.models={a: 1}"), tmp_path)
+
+
+def test_a_batch_whose_connection_fails_says_why(tmp_path):
+    server = Endpoint()
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(GenerationStopped, match=r"the endpoint failed \(Connection error\. \(.+\)\); run"):
+        two_steps.generate(batched(server.url, *STS[:1], "generate.models={a: 1}"), tmp_path)
+
+
+def test_a_certificate_that_is_not_known_comes_with_its_remedy():
+    error = openai.APIConnectionError(request=None)
+    error.__cause__ = OSError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert "self-signed certificate): name the certificates" in endpoint.broken(error)
+    error.__cause__ = OSError("refused")
+    assert endpoint.broken(error) == "Connection error. (refused)"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from synthembed.generation.reply_store import MOST_NESTED, ReplyStore, body_in, 
 
 STS, LISTS = Item("example", 1, "sts"), Item("brainstorm", 1, "sts")
 GOOD = json.dumps({"S1": "sun 🌞", "S2": "b", "S3": "c"})
+OTHER = GOOD.replace("b", "x")
 HALF = '{"S1": "sun \\ud83d", "S2": "b", "S3": "c"}'
 
 
@@ -43,6 +44,12 @@ def reply(content) -> dict:
         f"{json.dumps(GOOD)}\n{GOOD}",
         f'An open "{{" first, then {json.dumps(json.dumps(json.loads(GOOD), indent=1))}',
         [{"type": "reasoning", "text": "{"}, {"type": "output_text", "text": GOOD}],
+        f"[THINK]no: {OTHER}[/THINK]{GOOD}",
+        f"◁think▷no: {OTHER}◁/think▷{GOOD}",
+        f"<seed:think>no: {OTHER}</seed:think>{GOOD}",
+        f"<|START_THINKING|>no: {OTHER}<|END_THINKING|><|START_RESPONSE|>{GOOD}<|END_RESPONSE|>",
+        f"<|channel|>analysis<|message|>no: {OTHER}<|end|><|start|>assistant<|channel|>final <|constrain|>json"
+        f"<|message|>{GOOD}<|return|>",
     ],
 )  # fmt: skip
 def test_one_answer_is_found(content):
@@ -82,6 +89,45 @@ def test_commas_in_strings_stay_where_last_ones_are_passed_over():
         assert parsing.parse(reply(text), STS).model_dump() == {"S1": "a,}", "S2": '",]', "S3": "c, }"}
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (r'{"S1": "it\'s", "S2": "b", "S3": "c"}', "it's"),
+        (r'Here: {"S1": "a\_b \\_ \\\' \"", "S2": "b", "S3": "c"}', "a_b \\_ \\' \""),
+        (r'```json {"S1": "\\", "S2": "b", "S3": "c"} ``` isn\'t it?', "\\"),
+    ],
+)
+def test_escapes_that_json_does_not_have_and_that_mean_one_thing_are_read(text, meant):
+    assert parsing.parse(reply(text), STS).model_dump()["S1"] == meant
+
+
+def ended(content, finish: str) -> dict:
+    line = reply(content)
+    line["response"]["body"]["choices"][0]["finish_reason"] = finish
+    return line
+
+
+def test_an_object_that_is_whole_at_the_limit_is_an_answer():
+    """Servers that hold a model to a grammar may let it go on with blanks until max_tokens."""
+    assert parsing.parse(ended(f"{GOOD}\n \n\n", "length"), STS).S1 == "sun 🌞"
+
+
+@pytest.mark.parametrize(
+    ("content", "finish", "reason"),
+    [
+        (GOOD[:-1], "length", "cut off at max_tokens"),
+        (f"{GOOD} or rather", "length", "cut off at max_tokens"),
+        (f"<think>{GOOD}", "length", "cut off at max_tokens"),
+        ("7", "length", "cut off at max_tokens"),
+        (None, "length", "cut off at max_tokens"),
+        (GOOD[:9], "content_filter: RECITATION", "content filter"),
+    ],
+)
+def test_what_was_broken_off_is_no_answer(content, finish, reason):
+    with pytest.raises(Rejected, match=f"^{reason}$"):
+        parsing.parse(ended(content, finish), STS)
+
+
 def test_raw_newlines_inside_strings_are_read():
     assert parsing.parse(reply('{"S1": "a\n\tb", "S2": "b", "S3": "c"}'), STS).S1 == "a\n\tb"
 
@@ -112,6 +158,9 @@ def test_a_list_of_tasks_may_lack_its_key(content):
         (HALF, "half a character"),
         (f"Sure: {HALF}", "half a character"),
         (f"<think> {GOOD}", "thoughts without an answer"),
+        (f"[THINK] {GOOD}", "thoughts without an answer"),
+        (f"<|channel|>analysis<|message|>{GOOD}", "thoughts without an answer"),
+        ('{"S1": "\\alpha", "S2": "b", "S3": "c"}', "not JSON"),
         ("Sure: {} done", "not the schema"),
         ("{" * 100_000, "not JSON"),
         ("[" * 100_000, "not JSON"),

@@ -57,6 +57,10 @@ def test_a_key_is_either_sendable_or_refused(text):
     ("https://mine.openai.azure.com/", "https://mine.openai.azure.com/openai/v1"),
     ("https://mine.openai.azure.com/openai/deployments/x?api-version=1",
      "https://mine.openai.azure.com/openai/deployments/x?api-version=1"),
+    ("https://mine.cognitiveservices.azure.com/", "https://mine.cognitiveservices.azure.com/openai/v1"),
+    ("https://mine.services.ai.azure.com/models", "https://mine.services.ai.azure.com/openai/v1"),
+    ("https://mine.services.ai.azure.com/models/chat/completions?api-version=1",
+     "https://mine.services.ai.azure.com/models?api-version=1"),
 ])  # fmt: skip
 def test_urls_are_read_as_they_are_meant(written, read):
     assert endpoint.base_url(written) == read

@@ -122,8 +122,11 @@ class Meter:
     def _candidates(self, answered: str) -> list[str]:
         """The requested models that may have answered under a name such as "gpt-4-0613" or
         "vendor/gpt-4"; all of them if none fits, so that money is never undercounted."""
-        name = answered.rpartition("/")[2]
-        fits = [m for m in self.models if re.fullmatch(re.escape(m) + r"(-\d[\d-]*)?", name)]
+        if answered in self.models:
+            return [answered]
+        fits = [
+            m for m in self.models if re.fullmatch(re.escape(_bare(m)) + r"(-\d[\d-]*)?", _bare(answered))
+        ]
         return fits or self.models
 
     def worst(self, line: dict) -> float:
@@ -187,6 +190,11 @@ class Meter:
 
     def note(self) -> str:
         return f"{self.spent:.2f} USD" if self.spent else ""
+
+
+def _bare(model: str) -> str:
+    """A model's name without its vendor, and without dots, which Azure's names leave out."""
+    return model.rpartition("/")[2].replace(".", "")
 
 
 def _most_prompt_tokens(text: str) -> float:

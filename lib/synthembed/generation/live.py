@@ -199,9 +199,8 @@ class _Run:
             nothing = endpoint.unsent(error)
             raise _Failed("timeout", str(error), billed=not nothing, unsent=nothing) from None
         except openai.APIConnectionError as error:
-            told = endpoint.masked(f"{error} ({error.__cause__})")
             nothing = endpoint.unsent(error)
-            raise _Failed("connection", told, billed=not nothing, unsent=nothing) from None
+            raise _Failed("connection", endpoint.broken(error), billed=not nothing, unsent=nothing) from None
         except openai.APIStatusError as error:
             if stops := endpoint.stop_for(error, body["model"]):
                 raise stops from None

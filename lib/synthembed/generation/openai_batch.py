@@ -19,7 +19,7 @@ import openai
 
 from synthembed.generation.cost import LEAST_WAVE, BudgetError, Meter
 from synthembed.generation.paid import endpoint
-from synthembed.generation.paid.endpoint import Clients, lasting, said
+from synthembed.generation.paid.endpoint import Clients, broken, lasting, said
 from synthembed.generation.paid.ledger import noted
 from synthembed.generation.parsing import is_completion, unanswered
 from synthembed.generation.reply_store import GenerationStopped, ReplyStore, body_in
@@ -97,7 +97,7 @@ def _named_errors():
         told = f"HTTP {error.status_code}: {said(error)}"
         raise GenerationStopped(f"the endpoint refused ({told}); run again to go on") from None
     except openai.APIConnectionError as error:
-        raise GenerationStopped(f"the endpoint failed ({error}); run again to go on") from None
+        raise GenerationStopped(f"the endpoint failed ({broken(error)}); run again to go on") from None
 
 
 def _affordable(lines: Iterator[dict], meter: Meter) -> tuple[int, int]:

@@ -52,16 +52,25 @@ def content_of(line: dict) -> str:
     message, finish = _dict(choice.get("message")), choice.get("finish_reason")
     if message.get("refusal"):
         raise Rejected("refusal")
-    if finish == "length":
-        raise Rejected("cut off at max_tokens")
-    if finish == "content_filter":
+    if str(finish).startswith("content_filter"):  # Gemini's names why: "content_filter: RECITATION"
         raise Rejected("content filter")
     if finish == "error":  # what came before it is a part
         raise Rejected("broken off by the endpoint")
-    text = _text(message.get("content")).strip("\ufeff \t\r\n") or _called_with(message)
+    text = _text(message.get("content")).strip("\ufeff \t\r\n")
+    if finish == "length" and not _is_whole(text):
+        raise Rejected("cut off at max_tokens")
+    text = text or _called_with(message)
     if not text:
         raise Rejected("empty reply")
     return text
+
+
+def _is_whole(text: str) -> bool:
+    """Whether all that was asked for came before the limit: some servers go on with blanks behind an object."""
+    try:
+        return isinstance(_loads(text), dict | list)
+    except _NotJson:
+        return False
 
 
 def _dict(value: Any) -> dict:
@@ -167,16 +176,20 @@ def _checked(data: Any, schema: type[Reply]) -> Reply:
 
 
 # What reasoning models put before their answer; some templates open the tag in the prompt, so that the
-# reply has only its end.
-_TAG = r"(think|thinking|thought|thoughts|reasoning)>"
-_THOUGHTS = re.compile(f"^.*</{_TAG}", re.DOTALL | re.IGNORECASE)
-_BEGUN = re.compile(rf"\s*<{_TAG}", re.IGNORECASE)
+# reply has only its end. Where a server leaves a model's own signs in, they are not always angle brackets.
+_TAG = r"(seed:)?(think|thinking|thought|thoughts|reasoning)[>\]▷]"
+_THOUGHTS = re.compile(
+    rf"^.*([<\[◁]/{_TAG}|<\|END_THINKING\|>|<\|channel\|>final)", re.DOTALL | re.IGNORECASE
+)
+_BEGUN = re.compile(rf"\s*([<\[◁]{_TAG}|<\|START_THINKING\|>|<\|channel\|>analysis)", re.IGNORECASE)
+# Escapes that JSON does not have and that mean one thing alone (Mixtral's "user\_query", and "it\'s").
+_NO_ESCAPE = re.compile(r"(\\\\)|\\(['_])")
 MOST_PLACES = 200  # in one reply where an object may begin; more are not looked at
 
 
 def _found_in(text: str, schema: type[Reply]) -> Reply:
     """The one object of the schema in a longer text."""
-    text = _THOUGHTS.sub("", text)
+    text = _NO_ESCAPE.sub(lambda found: found[1] or found[2], _THOUGHTS.sub("", text))
     if _BEGUN.match(text):
         raise Rejected("thoughts without an answer")
     found, reasons = [], []

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 AROUND = " \t\r\n\f\v\"'`´\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u00a0\ufeff\u200b\u200c\u200d\u2060"
+AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -110,9 +111,10 @@ def base_url(written: str | None, where: str = "generate.base_url") -> str | Non
         host = None
     if not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", found):
         raise EndpointError(f"{where} = {written!r} is no URL: write it like https://host/v1")
-    path = re.sub(r"/(chat/completions|completions|batches|models)$", "", parts.path.rstrip("/")).rstrip("/")
+    lists = "" if parts.query else "|models"  # Azure has a place of that name, and asks it with a query
+    path = re.sub(rf"/(chat/completions|completions|batches{lists})$", "", parts.path.rstrip("/")).rstrip("/")
     if not path and not parts.query:
-        path = "/openai/v1" if host.endswith(".openai.azure.com") else "/v1"
+        path = "/openai/v1" if host.endswith(AZURE) else "/v1"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 

@@ -107,7 +107,7 @@ def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
     """Whether it answers and takes the key; asks for its list of models, which costs nothing."""
     import openai
 
-    from synthembed.generation.paid.endpoint import client_options, key_of
+    from synthembed.generation.paid.endpoint import broken, client_options, key_of
 
     try:
         options = client_options(settings)
@@ -130,7 +130,7 @@ def _endpoint(settings: Generate, models: list[str]) -> Iterator[str]:
         print(f"endpoint {url}: answers, and lists no models (HTTP {error.status_code}); {UNTRIED}")
     except openai.APIConnectionError as error:
         through = f", through {_proxies()}" if endpoint.proxies() else ""
-        yield f"{url} does not answer{through} ({error.__cause__ or error}): check generate.base_url and the network"
+        yield f"{url} does not answer{through} ({broken(error)}): check generate.base_url and the network"
     except Exception as error:  # whatever a server sends in the place of a list
         print(
             f"endpoint {url}: answers, but its list of models cannot be read ({type(error).__name__}); {UNTRIED}"

@@ -153,6 +153,15 @@ def unsent(error: openai.APIConnectionError) -> bool:
     return type(error.__cause__).__name__ in UNSENT
 
 
+def broken(error: openai.APIConnectionError) -> str:
+    """What a connection failed of, which the SDK keeps beside its message, and what to do about a certificate."""
+    told, cause = str(error), str(error.__cause__ or "")
+    told = told if cause in told else f"{told} ({cause})"
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        told += ": name the certificates of your network in SSL_CERT_FILE (PEM), as REQUESTS_CA_BUNDLE is not read"
+    return masked(told)
+
+
 def lasting(status: int | None) -> bool:
     """Whether a request refused so would be refused again."""
     return 400 <= (status or 0) < 500 and status not in (408, 409, 425, 429)
