@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from synthembed.corpus.example import Example
+from synthembed.ground.files import share_weights
 from synthembed.profile.settings import Profile
 from synthembed.training import workers
 
@@ -66,6 +67,7 @@ def save(folder: Path, key: str, trainable: dict, optimiser, step: int, facts: d
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, target)
+    share_weights(target.parent)
     for old in sorted(target.parent.glob("step-*.safetensors"))[:-KEPT]:
         old.unlink()
 
