@@ -156,8 +156,9 @@ def _tidy(folder: Path, step: int) -> None:
         log.unlink(missing_ok=True)
         return
     for path in (folder / "checkpoints").iterdir():  # safetensors' own unfinished files as well as ours
-        whole = path.name.startswith("step-") and path.suffix == ".safetensors"
-        if not whole or int(path.stem.partition("-")[2]) > step:
+        unfinished, number = not path.match("step-*.safetensors"), path.stem.partition("-")[2]
+        later = number.isdigit() and int(number) > step  # a copy that a reader made has no number
+        if path.is_file() and (unfinished or later):
             path.unlink()
     partial = log.with_suffix(".partial")
     partial.write_text("".join(_lines(log)[:step]), encoding="utf-8")
