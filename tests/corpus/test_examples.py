@@ -169,6 +169,23 @@ def test_refusals():
     assert kept == ["e3"] and counts == {"refusal phrase": 2}
 
 
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("I’m really sorry, but I can't do that.", True), ("Sorry, I am unable to continue.", True),
+        ("I apologize, but I cannot answer", True), ("I'm not able to assist with this request", True),
+        ("I cannot fulfill your request.", True), ("I can't help you with that.", True),
+        ("I cannot generate content that", True), ("As an AI language model", True),
+        ("I can't log in to my account", False), ("I cannot create an invoice, the button is grey", False),
+        ("I am unable to connect to the printer", False), ("I can't stop smiling after that concert.", False),
+        ("I'm sorry to hear about your loss", False), ("Sorry, I didn't mean to hang up on you", False),
+        ("I apologize for the late reply", False),
+    ],
+)  # fmt: skip
+def test_people_who_cannot_do_something_refuse_nothing(text, refuses):
+    assert filters.is_refusal(text) is refuses
+
+
 def test_near_duplicate_documents():
     pair = (
         make(1, "one question", LONG),

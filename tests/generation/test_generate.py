@@ -109,7 +109,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path, torn):
 
 def test_a_real_llm_server_answers_every_family(tmp_path, monkeypatch):
     """llama.cpp's OpenAI-compatible server with the embedded model, schema-constrained."""
-    monkeypatch.setattr(local_server.os, "cpu_count", lambda: 1)  # threads that wait for each other spin
+    monkeypatch.setattr(local_server, "cores", lambda: 1)  # threads that wait for each other spin
     # Two lists of tasks for each family that has such, whatever the model makes of them; the others by their share.
     shares = {family: {"sts": 5, "bitext": 2}.get(family, 1) for family in FAMILIES}
     with local_server.server() as url:

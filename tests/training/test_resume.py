@@ -120,6 +120,15 @@ def test_unfinished_files_of_a_killed_run_are_removed(llama, finished):
     assert sorted((finished / "checkpoints").iterdir()) == kept
 
 
+def test_what_a_reader_put_beside_the_checkpoints_stays_and_stops_nothing(llama, finished):
+    place = finished / "checkpoints"
+    (place / ".ipynb_checkpoints").mkdir()
+    shutil.copy(place / "step-000012.safetensors", place / "step-000012 (copy).safetensors")
+    before = sorted(place.iterdir())
+    train.train(tiny(), fresh(llama), CORPUS, finished)
+    assert sorted(place.iterdir()) == before
+
+
 def test_with_every_checkpoint_damaged_training_starts_again(llama, finished, capsys):
     for path in (finished / "checkpoints").iterdir():
         flip_a_bit(path)

@@ -57,6 +57,11 @@ def test_a_seed_is_listed_once():
 def test_each_seed_is_a_model_of_its_own_in_its_own_place(settings, tmp_path):
     plan = settings([0, 1])
     assert make_all(plan, tmp_path) == [0, 1]
+    weights = [tmp_path / "model" / "model.safetensors", *tmp_path.glob("[ac]*/*.safetensors")]
+    rights = {path.stat().st_mode & 0o777 for path in weights}
+    assert len(weights) == 3 and rights == {(tmp_path / "run.json").stat().st_mode & 0o777}, (
+        "weights are read by whom the rest is"
+    )
     assert (tmp_path / "model" / "modules.json").exists() and (tmp_path / "adapter").exists()
     assert (tmp_path / "seeds" / "1" / "model" / "modules.json").exists()
     vectors = [

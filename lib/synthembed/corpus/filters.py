@@ -27,9 +27,15 @@ from synthembed.corpus.texts import (
 from synthembed.generation.items import Item
 from synthembed.profile.settings import Analyze
 
-# How a refusal begins, in the language that assistants mostly refuse in.
+# How a refusal begins, in the language that assistants mostly refuse in: with an apology and what it is for, or with
+# the request that it is about. People too write "I can't log in" and "I'm sorry to hear that".
+_UNABLE = r"\bi(?:'m| am)? (?:cannot|can't|can not|unable|not able)\b"
+_REQUEST = (
+    r"(?:assist|comply|fulfil|help(?: you)? with (?:that|this)"
+    r"|(?:provide|generate|create|write|produce|answer) (?:that|this|such|any|content)\b)"
+)
 _REFUSAL = re.compile(
-    r"^(i'?m sorry|sorry, (but )?i|i (cannot|can't|am unable|am not able)|as an ai\b|i apologi[sz]e)",
+    rf"as an ai\b|(?:i(?:'?m| am) (?:\w+ )?sorry|sorry|i apologi[sz]e)\b.{{0,40}}?{_UNABLE}|{_UNABLE}(?: to)? {_REQUEST}",
     re.IGNORECASE,
 )
 

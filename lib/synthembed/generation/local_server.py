@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 from synthembed.ground import endpoint
+from synthembed.ground.cores import cores
 from synthembed.ground.weights import embedded
 
 MODEL = "embedded:smollm2-135m"
@@ -20,7 +20,7 @@ def server(context: int = 4096, parallel: int = 4, model: str = MODEL) -> Iterat
     params = xllamacpp.CommonParams()
     params.model.path = str(embedded.fetch(model))
     params.n_ctx, params.n_parallel, params.warmup, params.verbosity = context, parallel, False, 0
-    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.cpuparams.n_threads = cores()
     running = xllamacpp.Server(params)
     try:
         yield f"{running.listening_address}/v1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -71,6 +72,14 @@ def write_json(path: Path, data) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def share_weights(folder: Path) -> None:
+    """Let those read the weights in a folder who may read the folder: safetensors makes files that their owner alone
+    can read, whatever the umask."""
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(OSError):  # another user's, or a file system without rights
+            path.chmod(folder.stat().st_mode & 0o666)
 
 
 def shown(path: Path) -> str:

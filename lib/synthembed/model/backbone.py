@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from synthembed.ground.cores import cores
 from synthembed.ground.hardware import device, dtype_of, is_out_of_memory
 from synthembed.ground.weights.embedded import EMBEDDED, BackboneError, folder_of
 from synthembed.ground.weights.saved_models import Recipe, check_files, recipe_of
@@ -78,6 +79,8 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
     on, runs_on = on or device(), device()
     if on.type == "cpu":
         keep_freed_memory()
+        if cores() < torch.get_num_threads():  # torch does not ask for a container's quota
+            torch.set_num_threads(cores())
     check_files(source)
     options = {"revision": settings.revision} if settings.revision else {}
     try:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from tokenizers.processors import TemplateProcessing
 
 from synthembed.ground import places
-from synthembed.ground.files import write_json
+from synthembed.ground.files import share_weights, write_json
 from synthembed.ground.weights.embedded import EMBEDDED, BackboneError, original
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import TEMPLATE
@@ -81,6 +81,7 @@ def export(
     """
     folder.mkdir(parents=True, exist_ok=True)
     backbone.model.save_pretrained(folder, safe_serialization=True)
+    share_weights(folder)
     tokenizer_with_contract(backbone.contract).save_pretrained(folder)
     config_path = folder / "config.json"
     saved = json.loads(config_path.read_text(encoding="utf-8"))
@@ -155,6 +156,7 @@ def export_adapter(trained: Backbone, folder: Path) -> Path:
     config = trained.model.peft_config["default"]
     config.base_model_name_or_path = original(trained.source["model"])
     trained.model.save_pretrained(folder, save_embedding_layers=False)
+    share_weights(folder)
     layers = trained.source.get("layers")
     note = f"Keep the first {layers} layers of the base before loading it.\n" if layers else ""
     (folder / "README.md").write_text(f"# LoRA adapter of the model in ../model\n\n{note}", encoding="utf-8")

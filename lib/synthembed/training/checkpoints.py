@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from synthembed.corpus.example import Example
+from synthembed.ground.files import share_weights
 from synthembed.profile.settings import Profile
 from synthembed.training import workers
 
@@ -66,6 +67,7 @@ def save(folder: Path, key: str, trainable: dict, optimiser, step: int, facts: d
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, target)
+    share_weights(target.parent)
     for old in sorted(target.parent.glob("step-*.safetensors"))[:-KEPT]:
         old.unlink()
 
@@ -154,8 +156,9 @@ def _tidy(folder: Path, step: int) -> None:
         log.unlink(missing_ok=True)
         return
     for path in (folder / "checkpoints").iterdir():  # safetensors' own unfinished files as well as ours
-        whole = path.name.startswith("step-") and path.suffix == ".safetensors"
-        if not whole or int(path.stem.partition("-")[2]) > step:
+        unfinished, number = not path.match("step-*.safetensors"), path.stem.partition("-")[2]
+        later = number.isdigit() and int(number) > step  # a copy that a reader made has no number
+        if path.is_file() and (unfinished or later):
             path.unlink()
     partial = log.with_suffix(".partial")
     partial.write_text("".join(_lines(log)[:step]), encoding="utf-8")

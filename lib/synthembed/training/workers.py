@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from synthembed.ground.cores import cores
 from synthembed.ground.files import PACKAGE
 from synthembed.model.backbone import Backbone
 
@@ -55,7 +56,7 @@ def launch(module: str, arguments: list[str], workers: int, log: Path) -> None:
     prints is shown; all that the workers say stands in ``log``. Raises RuntimeError with the end of
     the log if one fails.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    threads = str(max(1, cores() // workers))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers),
                "--module", module, *arguments]  # fmt: skip
     library = str(PACKAGE.parent)  # the very code that this process runs

@@ -55,6 +55,15 @@ def test_parts_are_put_together_once_with_the_notice_beside_them(parts):
     assert embedded.fetch("embedded:tiny") == path, "the second time it is there"
 
 
+def test_what_is_unpacked_is_read_by_whom_the_cache_is(tmp_path):
+    def private(_, target):
+        target.mkdir()
+        (target / "model.safetensors").touch(0o600)
+
+    made = embedded._converted(tmp_path / "m.gguf", private)
+    assert (made / "model.safetensors").stat().st_mode & 0o777 == made.stat().st_mode & 0o666
+
+
 @pytest.mark.parametrize("wrong", ["a wheel", "the whole"])
 def test_what_is_not_pinned_is_not_used(parts, wrong, monkeypatch):
     made, _, _ = parts

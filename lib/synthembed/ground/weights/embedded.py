@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthembed.ground import endpoint, places
-from synthembed.ground.files import ROOT, sha256
+from synthembed.ground.files import ROOT, sha256, share_weights
 
 
 class BackboneError(RuntimeError):
@@ -224,6 +224,7 @@ def _converted(path: Path, convert: Callable[[Path, Path], None]) -> Path:
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as tmp:
             convert(path, Path(tmp) / "model")
+            share_weights(Path(tmp) / "model")
             _move(Path(tmp) / "model", target)
     return target
 
