@@ -107,6 +107,14 @@ def test_line_n_is_text_n(tmp_path, texts):
         assert found == [text.removesuffix("\r") for text in texts] or texts[0].startswith("\ufeff")
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz"])
+@pytest.mark.parametrize("texts", [["one"], ["one", "two\n}\n{"]])
+def test_objects_over_several_lines_are_rows(tmp_path, name, texts):
+    written = "\n".join(json.dumps({"text": text, "tags": []}, indent=2) for text in texts).encode()
+    (tmp_path / name).write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+    assert values(tmp_path / name) == texts
+
+
 # --- what is not whole -----------------------------------------------------------------------------
 
 ROWS = [{"id": str(n), "text": f"text {n} of the bees, in which é stands"} for n in range(40)]
@@ -135,6 +143,9 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.jsonl", gzip.compress(JSONL)[:-4] + b"1234", r"a\.jsonl is cut off or damaged"),
         ("a.jsonl", gzip.compress(JSONL) + b"rest", r"a\.jsonl is cut off or damaged"),
         ("a.json", b'[{"text": "a"}, {"text": "b"}', r"a\.json, item 2: not JSON, or cut off"),
+        ("a.json", b'{\n"text": "a"\n', r"a\.json, line 1: not JSON, or cut off"),
+        ("a.json", b'{\n"text": "a"\n}\n{\n"text"', r"a\.json, item 2: not JSON, or cut off"),
+        ("a.jsonl", b'{"text": "a"},\n{"text": "b"},\n', r"a\.jsonl, line 1: not JSON, or cut off"),
         ("a.json", b'[{"text": "a"} {"text": "b"}]', r"a\.json, item 2: .* where ',' should be"),
         ("a.json", b'[{"text": "a"},, {"text": "b"}]', r"a\.json, item 2: not JSON"),
         ("a.json", b'[{"text": "a"}]\n[{"text": "b"}]', r"a\.json: .*behind the end of the list"),
