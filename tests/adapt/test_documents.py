@@ -25,6 +25,10 @@ def test_every_format_is_read(tmp_path):
     (tmp_path / "page.html").write_text(
         f"<html><head><title>A page</title><style>p {{}}</style></head><body><nav>Menu</nav><p>{LONG} A page.</p><script>x()</script></body>"
     )
+    (tmp_path / "chapter.xhtml").write_text(
+        f'<?xml version="1.0"?>\n<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml"><head><title>A chapter</title>'
+        f'<script src="a.js"/></head><body><p>{LONG} A chapter.</p></body></html>'
+    )
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "rows.jsonl").write_text(
         json.dumps({"id": "a", "title": "T", "text": LONG + "A row."}) + "\n"
@@ -37,7 +41,7 @@ def test_every_format_is_read(tmp_path):
     by_id = {d.id: d for d in found.documents}
     assert by_id["notes.md"].title == "The harbour" and "the map." in by_id["notes.md"].text
     assert "http" not in by_id["notes.md"].text
-    assert by_id["page.html"].title == "A page"
+    assert by_id["page.html"].title == "A page" and by_id["chapter.xhtml"].title == "A chapter"
     assert "Menu" not in by_id["page.html"].text and "x()" not in by_id["page.html"].text
     assert by_id["deep/rows.jsonl#a"].title == "T"
     assert {"rows.parquet#1", "rows.parquet#2", "plain.txt", "zipped.txt.gz"} <= by_id.keys()

@@ -2,11 +2,16 @@
 
 import http.client
 import json
+import shlex
 import shutil
 import socket
+import struct
 import sys
 import threading
+import time
 from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from synthembed.adapt.embedding import exporting, prompts
 from synthembed.adapt.reading import documents, formats, passages
 from synthembed.adapt.searching import search_index, search_page
 from synthembed.commands.command_line import app
+from synthembed.ground import files
 from synthembed.model import backbone, export
 from synthembed.model.backbone import Backbone
 from synthembed.model.tokens import TokenContract
@@ -227,6 +233,50 @@ def test_a_port_in_use_is_named_and_a_browser_on_port_80_is_answered(tmp_path):
     finally:
         server.shutdown()
     assert CliRunner().invoke(app, ["search", str(tmp_path), "--port", "70000"]).exit_code == 2
+
+
+def test_what_is_said_to_type_is_found_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    out, elsewhere = tmp_path / "my docs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(
+        adaptation, "run", lambda *given, **how: SimpleNamespace(exported=out / "model", folder=out)
+    )
+    for place in (tmp_path, elsewhere):
+        monkeypatch.chdir(place)
+        lines = CliRunner().invoke(app, ["adapt", "example", "--out", str(out)]).output.splitlines()
+        *_, command, folder = shlex.split(lines[-1])
+        assert command == "search" and Path(folder).resolve() == out
+        _, model, *_ = shlex.split(lines[-2].partition("export NEW ")[2])
+        assert Path(model).resolve() == out / "model"
+    refused = CliRunner().invoke(app, ["search", str(out)])
+    assert Path(shlex.split(refused.output)[-1]).resolve() == out
+
+
+def test_a_browser_that_does_not_wait_for_its_answer_is_no_error(monkeypatch):
+    """As one that is told to search for something else."""
+    gone, handled, errors = threading.Event(), [], []
+
+    def search(query, count):
+        handled.append(threading.current_thread())
+        gone.wait(60)
+        return []
+
+    server = search_page.server(SimpleNamespace(passages=[], search=search), "mine", {})
+    monkeypatch.setattr(server, "handle_error", lambda *about: errors.append(about))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with socket.create_connection(server.server_address) as asked:
+            asked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            asked.sendall(b"GET /?q=ferry HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            while not handled:
+                time.sleep(0.01)
+        gone.set()
+        handled[0].join()
+        assert not errors
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_two_at_once_in_one_folder_are_refused_before_anything_is_written(tmp_path):

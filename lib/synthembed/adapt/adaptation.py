@@ -25,7 +25,7 @@ from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
 from synthembed.ground import places, run_folders
 from synthembed.ground.console import counted
-from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, write_json
+from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, typed, write_json
 from synthembed.ground.weights import embedded
 from synthembed.labelled import mixture
 from synthembed.model import adapter
@@ -312,7 +312,7 @@ def opened(out: Path, say: Callable = print) -> search_index.Index:
     """
     about = _noted(out)
     if about is None or not (out / "model" / "modules.json").exists():
-        raise FileNotFoundError(f"{out} has no adapted model: synthembed adapt DOCUMENTS --out {out}")
+        raise FileNotFoundError(f"{out} has no adapted model: synthembed adapt DOCUMENTS --out {typed(out)}")
     s = Settings(**about["settings"])
     folder = Path(about["folder"])
     if folder.exists():

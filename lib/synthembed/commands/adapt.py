@@ -91,7 +91,7 @@ def adapt(
     from synthembed.adapt import adaptation, asking
     from synthembed.adapt import queries as asked
     from synthembed.ground import run_folders
-    from synthembed.ground.files import shown
+    from synthembed.ground.files import shown, typed
 
     pointed = bool(endpoint or llm or budget)
     generator = generator or ("endpoint" if pointed else "recorded")
@@ -117,12 +117,12 @@ def adapt(
                 return print(f"what was written: {shown(out / 'generated.html')}")
             done = adaptation.run(folder, out, loaded, settings, anyway, agree=lambda: _agreed(yes))
     print(
-        f"the model: {shown(done.exported)} (other formats: synthembed export NEW --model {shown(done.exported)} --format gguf)"
+        f"the model: {shown(done.exported)} (other formats: synthembed export NEW --model {typed(done.exported)} --format gguf)"
     )
     if serve:
         search(out, port)
     else:
-        print(f"search your documents: synthembed search {shown(out)}")
+        print(f"search your documents: synthembed search {typed(out)}")
 
 
 def _agreed(yes: bool) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,9 @@ def shown(path: Path) -> str:
     """A path as messages have it: from the checkout on, where it lies there."""
     path = path.resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def typed(path: Path) -> str:
+    """A path as a command takes it in the folder that the shell stands in, quoted where a blank would divide it."""
+    path, here = path.resolve(), Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

@@ -60,9 +60,11 @@ def export(
             f"{source} has its adapter in its weights, and none apart: choose sentence-transformers, gguf or onnx"
         )
     if not (source / wanted).exists():
-        raise FileNotFoundError(
-            f"{source / wanted} is missing: weights are not committed, so run the training first"
-        )
+        remedy = (
+            "weights are not committed, so run the training first" if run
+            else "--model is a folder of this machine that has it, such as model in what synthembed adapt wrote"
+        )  # fmt: skip
+        raise FileNotFoundError(f"{source / wanted} is missing: {remedy}")
     _new(folder)
     try:
         if run and form == "sentence-transformers":
@@ -170,8 +172,8 @@ def _prompt(text: str) -> str:
 
 
 def _new(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder.name} is not empty: choose another folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is a file, or not empty: choose another folder")
 
 
 __all__ = ["ExportError", "export", "publish"]

@@ -107,6 +107,14 @@ def test_line_n_is_text_n(tmp_path, texts):
         assert found == [text.removesuffix("\r") for text in texts] or texts[0].startswith("\ufeff")
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz"])
+@pytest.mark.parametrize("texts", [["one"], ["one", "two\n}\n{"]])
+def test_objects_over_several_lines_are_rows(tmp_path, name, texts):
+    written = "\n".join(json.dumps({"text": text, "tags": []}, indent=2) for text in texts).encode()
+    (tmp_path / name).write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+    assert values(tmp_path / name) == texts
+
+
 # --- what is not whole -----------------------------------------------------------------------------
 
 ROWS = [{"id": str(n), "text": f"text {n} of the bees, in which é stands"} for n in range(40)]
@@ -135,6 +143,9 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.jsonl", gzip.compress(JSONL)[:-4] + b"1234", r"a\.jsonl is cut off or damaged"),
         ("a.jsonl", gzip.compress(JSONL) + b"rest", r"a\.jsonl is cut off or damaged"),
         ("a.json", b'[{"text": "a"}, {"text": "b"}', r"a\.json, item 2: not JSON, or cut off"),
+        ("a.json", b'{\n"text": "a"\n', r"a\.json, line 1: not JSON, or cut off"),
+        ("a.json", b'{\n"text": "a"\n}\n{\n"text"', r"a\.json, item 2: not JSON, or cut off"),
+        ("a.jsonl", b'{"text": "a"},\n{"text": "b"},\n', r"a\.jsonl, line 1: not JSON, or cut off"),
         ("a.json", b'[{"text": "a"} {"text": "b"}]', r"a\.json, item 2: .* where ',' should be"),
         ("a.json", b'[{"text": "a"},, {"text": "b"}]', r"a\.json, item 2: not JSON"),
         ("a.json", b'[{"text": "a"}]\n[{"text": "b"}]', r"a\.json: .*behind the end of the list"),
@@ -152,7 +163,6 @@ CSV = ("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in ROWS)).
         ("a.tsv", b'text\tn\n"bees\t1\nsun"\t2\nmill\t3\n', r"a\.tsv, line 2: a quote opens .* 1 lines on"),
         ("a.jsonl", b"", r"a\.jsonl is empty"),
         ("a.csv", b"\xef\xbb\xbf", r"a\.csv is empty"),
-        ("a.json", b'{\n "text": "a"\n}\n', r"a\.json, line 1: an object of several lines: write each row in a line"),
         ("a.json", json.dumps(dict.fromkeys(map(str, range(99)), "a")).encode(), r"there is '0', .* '29', \.\.\.; is it"),
         ("a.jsonl", b'{"text": null}\n', r"a\.jsonl, line 1: field 'text' is missing"),
         ("a.jsonl", b'{"text": NaN}\n', r"a\.jsonl, line 1: field 'text' is missing"),

@@ -215,8 +215,11 @@ def test_the_command_writes_a_card_and_leaves_nothing_of_a_refusal(tmp_path, mon
     with pytest.raises(ExportError):
         publishing.export(None, tmp_path / "other", "gguf", str(source))
     assert not (tmp_path / "other").exists()
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(FileNotFoundError, match="missing: --model is a folder"):
         publishing.export(None, tmp_path / "third", "onnx", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="file is a file, or not empty"):
+        publishing.export(None, tmp_path / "file", "onnx", str(source))
 
 
 def test_peft_and_sentence_transformers_are_copied(tmp_path):

@@ -224,6 +224,7 @@ def _says_only_that_it_is_a_form(root: dict, text: str) -> bool:
 
 READERS: dict[str, Callable[[str], tuple[str, str]]] = {
     ".txt": _text, ".text": _text, ".md": _markdown, ".markdown": _markdown, ".html": _html, ".htm": _html,
+    ".xhtml": _html,  # the chapters of an EPUB that was unzipped
 }  # fmt: skip
 BINARY_READERS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     ".pdf": _pdf, ".docx": office, ".docm": office, ".odt": office,

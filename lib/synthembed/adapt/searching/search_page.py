@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,8 +87,9 @@ def server(
             self.send_header("Content-Length", str(len(body)))
             for header, value in HEADERS.items():
                 self.send_header(header, value)
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # of a browser that asks anew before it was answered
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *args):
             pass  # what a reader searches for is nobody's business

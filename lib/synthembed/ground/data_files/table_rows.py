@@ -149,15 +149,33 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict]]:
         try:
             row = _DECODER.decode(line)
         except json.JSONDecodeError as error:
-            if number == 1 and line.strip() == "{":
-                raise ReadError(
-                    f"{place}: an object of several lines: write each row in a line of its own (jq -c), or all as one list"
-                ) from None
-            raise ReadError(f"{place}: not JSON, or cut off ({error.msg}): mend or delete the line") from None
+            refused = ReadError(f"{place}: not JSON, or cut off ({error.msg}): mend or delete the line")
+            if number == 1 and line.rstrip()[-1] in "{[," and error.msg != "Extra data":
+                yield from _json_over_lines(path, refused)
+                return
+            raise refused from None
         except (ValueError, RecursionError) as error:  # ours, or a number of thousands of digits
             raise ReadError(f"{place}: {error or 'nested too deeply'}") from None
         _check(row, line, place)
         yield place, row
+
+
+def _json_over_lines(path: Path, none: ReadError) -> Iterator[tuple[str, dict]]:
+    """Objects that are written over several lines, one behind the other; ``none`` is raised where there is none."""
+    text, at = "".join(blocks(path)).strip(), 0
+    for number in itertools.count(1):
+        place = f"{path.name}, item {number}"
+        try:
+            row, end = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            cut = ReadError(f"{place}: not JSON, or cut off ({error.msg}): get it again")
+            raise (cut if at else none) from None
+        except (ValueError, RecursionError) as error:
+            raise ReadError(f"{place}: {error or 'nested too deeply'}") from None
+        _check(row, text[at:end], place)
+        yield place, row
+        if (at := _SPACE.match(text, end).end()) == len(text):
+            return
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
