@@ -7,11 +7,15 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from synthembed import profile
+from synthembed.ground.weights.embedded import BackboneError
+from synthembed.ground.weights.saved_models import recipe_of
 from synthembed.model import adapter, backbone, export
 from synthembed.model.encoder import Encoder
 from synthembed.model.export import tokenizer_with_contract
 from synthembed.model.tokens import TokenContract
-from tiny_models import byte_tokenizer, tiny_model
+from tiny_models import byte_tokenizer, saved_base, tiny_model
+from tokenizers import normalizers
+from transformers import AutoModel, PhobertTokenizer, RobertaConfig
 
 
 def weights(loaded: backbone.Backbone) -> dict[str, torch.Tensor]:
@@ -78,3 +82,87 @@ def test_an_export_is_compared_tensor_by_tensor(llama, tmp_path):
     with torch.no_grad():
         llama.model.layers[1].mlp.up_proj.weight[0, 0] += 1
     assert export.weights_that_differ(folder, llama)[1] == ["layers.1.mlp.up_proj.weight"]
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}, "custom code"),
+        ("config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, "custom code"),
+        ("config.json", {"dtype": "half-ish"}, "AttributeError: .*half-ish"),
+    ],
+)
+def test_code_of_a_checkpoint_is_refused_and_nobody_is_asked(tiny_folder, monkeypatch, file, values, said):
+    asked = []
+    monkeypatch.setattr("builtins.input", asked.append)
+    change(tiny_folder / file, **values | ({"tokenizer_class": "Own"} if "tok" in file else {}))
+    with pytest.raises(BackboneError, match=f"could not be read: .*{said}"):
+        backbone.load(profile.Backbone(model=str(tiny_folder)))
+    assert not asked
+
+
+def change(path, **values) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_weights_that_are_there_twice_are_told(tiny_folder, capsys):
+    tiny_model("llama", seed=1).save_pretrained(tiny_folder, max_shard_size="30KB")  # the old file stays
+    backbone.load(profile.Backbone(model=str(tiny_folder)))
+    assert "its weights twice: model.safetensors is read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lowers", [True, False])
+def test_lower_case_that_the_tokenizer_makes_anyway_is_no_alarm(tmp_path, lowers):
+    base = saved_base(tmp_path / "base")
+    loaded = backbone.load(profile.Backbone(model=str(base), dtype="float32"))
+    loaded.contract.tokenizer._tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), *([normalizers.Lowercase()] if lowers else [])]
+    )
+    folder = export.export(loaded, tmp_path / "m", "mean", "none", "")
+    change(folder / "sentence_bert_config.json", do_lower_case=True)
+    change(folder / "config_sentence_transformers.json", prompts={"query": None}, default_prompt_name="query")
+    again = backbone.load(profile.Backbone(model=str(folder), dtype="float32"))
+    assert bool(again.recipe.refusal) != lowers and again.recipe.prompt == ""
+    if lowers:
+        theirs = SentenceTransformer(str(folder), device="cpu").encode(["The Bees", "the SUN"])
+        assert abs(Encoder(again).encode(["The Bees", "the SUN"]) - theirs).max() < 1e-5
+        change(folder / "tokenizer_config.json", do_lower_case=False)
+        assert recipe_of(str(folder)).refusal  # a BERT's class follows this file
+
+
+def test_a_tokenizer_without_a_fast_one_is_exported_as_it_is(tmp_path):
+    """PhoBERT's, which many Vietnamese models have."""
+    base, letters = tmp_path / "base", "abcdefghijklmnopqrstuvwxyz"
+    base.mkdir()
+    (base / "vocab.txt").write_text("".join(f"{c}@@ 1\n{c} 1\n" for c in letters))
+    (base / "bpe.codes").write_text("t h 10\n")
+    PhobertTokenizer(str(base / "vocab.txt"), str(base / "bpe.codes")).save_pretrained(base)
+    config = RobertaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=80, pad_token_id=1,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(base)
+    loaded = backbone.load(profile.Backbone(model=str(base), dtype="float32"))
+    folder, texts = (
+        export.export(loaded, tmp_path / "m", "mean", "none", "", 20),
+        ["the bees", "a longer text " * 9],
+    )
+    ours = Encoder(loaded, "mean", 20).encode(texts)
+    again = Encoder(backbone.load(profile.Backbone(model=str(folder), dtype="float32")))
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    assert abs(again.encode(texts) - ours).max() < 1e-5 and abs(theirs - ours).max() < 1e-5
+    loaded.contract = TokenContract(loaded.contract.tokenizer, None, 3)
+    with pytest.raises(
+        BackboneError, match="a PhobertTokenizer cannot be saved so that it puts bos None and eos 3"
+    ):
+        export.export(loaded, tmp_path / "other", "mean", "none", "")
+
+
+def test_an_adapter_names_the_commit_of_its_base(llama, tmp_path):
+    adapted = adapter.add_lora(llama, profile.Lora(rank=2), 0)
+    for model, revision in (("hub:owner/name", "a" * 40), ("embedded:smollm2-135m", None)):
+        adapted.source |= {"model": model, "revision": "a" * 40}
+        said = json.loads(
+            (export.export_adapter(adapted, tmp_path / "m") / "adapter_config.json").read_text()
+        )
+        assert said["revision"] == revision

@@ -30,6 +30,10 @@ from synthembed.model.cpu.int8_linear import Int8Linear
 from synthembed.model.tokens import TokenContract
 from synthembed.profile.settings import Backbone as Settings
 
+NO_CODE = {"trust_remote_code": False}  # unsaid, transformers asks at the terminal, and waits for an answer
+# What a library raises at a folder that it cannot read.
+READING = (OSError, ValueError, ImportError, KeyError, AttributeError, RuntimeError, SafetensorError)
+
 
 def export_settings(base: Settings, folder: Path) -> Settings:
     """How to load what a training from ``base`` left in ``folder``/model (export.py)."""
@@ -82,7 +86,7 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
         if cores() < torch.get_num_threads():  # torch does not ask for a container's quota
             torch.set_num_threads(cores())
     check_files(source)
-    options = {"revision": settings.revision} if settings.revision else {}
+    options = NO_CODE | ({"revision": settings.revision} if settings.revision else {})
     try:
         config = AutoConfig.from_pretrained(source, **options)
         commit = getattr(config, "_commit_hash", None)
@@ -93,10 +97,11 @@ def load(settings: Settings, seed: int = 0, on: torch.device | None = None) -> B
         recipe = recipe_of(source, options.get("revision"), positions)
         if settings.initialisation == "random":
             torch.manual_seed(seed)
-            model = text_model(AutoModel.from_config(config, dtype=dtype_of(settings.dtype, runs_on)))
+            empty = AutoModel.from_config(config, dtype=dtype_of(settings.dtype, runs_on), **NO_CODE)
+            model = text_model(empty)
         else:
             model = _with_weights(source, settings, runs_on, options)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except READING as error:
         if isinstance(error, BackboneError) or is_out_of_memory(error):
             raise
         raise BackboneError(
@@ -264,7 +269,7 @@ def _vectors_of_probe(backbone: Backbone) -> torch.Tensor:
 def _tokenizer(source: str, revision: str | None, files: tuple) -> PreTrainedTokenizerBase:
     """Kept while its ``files`` are the same, since a run loads its base many times, and reading the tokenizer
     takes longer than reading a small base. It is shared: whoever changes it makes a copy first."""
-    return AutoTokenizer.from_pretrained(source, **({"revision": revision} if revision else {}))
+    return AutoTokenizer.from_pretrained(source, **NO_CODE, **({"revision": revision} if revision else {}))
 
 
 def _files_of(source: str, commit: str | None) -> tuple:

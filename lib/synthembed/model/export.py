@@ -22,7 +22,7 @@ from synthembed.ground.files import share_weights, write_json
 from synthembed.ground.weights.embedded import EMBEDDED, BackboneError, original
 from synthembed.model.backbone import Backbone
 from synthembed.model.instructions import TEMPLATE
-from synthembed.model.tokens import TokenContract
+from synthembed.model.tokens import TokenContract, added_by
 from synthembed.profile.settings import Profile
 
 PACKAGE_DATA = ("model_card.md.jinja",)  # read here, and so part of the code's fingerprint
@@ -57,8 +57,18 @@ def prompts(style: str) -> dict[str, str]:
 
 
 def tokenizer_with_contract(contract: TokenContract):
-    """A copy of the tokenizer that adds bos and eos by itself, whatever reads it."""
+    """A copy of the tokenizer that adds bos and eos by itself, whatever reads it.
+
+    One that is all Python, as PhoBERT's, has no template to be set: its own class puts them there, or BackboneError.
+    """
     tokenizer = copy.deepcopy(contract.tokenizer)
+    if not tokenizer.is_fast:
+        if added_by(tokenizer) != ([] if contract.bos is None else [contract.bos], [contract.eos]):
+            raise BackboneError(
+                f"a {type(tokenizer).__name__} cannot be saved so that it puts bos {contract.bos} and eos {contract.eos} "
+                "around a text: use a base whose tokenizer has a tokenizer.json"
+            )
+        return tokenizer
     token = tokenizer.convert_ids_to_tokens
     head = [] if contract.bos is None else [(token(contract.bos), contract.bos)]
     tail = (token(contract.eos), contract.eos)
@@ -82,7 +92,8 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     backbone.model.save_pretrained(folder, safe_serialization=True)
     share_weights(folder)
-    tokenizer_with_contract(backbone.contract).save_pretrained(folder)
+    tokenizer = tokenizer_with_contract(backbone.contract)
+    tokenizer.save_pretrained(folder)
     config_path = folder / "config.json"
     saved = json.loads(config_path.read_text(encoding="utf-8"))
     if saved.pop("auto_map", None):  # the code of a checkpoint, which was not run here and does not go along
@@ -94,7 +105,8 @@ def export(
     settings = folder / "tokenizer_config.json"
     config = json.loads(settings.read_text(encoding="utf-8"))
     # The generic class reads tokenizer.json as it is; a model's own class may rebuild it without eos.
-    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length}
+    config |= {"model_max_length": max_length}
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast"} if tokenizer.is_fast else {}
     for key in ("is_local", "local_files_only", "backend", "add_bos_token", "add_eos_token"):
         config.pop(key, None)
     write_json(settings, config)
@@ -154,7 +166,10 @@ def export_adapter(trained: Backbone, folder: Path) -> Path:
             "the adapter of a pre-trained base gives other vectors on the base as published: use model/"
         )
     config = trained.model.peft_config["default"]
-    config.base_model_name_or_path = original(trained.source["model"])
+    name = trained.source["model"]
+    config.base_model_name_or_path = original(name)
+    commit = None if name in EMBEDDED else trained.source.get("revision")
+    config.revision = commit  # of the base, on a hub
     trained.model.save_pretrained(folder, save_embedding_layers=False)
     share_weights(folder)
     layers = trained.source.get("layers")

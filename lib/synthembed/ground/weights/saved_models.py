@@ -56,6 +56,8 @@ def recipe_of(source: str, revision: str | None = None, positions: int | None = 
     prompts, default = more.get("prompts") or {}, more.get("default_prompt_name")
     way = _way(pooling or {})
     refused = [*_refused_modules(modules, kinds), *_refused_settings(text)]
+    if text.get("do_lower_case") and not _lower_cases(source, revision, tokenizer):
+        refused.append("it lower-cases texts itself (do_lower_case)")
     if "Pooling" in kinds and pooling is None:
         refused.append(f"{place or 'its Pooling module'}/config.json, which says how it pools, is not there")
     if way not in POOLINGS:
@@ -73,7 +75,7 @@ def recipe_of(source: str, revision: str | None = None, positions: int | None = 
     if default is not None and default not in prompts:
         refused.append(f"its default prompt {default!r} is not among its prompts")
     longest = _longest(text, tokenizer, positions)
-    prompt = prompts.get(default, "")
+    prompt = prompts.get(default) or ""
     return Recipe(POOLINGS.get(way), "Normalize" in kinds, longest, prompt, prompts, "; ".join(refused))
 
 
@@ -119,8 +121,6 @@ def _refused_settings(said: dict) -> list[str]:
     for part in ("model_kwargs", "processor_kwargs", "config_kwargs"):
         refused += [f"it sets {part}: {key} = {value!r}" for key, value in said[part].items()
                     if key not in HARMLESS_PARTS]  # fmt: skip
-    if said.get("do_lower_case"):
-        refused.append("it lower-cases texts itself (do_lower_case)")
     if (task := said.get("transformer_task", "feature-extraction")) != "feature-extraction":
         refused.append(f"its states are those of {task}")
     if (ways := said.get("modality_config")) is not None and "message" in ways:
@@ -128,6 +128,16 @@ def _refused_settings(said: dict) -> list[str]:
     elif ways is not None and ways.get("text") != AS_TEXT:
         refused.append(f"it reads texts by {ways.get('text')}")
     return refused
+
+
+def _lower_cases(source: str, revision: str | None, tokenizer: dict) -> bool:
+    """Whether the tokenizer lower-cases texts anyway, so that to do it before changes nothing."""
+    said, whole = tokenizer.get("do_lower_case"), _json(source, "tokenizer.json", revision)
+    if whole is None or said is False:  # which a BERT's class follows, whatever tokenizer.json has
+        return bool(said)
+    first = whole.get("normalizer") or {}
+    steps = [first, *first.get("normalizers", [])]
+    return any(step.get("type") == "Lowercase" or step.get("lowercase") for step in steps)
 
 
 def _longest(said: dict, tokenizer: dict, positions: int | None) -> int | None:
@@ -200,7 +210,13 @@ def check_files(source: str) -> None:
     for path in sorted(folder.glob("model*.safetensors")):
         _check_tensors(path)
     index = folder / "model.safetensors.index.json"
-    if index.exists() and not (folder / "model.safetensors").exists():
+    if index.exists() and (folder / "model.safetensors").exists():
+        print(
+            f"warning: {folder} has its weights twice: model.safetensors is read, and what {index.name} names is not; "
+            "delete the older",
+            flush=True,
+        )
+    elif index.exists():
         _check_index(folder, _json(source, index.name, None).get("weight_map", {}))
 
 

@@ -19,7 +19,7 @@ CARD = """# A LoRA adapter of {base}
 from peft import PeftModel
 from transformers import AutoModel
 
-base = AutoModel.from_pretrained("{base}")
+base = AutoModel.from_pretrained("{base}"{revision})
 {cut}model = PeftModel.from_pretrained(base, "path/of/this/folder")
 ```
 
@@ -65,7 +65,8 @@ def card(settings: Backbone, style: str, measured: str) -> str:
     cut = (
         f"base.layers = base.layers[:{settings.layers}]\nbase.config.num_hidden_layers = {settings.layers}\n"
     )
+    revision = f', revision="{settings.revision}"' if settings.revision else ""
     return CARD.format(
-        base=embedded.original(settings.model).removeprefix("hub:"), cut=cut if settings.layers else "", pooling=settings.pooling,
+        base=embedded.original(settings.model).removeprefix("hub:"), revision=revision, cut=cut if settings.layers else "", pooling=settings.pooling,
         style=style, measured=measured, losses="\n".join(f"- {loss}" for loss in losses(settings)),
     )  # fmt: skip
