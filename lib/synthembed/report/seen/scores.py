@@ -115,8 +115,14 @@ def _same(found: dict[str, dict], system: str) -> bool:
     return {c for c in found["trained"] if c in TABLE1} <= set(found[system])
 
 
-def _moved(interval: dict) -> str:
+def _of_texts(interval: dict) -> dict:
+    """What an interval says of other texts: without ends where no texts' scores were kept, as of public sets."""
     here = interval.get(BENCHMARK, interval)
+    return here if "texts" in here.get("covers", ["texts"]) else here | {"low": None, "high": None}
+
+
+def _moved(interval: dict) -> str:
+    here = _of_texts(interval)
     text = f"Training moved the average by {here['delta']:+.1f} points"
     if here["low"] is None:
         return text + "; nothing here says how far other texts would move that."
@@ -209,18 +215,21 @@ def ablations(results: Results) -> str:
     found = results.scores[ABLATIONS].intervals
     if not found:
         return f"{HEAD}This run has no rows that are compared with another."
-    here = {row: i.get(BENCHMARK, i) for row, i in found.items()}
-    sure = {r: i for r, i in here.items() if i["low"] is not None and (i["low"] > 0 or i["high"] < 0)}
+    here = {row: _of_texts(i) for row, i in found.items()}
+    known = {row: i for row, i in here.items() if i["low"] is not None}
+    sure = {row: i for row, i in known.items() if i["low"] > 0 or i["high"] < 0}
     named = ", ".join(
         f"{row} {i['delta']:+.1f} against {found[row]['against']}"
         for row, i in sorted(sure.items(), key=lambda x: -abs(x[1]["delta"]))
     )
     once = all(i.get("seeds") == 1 for i in found.values())
-    text = f"{HEAD}Of {len(found)} differences, {len(sure)} would be seen with other texts of these tasks"
+    text = f"{HEAD}Of {len(known)} differences, {len(sure)} would be seen with other texts of these tasks"
     text += f": {named}." if named else "."
-    if chance := _chance_of_one(len(found)):
+    if not known:
+        text = f"{HEAD}Nothing here says how far other texts would move any of these differences."
+    if chance := _chance_of_one(len(known)):
         text += (
-            f" If nothing mattered, about {chance} of {len(found)} intervals would still miss 0 by chance."
+            f" If nothing mattered, about {chance} of {len(known)} intervals would still miss 0 by chance."
         )
     if once:
         text += (

@@ -38,8 +38,9 @@ def _ran(results: Results) -> str:
 
 def _did(results: Results, average: hero.Line) -> str:
     gain = average.trained - average.base
-    here = (results.scores[EVALUATION].intervals.get("base") or {}).get(BENCHMARK)
-    bounds = f" (95 % on these texts: {here['low']:+z.1f} to {here['high']:+z.1f})" if here else ""
+    here = (results.scores[EVALUATION].intervals.get("base") or {}).get(BENCHMARK, {})
+    known = here.get("low") is not None  # without texts' scores and a second seed it has no ends
+    bounds = f" (95 % on these texts: {here['low']:+z.1f} to {here['high']:+z.1f})" if known else ""
     chance = "" if average.chance is None else f"; random vectors have {average.chance:.1f}"
     verb = "rose" if gain > 0 else "did not rise: it went"
     return (
