@@ -100,10 +100,14 @@ def test_one_training_on_a_public_benchmark_has_a_finding_without_bounds(small):
     here = intervals.interval(rows, "trained", "base", kind=BENCHMARK, units={})
     assert here["low"] is None
     results = Results(small)
-    found = {"base": intervals.interval(rows, "trained", "base") | {BENCHMARK: here}}
+    both = intervals.interval(rows, "trained", "base") | {BENCHMARK: here}
+    found = {"base": both, "minilm": both}
     results.scores["04_evaluate"] = Scores(rows, intervals=found)
     said = finding.sentences(results, [])
-    assert "by +20.0 points." in said[1] and said[2] == "No peer was measured beside it."
+    assert (
+        "by +20.0 points." in said[1]
+        and said[2] == "On these texts it is ahead of all-MiniLM-L6-v2 (+20.0, no interval)."
+    )
 
 
 def test_an_interval_of_seeds_alone_says_nothing_of_other_texts(tmp_path):
