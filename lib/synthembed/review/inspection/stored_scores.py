@@ -75,9 +75,7 @@ def _named(row: dict) -> str:
 
 
 def _against_results(run: Run, stage: str, rows: list[dict], folder: Path) -> Findings:
-    submission = (
-        run.settings(stage).get("evaluate", {}).get("submission", {}).get("name", "synthembed/trained")
-    )
+    submission = _submission(run)
     for row in rows:
         paths = _paths(folder, row, stage, submission)
         found = [s for p in paths for s in _scores_of(run, p, row)]
@@ -88,6 +86,26 @@ def _against_results(run: Run, stage: str, rows: list[dict], folder: Path) -> Fi
         elif not any(near(row["score"], round(100 * s, 3), 1e-9) for s in found):
             said = f"{_named(row)}: {row['score']}, by mteb's result {round(100 * found[0], 3)}"
             yield wrong("score-not-of-result", f"{stage}/scores.json", said)
+
+
+def _submission(run: Run) -> str:
+    """The name of the trained model in mteb's results."""
+    settings = run.settings(EVALUATION).get("evaluate", {})
+    return settings.get("submission", {}).get("name", "synthembed/trained")
+
+
+def made_from(run: Run, rows: list[dict]) -> list[Path]:
+    """The folder (or none) of stage 04 that rows of one system and seed were made from: beside it may lie results of
+    what was trained or scored before under its name."""
+    folder = run.folder / EVALUATION / SCORED[EVALUATION]
+    there = [p.parent for p in _paths(folder, rows[0], EVALUATION, _submission(run))]
+    return ([f for f in there if all(_has(run, f, row) for row in rows)] or there)[-1:]
+
+
+def _has(run: Run, folder: Path, row: dict) -> bool:
+    path = folder / f"{row['task'].partition(' (')[0]}.json"
+    found = _scores_of(run, path, row) if path.exists() else []
+    return any(near(row["score"], round(100 * s, 3), 1e-9) for s in found)
 
 
 def _paths(folder: Path, row: dict, stage: str, submission: str) -> list[Path]:
@@ -198,20 +216,13 @@ def _texts(folder: Path | None, stage: str, system: str, other: str, rows: list[
     if stage == ABLATIONS:
         places = [_of_its_seeds(folder / name, rows, name) for name in (system, other)]
         return units.differences(*places) if all(places) else None
-    submission = (
-        run.settings(stage).get("evaluate", {}).get("submission", {}).get("name", "synthembed/trained")
-    )
     places = []
     for name in (system, other):
-        row = next(r for r in rows if r["system"] == name)
-        of_seeds = dict.fromkeys(r.get("seed") for r in rows if r["system"] == name)
-        places.append(
-            [
-                p.parent
-                for seed in of_seeds
-                for p in _paths(folder, row | {"seed": seed}, stage, submission)[-1:]
-            ]
-        )
+        own = [r for r in rows if r["system"] == name]
+        of_seeds = [
+            [r for r in own if r.get("seed") == seed] for seed in dict.fromkeys(r.get("seed") for r in own)
+        ]
+        places.append([folder for of in of_seeds for folder in made_from(run, of)])
     tasks = {r["task"] for r in rows if r["category"] in TABLE1}
     return units.differences(*places, only=tasks) if all(places) else None
 
