@@ -77,7 +77,7 @@ def test_who_is_ahead_is_named_and_who_lacks_a_category_is_not(tmp_path):
 def test_languages_of_several_seeds_are_told_by_their_mean():
     """As the table above the paragraph has them: not by the last seed that was read."""
     rows = [
-        {"system": s, "category": "Multil.", "task": "M", "language": x, "seed": n, "score": score}
+        {"system": s, "benchmark": "embedded", "category": "Multil.", "task": "M", "language": x, "seed": n, "score": score}
         for s, x, n, score in [("trained", "eng", 1, 90.0), ("trained", "eng", 2, 70.0), ("trained", "swh", 1, 20.0),
                                ("trained", "swh", 2, 40.0), ("base", "eng", None, 75.0), ("base", "swh", None, 35.0)]
     ]  # fmt: skip
@@ -88,6 +88,9 @@ def test_languages_of_several_seeds_are_told_by_their_mean():
     said = in_words.languages(rows, 152)
     assert "Ahead of the mean of the base's token embeddings in 1 of 2." in said
     assert "best in eng (80) and worst in swh (30)" in said and "Ahead of the base in 1 of 2." in said
+    other = [r | {"benchmark": "MIRACL", "score": 0.0} for r in rows]  # another benchmark's are another's
+    assert in_words.languages(rows + other, 152) == said
+    assert "by chance" in said and "by chance" not in in_words.languages(other + rows, 152)
 
 
 def test_one_kind_of_task_is_told_with_base_chance_and_who_is_ahead():

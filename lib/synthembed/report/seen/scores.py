@@ -17,6 +17,7 @@ from synthembed.evaluation.scores import APART, TABLE1, averages_by_seed, by_sys
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
 from synthembed.report.tables import SYSTEM_NAMES
 from synthembed.report.verdicts import KINDS
+from synthembed.report.words.labels import SUITE
 
 HEAD = "**What did we see?** "
 NEAR = 5.0  # points within which a score is called chance's: as far as random vectors stray on tasks of this size
@@ -138,6 +139,8 @@ def languages(rows: list[dict], documents: int | None) -> str:
     """Retrieval by language: where the trained model does well, and beside others. ``documents`` to a language, as in
     the suite, give chance; None for a benchmark where it is next to nothing."""
     several = [r for r in rows if r["category"] == APART[0]]
+    first = several[0]["benchmark"] if several else None  # a mean over two benchmarks is of neither
+    several = [r for r in several if r["benchmark"] == first]
     of = {
         s: frame.groupby("language")["score"].mean().to_dict()  # of several seeds, as the table has them
         for s, frame in pd.DataFrame(several, columns=["system", "language", "score"]).groupby("system")
@@ -155,7 +158,7 @@ def languages(rows: list[dict], documents: int | None) -> str:
             text += (
                 f" Ahead of {_name(other)} in {sum(ours[x] > of[other][x] for x in shared)} of {len(shared)}."
             )
-    if documents is None:
+    if documents is None or first != SUITE:
         return text
     chance = 100 * sum(1 / log2(r + 1) for r in range(1, min(10, documents) + 1)) / documents
     return text + (
