@@ -36,6 +36,7 @@ def run(tmp_path, monkeypatch) -> Path:
                  "synthembed__trained/def/EmbeddedSTSGeneral.json", "synthembed__trained/abc/units/EmbeddedSTSGeneral.units.json", "minilm/abc/EmbeddedSTSGeneral.json"):  # fmt: skip
         score = {
             "main_score": 0.61 if "abc" in name else 0.5,
+            "hf_subset": "default",
             "languages": ["eng-Latn"],
         }  # "def" was trained before
         files[(results / name).relative_to(top).as_posix()] = json.dumps({"scores": {"test": [score]}})

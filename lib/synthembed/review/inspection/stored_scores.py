@@ -8,7 +8,7 @@ import numpy as np
 
 from synthembed.evaluation import intervals
 from synthembed.evaluation.intervals import BENCHMARK
-from synthembed.evaluation.scores import TABLE1, by_system
+from synthembed.evaluation.scores import TABLE1, by_system, languages_of
 from synthembed.evaluation.suites import units
 from synthembed.report.results import ABLATIONS, EVALUATION
 from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, held, near, wrong
@@ -126,9 +126,9 @@ def _paths(folder: Path, row: dict, stage: str, submission: str) -> list[Path]:
 
 def _scores_of(run: Run, path: Path, row: dict) -> list[float]:
     result = run.json(path.relative_to(run.folder).as_posix())
-    found = [s for of in result["scores"].values() for s in of]
+    languages = languages_of(result)
     found = [
-        s for s in found if "+".join(sorted({x.split("-")[0] for x in s["languages"]})) == row["language"]
+        s for of in result["scores"].values() for s in of if languages[s["hf_subset"]] == row["language"]
     ]
     return [s.get(row["metric"], s["main_score"]) for s in found]
 
