@@ -150,6 +150,18 @@ def test_classification_vectors_are_not_normalised(llama):
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) == unit
 
 
+def test_both_directions_of_a_translation_and_scripts_of_a_language_have_rows_of_their_own():
+    """Otherwise one stands in the place of the other wherever rows are told apart by their language."""
+    subsets = {
+        "de-en": ["deu-Latn", "eng-Latn"],
+        "en-de": ["eng-Latn", "deu-Latn"],
+        "fr-en": ["fra-Latn", "eng-Latn"],
+    }
+    found = [{"hf_subset": s, "languages": x, "main_score": 0.5} for s, x in subsets.items()]
+    rows = mteb_runs.rows_of({"scores": {"test": found}}, mteb.get_task("BUCC"), "x", "own")
+    assert [r["language"] for r in rows] == ["deu+eng (de-en)", "deu+eng (en-de)", "eng+fra"]
+
+
 def test_averages_weigh_tasks_as_table_1_does():
     rows = [
         {"system": "s", "category": "STS", "task": "a", "score": 80.0},

@@ -5,9 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from made_runs import embedded, row, write_run
+from made_runs import embedded, mteb, row, write_run
 from synthembed import paper
-from synthembed.evaluation.intervals import BENCHMARK
+from synthembed.evaluation import intervals
+from synthembed.evaluation.intervals import BENCHMARK, TASKS
 from synthembed.ground.files import write_json
 from synthembed.report import claims, figures, page
 from synthembed.report.results import ABLATIONS, Number, Results, Scores
@@ -91,6 +92,32 @@ def test_the_finding_turns_with_the_numbers(tmp_path):
     assert "does not show that the pairing" in down[3]
     level = finding.sentences(run(tmp_path / "level", 50, 51, ends(1, -1, 3)), [])
     assert "level with all-MiniLM" in level[2] and "was not run" in level[3]
+
+
+def test_one_training_on_a_public_benchmark_has_a_finding_without_bounds(small):
+    """No texts' scores are kept of public sets: with one seed the interval on this benchmark has no ends."""
+    rows = [*mteb("base", shift=-20), *mteb("trained", seed=42)]
+    here = intervals.interval(rows, "trained", "base", kind=BENCHMARK, units={})
+    assert here["low"] is None
+    results = Results(small)
+    both = intervals.interval(rows, "trained", "base") | {BENCHMARK: here}
+    found = {"base": both, "minilm": both}
+    results.scores["04_evaluate"] = Scores(rows, intervals=found)
+    said = finding.sentences(results, [])
+    assert (
+        "by +20.0 points." in said[1]
+        and said[2] == "On these texts it is ahead of all-MiniLM-L6-v2 (+20.0, no interval)."
+    )
+
+
+def test_an_interval_of_seeds_alone_says_nothing_of_other_texts(tmp_path):
+    results = run(tmp_path)
+    found = ends(3, 1, 5, seeds=3, kind=TASKS)
+    results.scores[ABLATIONS].intervals = {
+        "full": found | {BENCHMARK: found[BENCHMARK] | {"covers": ["training"]}}
+    }
+    line = effects.frame(results).set_index("effect").loc["labelled sets beside synthetic data"]
+    assert (line["beyond other texts"], line["beyond other tasks"]) == ("not known", "yes")
 
 
 def test_every_claim_is_counted_in_the_last_sentence(small):

@@ -337,6 +337,16 @@ def test_scores_with_mtebs_results_beside_them_follow(with_results):
     assert names(with_results, "scores") == set()
 
 
+def test_texts_scores_are_of_the_training_that_has_the_scores_and_not_of_one_before(with_results):
+    """Stage 04 keeps what it has scored: a model that was trained anew lies beside the old one, by a hash."""
+    folder = with_results / "04_evaluate/mteb/results/synthembed__trained"
+    shutil.copytree(folder / "abc", folder / "def")
+    edited(folder / "def/Two.json", lambda r: r["scores"]["test"][0].update(main_score=0.2, ndcg_at_10=0.2))
+    run = Run(with_results)
+    own = [r for r in run.json("04_evaluate/scores.json")["rows"] if r["system"] == "trained"]
+    assert stored_scores.made_from(run, own) == [folder / "abc"]
+
+
 def test_a_score_that_its_result_does_not_have_is_caught(with_results):
     edited(with_results / "04_evaluate/scores.json", lambda s: s["rows"][0].update(score=71.0))
     assert names(with_results, "scores") == {"score-not-of-result"}

@@ -33,8 +33,13 @@ def run(tmp_path, monkeypatch) -> Path:
     }  # fmt: skip
     results = top / "04_evaluate/mteb/results"
     for name in ("synthembed__trained/abc/EmbeddedSTSGeneral.json", "synthembed__trained/abc/model_meta.json",
-                 "synthembed__trained/abc/units/EmbeddedSTSGeneral.units.json", "minilm/abc/EmbeddedSTSGeneral.json"):  # fmt: skip
-        files[(results / name).relative_to(top).as_posix()] = "{}"
+                 "synthembed__trained/def/EmbeddedSTSGeneral.json", "synthembed__trained/abc/units/EmbeddedSTSGeneral.units.json", "minilm/abc/EmbeddedSTSGeneral.json"):  # fmt: skip
+        score = {
+            "main_score": 0.61 if "abc" in name else 0.5,
+            "hf_subset": "default",
+            "languages": ["eng-Latn"],
+        }  # "def" was trained before
+        files[(results / name).relative_to(top).as_posix()] = json.dumps({"scores": {"test": [score]}})
     for name, text in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
@@ -73,7 +78,7 @@ def test_every_part_has_its_card_and_results_are_as_mteb_has_them(run, tmp_path,
     assert listed == [
         f"{own}/EmbeddedSTSGeneral.json",
         f"{own}/model_meta.json",
-    ]  # no peer's, no texts' scores
+    ]  # no peer's, no texts' scores, none of another training
     assert book == [(run, out / "site")] and (out / "site" / "index.html").exists()
     assert (
         "one-seed" in (out / "review.txt").read_text()

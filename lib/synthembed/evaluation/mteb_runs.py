@@ -17,7 +17,7 @@ from mteb.results import TaskResult
 from synthembed.evaluation.large import parts, spread
 from synthembed.evaluation.large.parts import DataUnavailable as DataUnavailable
 from synthembed.evaluation.protocol import SPLITS, MtebEncoder
-from synthembed.evaluation.scores import category
+from synthembed.evaluation.scores import category, languages_of
 from synthembed.evaluation.suites import benchmarks, units
 from synthembed.evaluation.suites.benchmarks import MORE
 from synthembed.evaluation.suites.embedded_tasks import Embedded
@@ -152,21 +152,17 @@ def errors_of(folder: Path) -> dict[str, dict[str, float]]:
     for path in sorted(folder.glob("units/*.units.json")):
         name = path.name.removesuffix(".units.json")
         result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        languages = {s["hf_subset"]: _language(s) for of in result["scores"].values() for s in of}
+        languages = languages_of(result)
         if errors := units.errors(folder, name):
             found[name] = {languages[subset]: round(error, 3) for (_, subset), error in errors.items()}
     return found
-
-
-def _language(score: dict) -> str:
-    return "+".join(sorted({x.split("-")[0] for x in score["languages"]}))
 
 
 def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None = None) -> list[dict]:
     """One row per language subset, scores in percent (contract of scores.json); of the main metric, or
     of another that mteb computed. A task of several splits has its name with the split in brackets.
     """
-    rows, name = [], task.metadata.name
+    rows, name, languages = [], task.metadata.name, languages_of(result)
     run = {x for scores in result["scores"].values() for score in scores for x in score["languages"]}
     column = category(task.metadata.type, run)
     for split, scores in result["scores"].items():
@@ -177,7 +173,7 @@ def rows_of(result: dict, task, system: str, benchmark: str, metric: str | None 
                     "benchmark": benchmark,
                     "task": name if len(result["scores"]) == 1 else f"{name} ({split})",
                     "category": column,
-                    "language": _language(score),
+                    "language": languages[score["hf_subset"]],
                     "metric": metric or task.metadata.main_score,
                     "score": round(100 * score[metric or "main_score"], 3),
                 }

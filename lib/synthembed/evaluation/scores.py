@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from statistics import fmean
 
@@ -30,6 +31,18 @@ def category(task_type: str, languages: Iterable[str]) -> str:
     if task_type == "Retrieval" and len(natural) > 1:
         return APART[0]
     return CATEGORIES.get(task_type, task_type)
+
+
+def languages_of(result: dict) -> dict[str, str]:
+    """Subset of a TaskResult → the language of its rows. Where several have the same one (both directions of a
+    translation, scripts of a language), their own names tell them apart."""
+    found = {
+        s["hf_subset"]: "+".join(sorted({x.split("-")[0] for x in s["languages"]}))
+        for of_split in result["scores"].values()
+        for s in of_split
+    }
+    shared = Counter(found.values())
+    return {subset: x if shared[x] == 1 else f"{x} ({subset})" for subset, x in found.items()}
 
 
 def averages(rows: list[dict]) -> dict[str, float]:

@@ -102,6 +102,13 @@ def to_html(table: Table | pd.DataFrame) -> str:
 
 TEX = str.maketrans(
     {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "~": r"\textasciitilde{}",
+        "<": "$<$",
+        ">": "$>$",
         "_": r"\_",
         "&": r"\&",
         "%": r"\%",

@@ -11,6 +11,8 @@ from pathlib import Path
 from synthembed.ground.files import read_json, shown
 from synthembed.report import publishing
 from synthembed.report.results import EVALUATION
+from synthembed.review.inspection import stored_scores
+from synthembed.review.inspection.found import Run
 
 ABOUT = """# What the run `{name}` publishes
 
@@ -66,10 +68,11 @@ def results(run: Path, folder: Path) -> None:
     kept = run / EVALUATION / "mteb" / "results"
     settings = read_json(run / EVALUATION / "stage.json")["settings"]["evaluate"]
     name = settings["submission"]["name"].replace("/", "__")
+    own = [r for r in read_json(run / EVALUATION / "scores.json")["rows"] if r["system"] == "trained"]
+    seeds = dict.fromkeys(r.get("seed") for r in own)
+    of_seeds = [[r for r in own if r.get("seed") == seed] for seed in seeds]
     files = [
-        p
-        for p in kept.glob(f"{name}*/*/*.json")
-        if p.parents[1].name == name or p.parents[1].name.startswith(f"{name}-seed-")
+        p for rows in of_seeds for f in stored_scores.made_from(Run(run), rows) for p in f.glob("*.json")
     ]
     if not files:
         raise FileNotFoundError(

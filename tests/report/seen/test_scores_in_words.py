@@ -49,6 +49,22 @@ def test_a_gain_is_as_sure_as_its_interval(tmp_path, found, said):
     assert said in in_words.averages(made, {})
 
 
+def test_an_interval_of_seeds_alone_says_nothing_of_other_texts(tmp_path):
+    """As of public sets, whose texts' scores are not kept."""
+    found = interval(9, 5, 13, 3)
+    found[BENCHMARK] = found[BENCHMARK] | {"covers": ["training"]}
+    made = results(tmp_path, EVALUATION, rows=[row("trained", 10.0)], intervals={"base": found})
+    assert "would show it" not in in_words.averages(made, {})
+    made = results(tmp_path, ABLATIONS, intervals={"after": found})
+    assert "Nothing here says how far other texts would move any of these differences" in in_words.ablations(
+        made
+    )
+    both = {"after": found, "other": interval(9, 5, 13, 3)}
+    assert "Of 1 differences, 1 would be seen" in in_words.ablations(
+        results(tmp_path, ABLATIONS, intervals=both)
+    )
+
+
 def test_who_is_ahead_is_named_and_who_lacks_a_category_is_not(tmp_path):
     rows = [row("trained", 60.0), row("trained", 60.0, "R", "Retr."), row("minilm", 70.0), row("minilm", 70.0, "R", "Retr."),
             row("bm25", 99.0, "R", "Retr.")]  # fmt: skip
@@ -61,7 +77,7 @@ def test_who_is_ahead_is_named_and_who_lacks_a_category_is_not(tmp_path):
 def test_languages_of_several_seeds_are_told_by_their_mean():
     """As the table above the paragraph has them: not by the last seed that was read."""
     rows = [
-        {"system": s, "category": "Multil.", "task": "M", "language": x, "seed": n, "score": score}
+        {"system": s, "benchmark": "embedded", "category": "Multil.", "task": "M", "language": x, "seed": n, "score": score}
         for s, x, n, score in [("trained", "eng", 1, 90.0), ("trained", "eng", 2, 70.0), ("trained", "swh", 1, 20.0),
                                ("trained", "swh", 2, 40.0), ("base", "eng", None, 75.0), ("base", "swh", None, 35.0)]
     ]  # fmt: skip
@@ -72,6 +88,9 @@ def test_languages_of_several_seeds_are_told_by_their_mean():
     said = in_words.languages(rows, 152)
     assert "Ahead of the mean of the base's token embeddings in 1 of 2." in said
     assert "best in eng (80) and worst in swh (30)" in said and "Ahead of the base in 1 of 2." in said
+    other = [r | {"benchmark": "MIRACL", "score": 0.0} for r in rows]  # another benchmark's are another's
+    assert in_words.languages(rows + other, 152) == said
+    assert "by chance" in said and "by chance" not in in_words.languages(other + rows, 152)
 
 
 def test_one_kind_of_task_is_told_with_base_chance_and_who_is_ahead():
@@ -128,7 +147,7 @@ def test_an_ablation_is_named_if_its_interval_misses_0(tmp_path):
     found = {"sure": interval(5, 2, 8), "unsure": interval(5, -2, 12), "without": interval(5, None, None)}
     said = in_words.ablations(results(tmp_path, ABLATIONS, intervals=found))
     assert (
-        "Of 3 differences, 1 would be seen" in said
+        "Of 2 differences, 1 would be seen" in said
         and "sure +5.0 against base" in said
         and "unsure" not in said
     )

@@ -17,6 +17,7 @@ from synthembed.evaluation.scores import APART, TABLE1, averages_by_seed, by_sys
 from synthembed.report.results import ABLATIONS, EVALUATION, Results
 from synthembed.report.tables import SYSTEM_NAMES
 from synthembed.report.verdicts import KINDS
+from synthembed.report.words.labels import SUITE
 
 HEAD = "**What did we see?** "
 NEAR = 5.0  # points within which a score is called chance's: as far as random vectors stray on tasks of this size
@@ -115,8 +116,14 @@ def _same(found: dict[str, dict], system: str) -> bool:
     return {c for c in found["trained"] if c in TABLE1} <= set(found[system])
 
 
-def _moved(interval: dict) -> str:
+def _of_texts(interval: dict) -> dict:
+    """What an interval says of other texts: without ends where no texts' scores were kept, as of public sets."""
     here = interval.get(BENCHMARK, interval)
+    return here if "texts" in here.get("covers", ["texts"]) else here | {"low": None, "high": None}
+
+
+def _moved(interval: dict) -> str:
+    here = _of_texts(interval)
     text = f"Training moved the average by {here['delta']:+.1f} points"
     if here["low"] is None:
         return text + "; nothing here says how far other texts would move that."
@@ -132,6 +139,8 @@ def languages(rows: list[dict], documents: int | None) -> str:
     """Retrieval by language: where the trained model does well, and beside others. ``documents`` to a language, as in
     the suite, give chance; None for a benchmark where it is next to nothing."""
     several = [r for r in rows if r["category"] == APART[0]]
+    first = several[0]["benchmark"] if several else None  # a mean over two benchmarks is of neither
+    several = [r for r in several if r["benchmark"] == first]
     of = {
         s: frame.groupby("language")["score"].mean().to_dict()  # of several seeds, as the table has them
         for s, frame in pd.DataFrame(several, columns=["system", "language", "score"]).groupby("system")
@@ -149,7 +158,7 @@ def languages(rows: list[dict], documents: int | None) -> str:
             text += (
                 f" Ahead of {_name(other)} in {sum(ours[x] > of[other][x] for x in shared)} of {len(shared)}."
             )
-    if documents is None:
+    if documents is None or first != SUITE:
         return text
     chance = 100 * sum(1 / log2(r + 1) for r in range(1, min(10, documents) + 1)) / documents
     return text + (
@@ -209,18 +218,21 @@ def ablations(results: Results) -> str:
     found = results.scores[ABLATIONS].intervals
     if not found:
         return f"{HEAD}This run has no rows that are compared with another."
-    here = {row: i.get(BENCHMARK, i) for row, i in found.items()}
-    sure = {r: i for r, i in here.items() if i["low"] is not None and (i["low"] > 0 or i["high"] < 0)}
+    here = {row: _of_texts(i) for row, i in found.items()}
+    known = {row: i for row, i in here.items() if i["low"] is not None}
+    sure = {row: i for row, i in known.items() if i["low"] > 0 or i["high"] < 0}
     named = ", ".join(
         f"{row} {i['delta']:+.1f} against {found[row]['against']}"
         for row, i in sorted(sure.items(), key=lambda x: -abs(x[1]["delta"]))
     )
     once = all(i.get("seeds") == 1 for i in found.values())
-    text = f"{HEAD}Of {len(found)} differences, {len(sure)} would be seen with other texts of these tasks"
+    text = f"{HEAD}Of {len(known)} differences, {len(sure)} would be seen with other texts of these tasks"
     text += f": {named}." if named else "."
-    if chance := _chance_of_one(len(found)):
+    if not known:
+        text = f"{HEAD}Nothing here says how far other texts would move any of these differences."
+    if chance := _chance_of_one(len(known)):
         text += (
-            f" If nothing mattered, about {chance} of {len(found)} intervals would still miss 0 by chance."
+            f" If nothing mattered, about {chance} of {len(known)} intervals would still miss 0 by chance."
         )
     if once:
         text += (

@@ -114,7 +114,8 @@ def _measured(effect: Effect, find) -> tuple[float | None, dict[str, tuple | Non
         return None, {}, None
     whole = evidence.interval or {}
     if BENCHMARK in whole or whole.get("kind") == TASKS:
-        kinds = {BENCHMARK: whole.get(BENCHMARK), TASKS: whole}
+        here = whole.get(BENCHMARK) or {}  # of public sets no texts' scores are kept: it is of seeds alone
+        kinds = {BENCHMARK: here if "texts" in here.get("covers", ["texts"]) else None, TASKS: whole}
     else:  # the tasks are fixed (a lag behind a peer), or nothing was kept
         kinds = {BENCHMARK: whole}
     ends = {

@@ -38,8 +38,9 @@ def _ran(results: Results) -> str:
 
 def _did(results: Results, average: hero.Line) -> str:
     gain = average.trained - average.base
-    here = (results.scores[EVALUATION].intervals.get("base") or {}).get(BENCHMARK)
-    bounds = f" (95 % on these texts: {here['low']:+z.1f} to {here['high']:+z.1f})" if here else ""
+    here = (results.scores[EVALUATION].intervals.get("base") or {}).get(BENCHMARK, {})
+    known = here.get("low") is not None  # without texts' scores and a second seed it has no ends
+    bounds = f" (95 % on these texts: {here['low']:+z.1f} to {here['high']:+z.1f})" if known else ""
     chance = "" if average.chance is None else f"; random vectors have {average.chance:.1f}"
     verb = "rose" if gain > 0 else "did not rise: it went"
     return (
@@ -54,12 +55,13 @@ def _beside(results: Results) -> str:
     said = []
     for system in (s for s in found if s not in hero.NOT_PEERS):
         whole, here = found[system], found[system].get(BENCHMARK) or found[system]
-        if here["low"] is None:
-            continue
-        open_ = here["low"] <= 0 <= here["high"]
+        known = here["low"] is not None
+        open_ = known and here["low"] <= 0 <= here["high"]
         place = "level with" if open_ else "ahead of" if here["delta"] > 0 else "behind"
         tasks = f" on the {whole['tasks']} tasks that it can do" if whole["tasks"] != _most(found) else ""
-        said.append(f"{place} {labels.SYSTEM_NAMES.get(system, system)}{tasks} ({here['delta']:+z.1f})")
+        said.append(
+            f"{place} {labels.SYSTEM_NAMES.get(system, system)}{tasks} ({here['delta']:+z.1f}{'' if known else ', no interval'})"
+        )
     if not said:
         return "No peer was measured beside it."
     *first, last = said

@@ -8,7 +8,7 @@ import numpy as np
 
 from synthembed.evaluation import intervals
 from synthembed.evaluation.intervals import BENCHMARK
-from synthembed.evaluation.scores import TABLE1, by_system
+from synthembed.evaluation.scores import TABLE1, by_system, languages_of
 from synthembed.evaluation.suites import units
 from synthembed.report.results import ABLATIONS, EVALUATION
 from synthembed.review.inspection.found import LEFT_OUT, Finding, Findings, Run, held, near, wrong
@@ -75,9 +75,7 @@ def _named(row: dict) -> str:
 
 
 def _against_results(run: Run, stage: str, rows: list[dict], folder: Path) -> Findings:
-    submission = (
-        run.settings(stage).get("evaluate", {}).get("submission", {}).get("name", "synthembed/trained")
-    )
+    submission = _submission(run)
     for row in rows:
         paths = _paths(folder, row, stage, submission)
         found = [s for p in paths for s in _scores_of(run, p, row)]
@@ -88,6 +86,26 @@ def _against_results(run: Run, stage: str, rows: list[dict], folder: Path) -> Fi
         elif not any(near(row["score"], round(100 * s, 3), 1e-9) for s in found):
             said = f"{_named(row)}: {row['score']}, by mteb's result {round(100 * found[0], 3)}"
             yield wrong("score-not-of-result", f"{stage}/scores.json", said)
+
+
+def _submission(run: Run) -> str:
+    """The name of the trained model in mteb's results."""
+    settings = run.settings(EVALUATION).get("evaluate", {})
+    return settings.get("submission", {}).get("name", "synthembed/trained")
+
+
+def made_from(run: Run, rows: list[dict]) -> list[Path]:
+    """The folder (or none) of stage 04 that rows of one system and seed were made from: beside it may lie results of
+    what was trained or scored before under its name."""
+    folder = run.folder / EVALUATION / SCORED[EVALUATION]
+    there = [p.parent for p in _paths(folder, rows[0], EVALUATION, _submission(run))]
+    return ([f for f in there if all(_has(run, f, row) for row in rows)] or there)[-1:]
+
+
+def _has(run: Run, folder: Path, row: dict) -> bool:
+    path = folder / f"{row['task'].partition(' (')[0]}.json"
+    found = _scores_of(run, path, row) if path.exists() else []
+    return any(near(row["score"], round(100 * s, 3), 1e-9) for s in found)
 
 
 def _paths(folder: Path, row: dict, stage: str, submission: str) -> list[Path]:
@@ -108,9 +126,9 @@ def _paths(folder: Path, row: dict, stage: str, submission: str) -> list[Path]:
 
 def _scores_of(run: Run, path: Path, row: dict) -> list[float]:
     result = run.json(path.relative_to(run.folder).as_posix())
-    found = [s for of in result["scores"].values() for s in of]
+    languages = languages_of(result)
     found = [
-        s for s in found if "+".join(sorted({x.split("-")[0] for x in s["languages"]})) == row["language"]
+        s for of in result["scores"].values() for s in of if languages[s["hf_subset"]] == row["language"]
     ]
     return [s.get(row["metric"], s["main_score"]) for s in found]
 
@@ -198,20 +216,13 @@ def _texts(folder: Path | None, stage: str, system: str, other: str, rows: list[
     if stage == ABLATIONS:
         places = [_of_its_seeds(folder / name, rows, name) for name in (system, other)]
         return units.differences(*places) if all(places) else None
-    submission = (
-        run.settings(stage).get("evaluate", {}).get("submission", {}).get("name", "synthembed/trained")
-    )
     places = []
     for name in (system, other):
-        row = next(r for r in rows if r["system"] == name)
-        of_seeds = dict.fromkeys(r.get("seed") for r in rows if r["system"] == name)
-        places.append(
-            [
-                p.parent
-                for seed in of_seeds
-                for p in _paths(folder, row | {"seed": seed}, stage, submission)[-1:]
-            ]
-        )
+        own = [r for r in rows if r["system"] == name]
+        of_seeds = [
+            [r for r in own if r.get("seed") == seed] for seed in dict.fromkeys(r.get("seed") for r in own)
+        ]
+        places.append([folder for of in of_seeds for folder in made_from(run, of)])
     tasks = {r["task"] for r in rows if r["category"] in TABLE1}
     return units.differences(*places, only=tasks) if all(places) else None
 
