@@ -7,9 +7,8 @@ import math
 import os
 from pathlib import Path
 
-QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of the container that this process is in: "max", or µs in a period of µs
+# The quota of the container that this process is in: "max", or µs in a period of µs.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> int:

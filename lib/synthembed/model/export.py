@@ -168,8 +168,7 @@ def export_adapter(trained: Backbone, folder: Path) -> Path:
     config = trained.model.peft_config["default"]
     name = trained.source["model"]
     config.base_model_name_or_path = original(name)
-    commit = None if name in EMBEDDED else trained.source.get("revision")
-    config.revision = commit  # of the base, on a hub
+    config.revision = None if name in EMBEDDED else trained.source.get("revision")  # of the base, on a hub
     trained.model.save_pretrained(folder, save_embedding_layers=False)
     share_weights(folder)
     layers = trained.source.get("layers")

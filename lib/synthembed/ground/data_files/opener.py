@@ -21,11 +21,8 @@ FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".
          ".parquet": "parquet", ".txt": "txt"}  # fmt: skip
 TABLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet, gzipped or not"
 BLOCK = 1 << 20  # bytes of a JSON list that are looked at together
-ABOUT = (
-    "dataset_infos.json",
-    "dataset_info.json",
-    "dataset_dict.json",
-)  # what datasets keeps beside the data
+# What datasets keeps beside the data.
+ABOUT = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json")
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/"  # stands in place of a file that was not fetched
