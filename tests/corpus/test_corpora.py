@@ -89,7 +89,7 @@ def test_the_funnel_counts_down_to_what_is_kept():
     settings = Analyze(refusals=True, near_duplicates=True)
     drops = Drops()
     drops.add("not JSON", "x")
-    texts = [make(1, "a", "b"), make(2, "a", "b"), make(3, "I'm sorry, but no", "b"), make(4, LONG, "c")]
+    texts = [make(1, "a", "b"), make(2, "a", "b"), make(3, "I'm sorry, I can't", "b"), make(4, LONG, "c")]
     list(filters.filtered([*texts, make(5, LONG + " now", "d")], settings, drops))
     steps = analysis.funnel(drops, settings)
     assert steps == [
