@@ -164,6 +164,6 @@ def test_every_experiment_of_the_profile_has_its_smallest_form_in_smoke_and_its_
 
 
 def test_languages_are_put_into_the_columns_of_the_heat_map():
-    assert [outcomes.group_of(x) for x in ("eng", "ces+eng", "eng+jpn", "fra", "swh")] == [
-        "English", "European", "other", "European", "other",
+    assert [outcomes.group_of(x) for x in ("eng", "eng (en-ext)", "ces+eng (cs-en)", "eng+jpn", "fra", "swh")] == [
+        "English", "English", "European", "other", "European", "other",
     ]  # fmt: skip

@@ -142,17 +142,22 @@ KINDS = {"Multil.": "retrieval", "Bitext": "translation pairs", "Retr.": "retrie
 def tested_languages(scored: dict, experiment: Experiment) -> dict[str, list[str]]:
     """Group of the heat map's columns → the languages in it that were tested, English aside."""
     mine = {r["language"] for r in scored["rows"] if r["system"].startswith(f"{experiment.id}/")}
-    codes = sorted({code for language in mine for code in language.split("+")})
+    codes = sorted({code for language in mine for code in codes_of(language)})
     groups = {group: [c for c in codes if group_of(c) == group] for group in GROUPS[1:]}
     return {group: some for group, some in groups.items() if some}
 
 
 def group_of(language: str) -> str:
     """The group of a row's language, of a pair that of the one which is not English."""
-    others = [one for one in language.split("+") if one != "eng"]
+    others = [one for one in codes_of(language) if one != "eng"]
     if not others:
         return "English"
     return "European" if set(others) <= EUROPEAN else "other"
+
+
+def codes_of(language: str) -> list[str]:
+    """The languages of a row, which may name its subset after them: "deu+eng (de-en)"."""
+    return language.partition(" (")[0].split("+")
 
 
 def by_bytes(scored: dict, experiment: Experiment, dims: int) -> dict[tuple[str, str], list[tuple]]:

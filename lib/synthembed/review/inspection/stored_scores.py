@@ -128,7 +128,11 @@ def _scores_of(run: Run, path: Path, row: dict) -> list[float]:
     result = run.json(path.relative_to(run.folder).as_posix())
     languages = languages_of(result)
     found = [
-        s for of in result["scores"].values() for s in of if languages[s["hf_subset"]] == row["language"]
+        s
+        for of in result["scores"].values()
+        for s in of
+        if row["language"]
+        in (named := languages[s["hf_subset"]], named.partition(" (")[0])  # as rows once had it
     ]
     return [s.get(row["metric"], s["main_score"]) for s in found]
 
