@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 from made_documents import LONG
 from synthembed import profile
-from synthembed.adapt import adaptation, asking, ladder, measuring, queries
+from synthembed.adapt import adaptation, asking, ladder, measuring, queries, starting
 from synthembed.adapt.embedding import exporting, prompts
 from synthembed.adapt.reading import documents, formats, passages
 from synthembed.adapt.searching import search_index, search_page
@@ -175,8 +175,16 @@ def test_a_start_model_may_lie_in_the_folder_that_one_stands_in(tmp_path, monkey
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    start = adaptation.start_of(profile.load("adapt"), "mine")
+    start = starting.start_of(profile.load("adapt"), "mine")
     assert start.backbone.model == str(tmp_path / "mine")
+
+
+def test_the_folder_of_an_adaptation_is_no_model_and_its_model_is_named(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"has no config\.json, and so no model: name its model, .*model"
+    ):
+        starting.start_of(profile.load("adapt"), str(tmp_path))
 
 
 def test_a_card_quotes_prompts_as_they_are(tmp_path):

@@ -23,7 +23,7 @@ from synthembed.adapt.searching import search_index
 from synthembed.adapt.searching.search_page import templates
 from synthembed.adapt.selection import Selection
 from synthembed.corpus import example_files
-from synthembed.ground import places, run_folders
+from synthembed.ground import run_folders
 from synthembed.ground.console import counted
 from synthembed.ground.files import PACKAGE, read_json, read_lines, shown, typed, write_json
 from synthembed.ground.weights import embedded
@@ -97,21 +97,6 @@ def _noted(out: Path) -> dict | None:
         raise DocumentsError(
             f"{shown(path)} is damaged ({error}): delete it, and run synthembed adapt again"
         ) from None
-
-
-def start_of(profile: Profile, start: str) -> Profile:
-    """The profile with another start model: the trained one of a run of yours, a folder, or hub:owner/name."""
-    if not start:
-        return profile
-    if "/" not in start and ":" not in start and not (Path(start) / "config.json").is_file():
-        model = run_folders.find(start) / "03_train" / "model"
-        if not model.exists():
-            raise FileNotFoundError(
-                f"the run {start!r} has no model here (weights are not committed): make reproduce PROFILE={start}"
-            )
-        start = str(model)
-    changes = {"model": places.resolve(start), "layers": None, "revision": None}
-    return profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
 
 
 def _passages(documents: Path, out: Path, s: Settings) -> tuple[Reading, list[Passage]]:

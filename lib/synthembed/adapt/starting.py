@@ -18,7 +18,7 @@ from synthembed import profile as profiles
 from synthembed.corpus import evaluation_texts, example_files, filters
 from synthembed.corpus.example import Drops, Example
 from synthembed.generation import two_steps
-from synthembed.ground import run_folders
+from synthembed.ground import places, run_folders
 from synthembed.ground.files import shown
 from synthembed.ground.weights.embedded import folder_of
 from synthembed.ground.weights.saved_models import recipe_of
@@ -37,7 +37,31 @@ DEPENDS_ON = (
     "train",
     "seed",
 )  # a start model, but for this library's code
+OF_A_MODEL = (
+    "config.json",
+    "modules.json",
+    "adapter_config.json",
+)  # one of which tells a folder of weights from others
 CARD = "{base}, trained on {count} synthetic examples: what `synthembed adapt` starts from.\n"
+
+
+def start_of(profile: Profile, start: str) -> Profile:
+    """The profile with another start model: the trained one of a run of yours, a folder, or hub:owner/name."""
+    if not start:
+        return profile
+    if "/" not in start and ":" not in start and not (Path(start) / "config.json").is_file():
+        model = run_folders.find(start) / "03_train" / "model"
+        if not model.exists():
+            raise FileNotFoundError(
+                f"the run {start!r} has no model here (weights are not committed): make reproduce PROFILE={start}"
+            )
+        start = str(model)
+    found = Path(start := places.resolve(start))
+    if found.is_dir() and not any((found / name).is_file() for name in OF_A_MODEL):
+        inside = f": name its model, {shown(found / 'model')}" if (found / "model").is_dir() else ""
+        raise FileNotFoundError(f"{shown(found)} has no config.json, and so no model{inside}")
+    changes = {"model": start, "layers": None, "revision": None}
+    return profile.model_copy(update={"backbone": profile.backbone.model_copy(update=changes)})
 
 
 def prepared(profile: Profile, count: int, say: Callable = print) -> tuple[Profile, int]:

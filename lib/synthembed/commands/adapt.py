@@ -88,7 +88,7 @@ def adapt(
     """Train an embedding model on your own documents: queries are written for them, and it is measured before
     and after on documents that were held out. A model that got worse is not exported."""
     from synthembed import profile as profiles
-    from synthembed.adapt import adaptation, asking
+    from synthembed.adapt import adaptation, asking, starting
     from synthembed.adapt import queries as asked
     from synthembed.ground import run_folders
     from synthembed.ground.files import shown, typed
@@ -102,7 +102,7 @@ def adapt(
     with plain_errors():
         folder = adaptation.documents_of(documents)
         out = out.expanduser() if out else adaptation.own_folder(folder)
-        loaded = adaptation.start_of(profiles.load(profile, set_), start)
+        loaded = starting.start_of(profiles.load(profile, set_), start)
         if pointed:
             loaded = asking.pointed_at(loaded, endpoint, llm, budget)
         settings = adaptation.Settings(
