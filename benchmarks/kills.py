@@ -91,7 +91,8 @@ class Node:
 
     def __init__(self, *arguments: str, environment: dict[str, str], network: Network | None = None):
         self.network = network
-        self.command = [*(network.entered if network else ()), str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
+        ray = str(Path(sys.executable).parent / "ray")
+        self.command = [*(network.entered if network else ()), ray, "start", "--block", "--disable-usage-stats",
                         "--num-cpus=1", f"--object-store-memory={100 * 2**20}", *arguments]  # fmt: skip
         own = {"RAY_worker_niceness": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
         own |= {"GLOO_SOCKET_IFNAME": network.interface if network else interface_of(outward())}

@@ -37,11 +37,8 @@ DEPENDS_ON = (
     "train",
     "seed",
 )  # a start model, but for this library's code
-OF_A_MODEL = (
-    "config.json",
-    "modules.json",
-    "adapter_config.json",
-)  # one of which tells a folder of weights from others
+# One of which tells a folder of weights from others.
+OF_A_MODEL = ("config.json", "modules.json", "adapter_config.json")
 CARD = "{base}, trained on {count} synthetic examples: what `synthembed adapt` starts from.\n"
 
 
