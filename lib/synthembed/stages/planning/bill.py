@@ -248,7 +248,7 @@ def here(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> str
     lines = [f"here, at {rate / 1e9:,.0f} GFLOP/s in {kind}, measured for two seconds:"]
     parts = list(workload.works(profile, shape))
     table = [("stage", "tokens", "operations", "time")]
-    for need in forecast.needs(profile, shape, rate):
+    for need in forecast.needs(profile, shape, rate, kind):
         of_stage = [part for part in parts if part.stage == need.stage]
         known = of_stage and all(part.tokens is not None for part in of_stage)
         tokens = _many(sum(part.tokens for part in of_stage)) if known else ""

@@ -18,9 +18,6 @@ from synthembed.profile.settings import Profile
 from synthembed.stages.planning import workload
 from synthembed.training import gpu_cost
 
-# Of 4N and 2N at the measured rate, in the committed laptop run (03_train/log.jsonl, 04_evaluate); peers run in
-# their own libraries, unpacked.
-TRAINING, ENCODING, OF_A_PEER = 0.36, 0.76, 0.34
 HOURS_WITHOUT_GPU = 48.0  # what takes a CPU longer is meant for a GPU
 START = 3.0  # seconds that a stage takes to begin and end
 A_MODEL = 7.0  # seconds to load a base, and to merge what was trained
@@ -29,6 +26,19 @@ EXPORTING = 25.0  # the trained model, read back and compared
 ANALYSIS = 0.024  # seconds an example, filters and figures included
 DISK = 5.0  # GB of a run and of the embedded models
 MISTRAL_7B, KNOWN_SHAPE = gpu_cost.MISTRAL_7B, "/Mistral-7B-v0.1"  # without asking the hub
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of 4N and 2N at the measured rate; peers run in their own libraries, unpacked."""
+
+    training: float
+    encoding: float
+    of_a_peer: float
+
+
+# The lower the rate of products is, the less is lost beside them.
+SHARES = {"bfloat16": Shares(0.36, 0.76, 0.34), "float32": Shares(0.55, 0.95, 0.43)}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ def problems(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
         print(
             f"other programs are at work here (load {load:.1f}): the rate is lower and the times longer for it"
         )
-    found = list(needs(profile, shape, rate))
+    found = list(needs(profile, shape, rate, kind))
     print("about, if nothing else runs:")
     for need in found:
         print(f"  {need.stage:16} {duration(need.seconds):>10}  {need.why}".rstrip())
@@ -77,8 +87,9 @@ def rate_here(profile: Profile, on) -> tuple[float, str]:
     return rate.matrix_rate(on, seconds=2.0, dtype=kind), str(kind).removeprefix("torch.")
 
 
-def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need]:
-    """Every stage's seconds at ``rate`` operations a second."""
+def needs(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> Iterator[Need]:
+    """Every stage's seconds at ``rate`` operations a second, measured in ``kind``, as ``rate_here`` returns both."""
+    shares = SHARES[kind]
     yield Need("00_overview", START)
     yield _generating(profile)
     yield Need("02_analyze", START + ANALYSIS * profile.generate.examples)
@@ -87,23 +98,24 @@ def needs(profile: Profile, shape: gpu_cost.Shape, rate: float) -> Iterator[Need
         of_stage = [part for part in parts if part.stage == stage]
         unknown = sorted({part.what for part in of_stage if part.tokens is None})
         why = f"not known: {', '.join(unknown)}" if unknown else ""
-        found = None if unknown else START + sum(seconds(part, rate) for part in of_stage)
+        found = None if unknown else START + sum(seconds(part, rate, shares) for part in of_stage)
         if found and stage == "03_train":
             found += EXPORTING * len(profile.training_seeds)
         yield Need(stage, found, why or _said(stage, profile))
     yield Need("07_report", START)
     if of_stage := [part for part in parts if part.stage == "08_beyond"]:
         known = not any(part.tokens is None for part in of_stage)
-        yield Need("08_beyond", START + sum(seconds(p, rate) for p in of_stage) if known else None)
+        yield Need("08_beyond", START + sum(seconds(p, rate, shares) for p in of_stage) if known else None)
 
 
-def seconds(part: workload.Work, rate: float) -> float:
+def seconds(part: workload.Work, rate: float, shares: Shares) -> float:
     """Of one part of a stage, at ``rate``."""
     if part.steps:
-        return part.operations / (TRAINING * rate)
+        return part.operations / (shares.training * rate)
     if part.stage == "06_long_context":
-        return A_MODEL + part.operations / (ENCODING * rate)
-    share = OF_A_PEER if any(part.what.startswith(peer) for peer in workload.PEERS) else ENCODING
+        return A_MODEL + part.operations / (shares.encoding * rate)
+    others = any(part.what.startswith(peer) for peer in workload.PEERS)
+    share = shares.of_a_peer if others else shares.encoding
     return A_SYSTEM + (A_MODEL if part.matrices else 0) + part.operations / (share * rate)
 
 
