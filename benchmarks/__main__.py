@@ -19,14 +19,15 @@ def main() -> None:
     for name in sys.argv[1:] or NAMES:
         if name not in NAMES:
             sys.exit(f"no benchmark {name!r}: there are {', '.join(NAMES)}")
-        rows = importlib.import_module(f"benchmarks.{name}").run()
+        measured = importlib.import_module(f"benchmarks.{name}").run()
         if name == "gpu":  # writes and prints each row when it is measured
             continue
-        folder = ROOT / "results" / "bench"
+        folder, rows = ROOT / "results" / "bench", []
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", rows)
-        for row in rows:
-            print(line(row))
+        for row in measured:  # what is cut short leaves what it measured
+            rows.append(row)
+            write_json(folder / f"{name}.json", rows)
+            print(line(row), flush=True)
 
 
 def line(row: dict) -> str:

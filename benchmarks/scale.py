@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from benchmarks import scale_encode, scale_train
 
 
-def run() -> list[dict]:
-    return [*scale_train.run(), *scale_encode.run()]
+def run() -> Iterator[dict]:
+    yield from scale_train.run()
+    yield from scale_encode.run()
