@@ -49,9 +49,16 @@ def test_who_dies_is_drawn_and_differences_are_named(monkeypatch):
     assert {kind for plan in plans for kind, _ in plan} == {"worker", "node"}
     assert {stage for plan in plans for _, stage in plan} == set(kills.PLACED)
     assert all(first[1] <= second[1] and first[0] != second[0] for first, second in plans)
-    alone = {"04_evaluate": {"rows": [{"system": "base", "task": "T", "score": 1.001}], "more": []}}
-    other = {"04_evaluate": {"rows": [{"system": "base", "task": "T", "score": 1.002}], "more": []}}
-    assert kills.differences(alone, alone) == []
-    assert kills.differences(other, alone) == ["04_evaluate: base T 1.002, alone 1.001"]
+
+    def scored(score: float, category: str = "STS") -> dict:
+        row = {"system": "base", "task": "T", "category": category, "score": score}
+        return {"04_evaluate": {"rows": [row], "more": []}}
+
+    assert kills.differences(scored(1.001), scored(1.001)) == ([], [])
+    said = ["04_evaluate: base T 1.002, alone 1.001"]
+    assert kills.differences(scored(1.002), scored(1.001)) == (said, [])
+    assert kills.differences(scored(1.002, "Class."), scored(1.001, "Class.")) == ([], said)
+    wrong, rounded = kills.differences(scored(2.0, "Class."), scored(1.0, "Class."))
+    assert len(wrong) == 1 and not rounded
     with pytest.raises(ValueError):
-        kills.differences({"04_evaluate": {"rows": [], "more": []}}, alone)
+        kills.differences({"04_evaluate": {"rows": [], "more": []}}, scored(1.0))
