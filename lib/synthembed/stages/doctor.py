@@ -25,9 +25,9 @@ LESS_MEMORY = {  # stage → settings that lower what it needs
 
 def kernel_died(stage: str, errors: Path) -> str:
     """What to say when a stage's kernel ended by no doing of its own; ``errors`` is what it wrote to stderr."""
-    import psutil
+    from synthembed.stages.planning import system_memory
 
-    memory, told = psutil.virtual_memory(), ""
+    (free, total), told = system_memory.free_and_total(), ""
     if errors.exists():
         lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         told = next((f"\nIts last words: {x.strip()[:300]}" for x in reversed(lines) if "atal" in x), "")
@@ -38,7 +38,7 @@ def kernel_died(stage: str, errors: Path) -> str:
     )
     return (
         f"the notebook's kernel was killed, most likely by the system for want of memory ("
-        f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} of them free now).{told}\n"
+        f"{total:.1f} GB, {free:.1f} of them free now).{told}\n"
         f"To need less, {remedy}. Run the same command again: finished "
         "stages, stored replies and checkpoints are kept, and it goes on from there."
     )

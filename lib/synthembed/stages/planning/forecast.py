@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from synthembed.ground import run_folders
 from synthembed.profile.settings import Profile
-from synthembed.stages.planning import workload
+from synthembed.stages.planning import system_memory, workload
 from synthembed.training import gpu_cost
 
 HOURS_WITHOUT_GPU = 48.0  # what takes a CPU longer is meant for a GPU
@@ -150,14 +150,13 @@ def memory_gb(profile: Profile, shape: gpu_cost.Shape, on) -> float:
 
 
 def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
-    import psutil
     import torch
 
     wanted = memory_gb(profile, shape, on)
     if on.type == "cuda":
         free, total = (n / 1e9 for n in torch.cuda.mem_get_info(on))
     else:
-        free, total = psutil.virtual_memory().available / 1e9, psutil.virtual_memory().total / 1e9
+        free, total = system_memory.free_and_total()
     where = "of the GPU" if on.type == "cuda" else "here"
     print(f"memory: training takes about {wanted:.0f} GB; {free:.1f} of {total:.1f} GB {where} are free")
     if wanted > free:
