@@ -63,6 +63,13 @@ def test_the_contracts_files_are_there(smoke):
         assert (smoke / name).stat().st_size > 0, name
 
 
+def test_four_workers_would_share_each_batch_as_it_is_cut_for_one(smoke):
+    """Else they cut it anew, draw other dropout, and benchmarks.kills compares two trainings."""
+    log = (smoke / "03_train" / "log.jsonl").read_text(encoding="utf-8")
+    tokens = [json.loads(line)["tokens"] for line in log.splitlines()]
+    assert min(tokens) // 4 >= profile.load("smoke").train.chunk_tokens
+
+
 def test_verdicts_follow_the_contract(smoke):
     entries = json.loads((smoke / "07_report" / "verdicts.json").read_text())
     keys = {"id", "artefact", "paper", "ours", "comparable", "tolerance", "verdict", "why", "run"}
