@@ -569,7 +569,7 @@ def test_a_query_in_another_language_is_told_and_a_right_one_is_not(language):
     assert languages.of(body) == language
     assert languages.strays("How long may I keep a book that I have borrowed?", body)
     for query in right:
-        assert not languages.strays(query, body) and not selection._fault(
+        assert not languages.strays(query, body) and not selection.fault(
             queries.Example("i", "short-long", "t", "", "", query, body, "quite another thing")
         )
     english = "The town library opens at ten from Tuesday to Saturday. Books may be borrowed for four weeks, and twice again."
@@ -582,7 +582,7 @@ def test_a_query_in_another_language_is_told_and_a_right_one_is_not(language):
 def test_short_keywords_without_blanks_are_no_copies():
     body = "ごみの収集日は毎週月曜日と木曜日です。粗大ごみは事前に電話で申し込んでください。"
     faults = {
-        query: selection._fault(queries.Example("i", "short-long", "t", "", "", query, body, "別の文章です"))
+        query: selection.fault(queries.Example("i", "short-long", "t", "", "", query, body, "別の文章です"))
         for query in ("収集日", "粗大ごみ", "税金", "?!", "毎週月曜日と木曜日です。粗大ごみは事前に電話で")
     }
     assert list(faults.values()) == ["", "", "", "query has no words", "query copied from the passage"]
@@ -637,6 +637,21 @@ def test_of_few_documents_parts_are_held_out_and_too_few_are_told_before_anythin
     assert len(written.examples) == 20
 
 
+def test_of_one_document_that_has_most_of_the_passages_parts_are_held_out(tmp_path, recorded):
+    texts = [
+        "\n\n".join(f"{WORDS[k % 13]} {k} of a book " * 9 for k in range(60)),
+        *(f"a note on {w} " * 9 for w in WORDS),
+    ]
+    found = passages.split([documents.Document(str(n), "", text) for n, text in enumerate(texts)], 40)
+    of = selection.units(found)
+    assert {of[p.key] for p in found if p.document != "0"} == {str(n) for n in range(1, 14)}
+    for seed in range(8):  # whatever is drawn
+        out = selection.foresee(found, 0.25, seed, 1)
+        assert 5 < sum(of[p.key] in out for p in found) < 40
+    even = [passages.Passage(str(n % 8), "", str(n)) for n in range(80)]
+    assert set(selection.units(even).values()) == {str(n) for n in range(8)}
+
+
 def test_an_index_outlives_other_rounding_and_no_other_model(tmp_path):
     class Model:
         pooling, max_length, dim, factor, asked = "last", 512, 8, 0.0, 0
@@ -681,6 +696,17 @@ def test_intervals_cover_and_ties_count_against():
         found = measuring.interval(values, np.repeat(np.arange(40), 3))
         covered += found.low <= 0 <= found.high
     assert 85 <= covered <= 100
+
+
+def test_many_queries_are_ranked_in_blocks(monkeypatch):
+    found = [passages.Passage(str(n), "", f"{WORDS[n % 13]} {n}") for n in range(20)]
+    asked = [queries.Example(p.document, "short-long", "t", "", "", p.body, p.text, "none") for p in found]
+    sizes, search = [], measuring.by_bm25(found)
+    monkeypatch.setattr(measuring, "BLOCK", 8)
+    ranks = measuring.measure(
+        lambda texts, task: (sizes.append(len(texts)), search(texts, task))[1], asked, found
+    )
+    assert sizes == [8, 8, 4] and ranks.tolist() == [1] * 20
 
 
 def test_the_ladder_answers_symptoms():

@@ -24,7 +24,7 @@ NONE = [
 
 
 def fault(query, body, negative="—"):
-    return selection._fault(queries.Example("i", "short-long", "t", "", "", query, body, negative))
+    return selection.fault(queries.Example("i", "short-long", "t", "", "", query, body, negative))
 
 
 @pytest.mark.parametrize("text", REFUSALS)

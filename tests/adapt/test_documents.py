@@ -217,6 +217,20 @@ def test_passages_end_where_sentences_do(text):
         assert len(found) > 3 and all(body.endswith(SENTENCES[text]) for body in found)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| Town {n} | {n}.50 crowns | by boat |",
+        "- stop {n}, towards the lake",
+        "停留所{n}番、湖の方へ、歩いて",
+    ],
+)
+def test_a_table_and_a_list_are_cut_between_their_lines(row):
+    rows = [row.format(n=n) for n in range(60)]
+    found = passages._bodies("\n".join(rows), 60)
+    assert len(found) > 3 and [line for body in found for line in body.split("\n")] == rows
+
+
 def test_one_broken_byte_does_not_make_another_encoding_of_utf8(tmp_path):
     (tmp_path / "a.txt").write_bytes((GERMAN * 20).encode() + b" \xfc und weiter")
     (document,) = documents.read(tmp_path).documents
@@ -322,6 +336,8 @@ def test_a_page_that_is_called_a_text_is_read_as_a_page(tmp_path):
         ("# Code\n`a[i](x)`, [a page](https://x.org/a_(b)).\n\n```\na[i](x)\n", "Code", "`a[i](x)`, a page.\n\n```\na[i](x)"),
         ("---\n\nA text between rules\n\n---\n\nand more", "a", "---\n\nA text between rules\n\n---\n\nand more"),
         ("---\ntitle: >\n  folded\n---\n# A [link](x)\ntext", "A link", "text"),
+        ("+++\ntitle = 'Ferries'\ndate = 2024-05-01\n+++\n# They go\ntext", "Ferries", "# They go\ntext"),
+        ("+++\n\nA text between rules\n+++\nand more", "a", "+++\n\nA text between rules\n+++\nand more"),
         ("# Badges\n[![build ok](https://b.svg)](https://x)", "Badges", "build ok"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from synthembed import profile
-from synthembed.adapt import adaptation, advice, asking
+from synthembed.adapt import adaptation, advice, asking, selection
 from synthembed.generation.reply_store import GenerationStopped
 from synthembed.ground.files import read_json, read_lines
 
@@ -203,6 +203,34 @@ def test_a_server_that_is_loading_and_an_error_inside_a_stream(tmp_path, capsys)
     with pytest.raises(GenerationStopped, match="CUDA out of memory"):
         asked(tmp_path, broken)
     assert "not a chat completion" in capsys.readouterr().out
+
+
+UNUSABLE = {  # what is written for a passage, the n-th, and the reason
+    "another language": (lambda n: (f"who keeps the old building of number {n} in this town?", "It is old."), selection.STRAYS),
+    "refusals": (lambda n: ("Es tut mir leid, dabei kann ich nicht helfen.", f"Nummer {n}"), "refusal phrase"),
+    "always the same": (lambda n: ("Worum geht es?", f"Nummer {n} ist alt."), selection.REPEATED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_replies_that_no_filter_would_let_pass_end_it_before_all_are_paid(tmp_path, kind):
+    write, reason = UNUSABLE[kind]
+    (tmp_path / "documents").mkdir()
+    for n in range(60):
+        text = f"Das Haus Nummer {n} wird von seinen Nachbarn gepflegt, die sich dort jedes Frühjahr treffen. Im Winter bleibt es wegen der Kälte geschlossen."
+        (tmp_path / "documents" / f"{n}.txt").write_text(text)
+
+    def answer(body):
+        query, negative = write(len(server.bodies))
+        return completion(body, content=json.dumps({"user_query": query, "hard_negative_document": negative}))
+
+    server = Desk(["small"], answer)
+    own = asking.pointed_at(profile.load("adapt", ["generate.concurrency=1"]), server.url, "small")
+    with pytest.raises(
+        GenerationStopped, match=rf"none of the first 20 .*{reason}(.|\n)*What to try: another --llm"
+    ):
+        adaptation.generated(tmp_path / "documents", tmp_path / "out", own, SETTINGS, lambda text: None)
+    assert len(server.bodies) < 40
 
 
 def test_some_passages_that_are_too_long_for_a_server_are_counted_and_the_rest_is_used(tmp_path, capsys):

@@ -66,6 +66,31 @@ def test_letters_are_what_they_stand_for():
     assert documents.clean("\ufefffer\u200bry \u2060now") == "ferry now"
     assert documents.clean("สวัสดี\u200bครับ") == "สวัสดี\u200bครับ"  # where it parts words
     assert documents.clean("a\u2029b\u2028c\u0085d\x93e") == "a\n\nb\nc\nd e"
+    arabic = "\ufee3\ufeae\ufea3\ufe92\ufe8e \ufedb\ufe98\ufe8e\ufe8f\ufe70 \ufefb"  # as PDFs have it
+    assert documents.clean(arabic) == "مرحبا كتاب\u064b لا"
+    assert documents.clean("\u2f47\u672c\u306e\u2f08\u2f1d \u2fbc\u3055\u2e9f") == "日本の人口 高さ母"
+    assert documents.clean("ﷺ ﴿١﴾ ｶﾅ Ａ ① m²") == "ﷺ ﴿١﴾ ｶﾅ Ａ ① m²"  # which people type
+
+
+SENTENCES = [
+    "受付時間は平日9時から17時までです。", "图书馆每周一闭馆。", "도서관은 월요일에 쉽니다.", "ห้องสมุดปิดวันจันทร์",
+    "नाव हर चालीस मिनट में चलती है।", "চিড়িয়াখানা সোমবার বন্ধ থাকে।", "ቤተ መጻሕፍቱ ሰኞ ዝግ ነው ይባላል።", "The library is shut today.",
+]  # fmt: skip
+
+
+def test_a_sentence_is_a_document_in_any_script_and_a_word_is_none(tmp_path):
+    rows = [{"text": text} for text in (*SENTENCES, "图书馆", "월요일", "नाव", "The library")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = documents.read(tmp_path)
+    assert [d.text for d in found.documents] == SENTENCES
+    assert {why for _, why in found.left_out} == {"fewer than 20 letters"} and len(found.left_out) == 4
+
+
+def test_the_lines_of_code_in_a_page_stay_lines(tmp_path):
+    code = "<pre>def ferry():\n    leave(9)\n\nferry()</pre>"
+    text = text_of(tmp_path / "a.html", f"<h1>Run\nit</h1>{code}<p>{LONG}\nAgain.</p></pre><p>a\nb")
+    parts = [part for part in text.split("\n\n") if part]
+    assert parts == ["Run it", "def ferry():\nleave(9)", "ferry()", f"{LONG}Again.", "a b"]
 
 
 def test_pages_without_a_text_are_told(tmp_path):

@@ -14,6 +14,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BESIDE = {
     "09_your_documents": {
         "documents", "generator", "profile", "overrides", "start", "out", "queries", "general", "peers", "mask",
+        "field",
     }
 }  # fmt: skip
 
@@ -181,9 +182,12 @@ def test_notebook_09_takes_its_parameters_as_text_too(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHEMBED_RUNS", str(tmp_path / "runs"))
     (tmp_path / "letters.of.2024").mkdir()
     folder = str(tmp_path / "letters.of.2024")
-    known = opened(documents=folder, peers="False", general="0", queries="2", mask=None)  # papermill -r
+    known = opened(
+        documents=folder, peers="False", general="0", queries="2", mask=None, field="body"
+    )  # papermill -r
     settings = known["settings"]
     assert (settings.peers, settings.general, settings.queries, settings.mask) == (False, 0, 2, "")
+    assert settings.text_field == "body"
     assert known["out"] == tmp_path / "runs" / "adapt" / "letters.of.2024", (
         "the folder that the command takes"
     )

@@ -120,9 +120,9 @@ def generated(
         f"{reading}\n{counted(len(found), 'passage')} of about {s.words} words at most{f', {language}' if language else ''}"
     )
     held = selection.foresee(found, s.held_out, profile.seed, s.queries)
-    if len(reading.documents) < selection.LEAST_DOCUMENTS:
+    if parts := len(held - {p.document for p in found}):
         say(
-            f"few documents: of their passages, {len(held)} parts in the place of documents are held out to measure by"
+            f"of few documents, or of one that is longer than all others together, parts are held out to measure by: {parts}"
         )
     out.mkdir(parents=True, exist_ok=True)
     _jsonl(out / "passages.jsonl", map(asdict, found))

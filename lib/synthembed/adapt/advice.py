@@ -35,6 +35,9 @@ _SAID = (
     (r"not json|not the schema|more than one answer",
      "another --llm, one that follows instructions (an instruct model), with --set generate.response_format=json_schema where the "
      "server takes one"),
+    (r"another language than its passage|refusal|query (written for|copied from|has no words)",
+     "another --llm, one that writes the language of the documents: a small model often answers in English, refuses, or "
+     "repeats itself"),
     (r"timeout|timed out", "a slow server: --set generate.concurrency=1 --set generate.timeout_s=900"),
 )  # fmt: skip
 

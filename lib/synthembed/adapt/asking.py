@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from synthembed.adapt import advice, queries
+from synthembed.adapt import advice, queries, selection
 from synthembed.adapt.queries import Asked
 from synthembed.adapt.reading.passages import Passage
 from synthembed.corpus.example import Drops, Example
+from synthembed.corpus.texts import normalised
 from synthembed.generation import two_steps
 from synthembed.generation.cost import Meter, own_prices, price
 from synthembed.generation.paid import endpoint, plan
@@ -218,20 +219,19 @@ def ask(
 
 
 def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: dict, task: str) -> Counter:
-    first: list[str] = []
+    first: list[Example | str] = []  # or why it is none
 
     def look(reply: dict) -> None:
         """Stop if none of the first replies can be used, before all are paid for."""
         if len(first) >= two_steps.FIRST:
             return
         try:
-            queries.example(reply, asked[reply["custom_id"]], task)
-            first.append("")
+            first.append(queries.example(reply, asked[reply["custom_id"]], task))
         except Rejected as reason:
             first.append(str(reason))
-        if len(first) == two_steps.FIRST and all(first):
+        if len(first) == two_steps.FIRST and all(reasons := _faults(first)):
             raise GenerationStopped(
-                f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(first))}), so that nothing "
+                f"none of the first {two_steps.FIRST} replies can be used ({dict(Counter(reasons))}), so that nothing "
                 f"more is asked; what came is in {path.with_name('replies.jsonl')}"
             )
 
@@ -243,6 +243,17 @@ def _ask(path: Path, profile: Profile, store: ReplyStore, meter: Meter, asked: d
         if not (remedy := advice.on(str(stopped), profile)):
             raise
         raise GenerationStopped(f"{stopped}\n{remedy}") from None
+
+
+def _faults(first: list[Example | str]) -> list[str]:
+    """What is wrong with each reply, "" if nothing is: it is no example, or no filter would let it pass."""
+    often = selection.repeated([one for one in first if isinstance(one, Example)])
+    return [
+        one
+        if isinstance(one, str)
+        else selection.fault(one) or selection.REPEATED * (normalised(one.query) in often)
+        for one in first
+    ]
 
 
 def _read(replies: Path, asked: dict[str, Asked], task: str) -> Written:

@@ -2,7 +2,8 @@
 
 Documents, not queries, are held out: a query whose passage, or a neighbour of it, was trained on says
 nothing of new ones. Whether a document is held out depends on its id alone, so that added documents move none.
-Of a few long documents, a handbook say, parts are held out in the place of documents.
+Of a few long documents, or of one that is longer than all others together, a handbook say, parts are held out in the
+place of documents.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ LEAST_DOCUMENTS = LEAST_HELD_OUT + 3
 LEAST_TRAINED = 8  # examples
 PART = 5  # passages, of documents that are held out in parts, at most
 STRAYS = "query in another language than its passage"
+REPEATED = f"query written for {MANY} passages or more"
 
 
 class SelectionError(ValueError):
@@ -52,13 +54,15 @@ class Selection:
 
 
 def units(passages: Sequence[Passage]) -> dict[str, str]:
-    """What is held out whole, by a passage's key: its document, or a part of it where there are too few documents."""
-    if len({p.document for p in passages}) >= LEAST_DOCUMENTS:
-        return {p.key: p.document for p in passages}
+    """What is held out whole, by a passage's key: its document, or a part of it where there are too few documents, or
+    where one has most of the passages, of which too few would be trained on or measured by otherwise."""
+    counts, seen, found = Counter(p.document for p in passages), Counter(), {}
     size = max(1, min(PART, len(passages) // LEAST_DOCUMENTS))
-    found, seen = {}, Counter()
     for passage in passages:
-        found[passage.key] = f"{passage.document}, part {seen[passage.document] // size + 1}"
+        name = passage.document
+        if len(counts) < LEAST_DOCUMENTS or 2 * counts[name] > len(passages):
+            name = f"{name}, part {seen[name] // size + 1}"
+        found[passage.key] = name
         seen[passage.document] += 1
     return found
 
@@ -108,13 +112,13 @@ def select(
     for passage in passages:
         if unit_of[passage.key] in out:
             near.seen(passage.key, passage.body)
-    repeated = _repeated(examples, asked)
+    often = repeated(examples)
     held_queries = {normalised(e.query) for e in examples if found.document_of[e.id] in out}
     for one in examples:
         held = found.document_of[one.id] in out
-        reason = _fault(one)
-        if not reason and normalised(one.query) in repeated:
-            reason = f"query written for {MANY} passages or more"
+        reason = fault(one)
+        if not reason and normalised(one.query) in often:
+            reason = REPEATED
         if not reason and queries.setdefault(normalised(one.query), one.id) != one.id:
             reason = "query written twice"
         elif (
@@ -146,13 +150,13 @@ def select(
     return found
 
 
-def _repeated(examples: Sequence[Example], asked: Mapping[str, Asked]) -> set[str]:
+def repeated(examples: Sequence[Example]) -> set[str]:
     """Queries, normalised, that were written for MANY passages or more."""
-    written = {(normalised(e.query), asked[e.id].passage.key) for e in examples}
+    written = {(normalised(e.query), e.positive) for e in examples}
     return {query for query, count in Counter(query for query, _ in written).items() if count >= MANY}
 
 
-def _fault(one: Example) -> str:
+def fault(one: Example) -> str:
     """What is wrong with an example by itself, "" if nothing is."""
     negative = one.negative or ""
     # of a query the beginning alone says nothing: "I cannot find ..."

@@ -23,6 +23,7 @@ from synthembed.adapt.reading import text_files
 from synthembed.adapt.reading.formats import BINARY_READERS, FORMATS, READERS, SAVE_AS, reader_of
 from synthembed.adapt.reading.office_files import office
 from synthembed.adapt.reading.reasons import LEAST_LETTERS, MOST_BYTES, DocumentsError, Unreadable, too_large
+from synthembed.corpus.texts import letters
 from synthembed.ground.console import counted
 from synthembed.ground.data_files import cell_values
 from synthembed.ground.data_files.opener import ReadError
@@ -239,6 +240,10 @@ def _rows(path: Path, name: str, text_field: str, left_out: list) -> Iterator[Do
         raise Unreadable("empty")
 
 
+# Letters that are a syllable or a word each, and count for three: a sentence of Chinese or Amharic has ten.
+_SYLLABLES = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Ethiopic}]")
+
+
 def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
     title, text = (clean(t) for t in (document.title, document.text))
     if len(text) > MOST_CHARACTERS:
@@ -247,7 +252,7 @@ def _checked(document: Document, mask: Callable[[str], str] | None) -> Document:
         title, text = (_masked(t, mask, document.id) for t in (title, text))
     if not text.strip():
         raise Unreadable("empty")
-    if sum(map(str.isalnum, text)) < LEAST_LETTERS:
+    if letters(text) + 2 * len(_SYLLABLES.findall(text)) < LEAST_LETTERS:
         raise Unreadable(f"fewer than {LEAST_LETTERS} letters")
     return replace(document, title=" ".join(title.split()), text=text)
 
@@ -268,6 +273,9 @@ _LIGATURES = {0xFB00 + n: letters for n, letters in enumerate(("ff", "fi", "fl",
 _SIGNS = str.maketrans(
     {"\r": "\n", "\u0085": "\n", "\u2028": "\n", "\u2029": "\n\n", "\f": "\n\n", **_LIGATURES}
 )
+# Shapes that PDFs have letters in, and nobody types: Arabic ones by their place in a word, radicals
+# for Chinese signs. A mark alone stands on a blank there.
+_SHAPES = re.compile("[\u2e80-\u2fdf\ufb50-\ufdf9\ufe70-\ufefc]")
 _SOFT = re.compile("\u00ad(?:[ \t]*\n[ \t]*)?")  # a hyphen that a line's end shows, and nothing else does
 # Marks of direction and of the order of bytes; a blank of no width stays where it parts words (Khmer).
 _UNSEEN = regex.compile(
@@ -278,10 +286,11 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart) and no ligatures, without
-    control characters, halves of characters, signs that nobody sees and a query does not have, and pictures written as
-    text."""
+    """Text with line ends of one kind, letters composed (NFC; some systems write marks apart), no ligatures and shapes
+    of letters, without control characters, halves of characters, signs that nobody sees and a query does not have, and
+    pictures written as text."""
     text = _SOFT.sub("", text.replace("\r\n", "\n").translate(_SIGNS))
+    text = _SHAPES.sub(lambda shape: unicodedata.normalize("NFKC", shape[0]).strip(" "), text)
     return _CONTROL.sub(" ", unicodedata.normalize("NFC", _PICTURES.sub("", _UNSEEN.sub("", text))))
 
 

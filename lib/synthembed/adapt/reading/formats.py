@@ -35,8 +35,9 @@ def reader_of(suffix: str, text: str) -> Callable[[str], tuple[str, str]]:
     return _html if _PAGE.match(head) else READERS[suffix]
 
 
-_FRONT = re.compile(r"\A---\n(?=\s*[\w-]+ *:)(.*?)\n---\n", re.DOTALL)  # and no text between two rules
-_TITLE = re.compile(r"^title: *(?![ >|])['\"]?(.+?)['\"]? *$", re.MULTILINE)
+# In YAML or, as Hugo has it, in TOML; and no text between two rules.
+_FRONT = re.compile(r"\A(?:---\n(?=\s*[\w-]+ *:)|\+\+\+\n(?=\s*[\w-]+ *=))(.*?)\n(?:---|\+\+\+)\n", re.DOTALL)
+_TITLE = re.compile(r"^title *[:=] *(?![ >|])['\"]?(.+?)['\"]? *$", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,2} +(.+?) *#*$", re.MULTILINE)
 _FENCED = r"^ {0,3}(?:```.*?(?:^ {0,3}```|\Z)|~~~.*?(?:^ {0,3}~~~|\Z))"
 _PICTURE = re.compile(r"^ {0,3}\[[^\]\n]+\]: *<?data:\S*[ \t]*\n?", re.MULTILINE)
@@ -102,6 +103,7 @@ class _Page(HTMLParser):
         self.title = ""
         self.inside: list[str] = []
         self.own = 0  # of OWN that are open
+        self.pre = 0  # whose lines are lines
 
     def _end_readings(self, tag: str) -> None:
         if tag in (*self.READINGS, "rb", "ruby", *self.BLOCKS):
@@ -111,6 +113,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self._end_readings(tag)
         self.own += tag in self.OWN
+        self.pre += tag == "pre"
         if tag in self.skipped and not (self.own and tag in ("aside", "footer")):
             self.inside.append(tag)
         elif tag in self.BLOCKS:
@@ -120,6 +123,7 @@ class _Page(HTMLParser):
 
     def handle_endtag(self, tag):
         self.own -= self.own > 0 and tag in self.OWN
+        self.pre -= self.pre > 0 and tag == "pre"
         if tag in self.inside:
             while self.inside.pop() != tag:
                 pass
@@ -130,7 +134,7 @@ class _Page(HTMLParser):
 
     def handle_data(self, data):
         if not self.inside:
-            self.parts.append(re.sub(r"\s+", " ", data))
+            self.parts.append(data if self.pre else re.sub(r"\s+", " ", data))
         elif self.inside == ["title"]:
             self.title += data
 

@@ -69,9 +69,9 @@ def _bodies(text: str, words: int) -> list[str]:
             continue
         before = "\n"
         for sentence, gap in _sentences(paragraph):
-            parts = _cut(sentence, words)
-            inside = "" if len(parts) > 1 and _unspaced(sentence) else " "
-            pieces += [(inside if n else before, part) for n, part in enumerate(parts)]
+            for part, behind in _cut(sentence, words):
+                pieces.append((before, part))
+                before = behind
             before = gap
     bodies: list[tuple[str, str, float]] = []  # (what goes before it, text, words)
     for before, piece in pieces:
@@ -96,33 +96,26 @@ def _sentences(paragraph: str) -> Iterator[tuple[str, str]]:
             yield text, " " if gap != quotes else ""
 
 
-def _unspaced(text: str) -> bool:
-    """Whether blanks do not part the words of a text (Chinese, Japanese, Thai, Khmer and others)."""
-    return word_count(text) > 3 * len(text.split())
-
-
-def _cut(sentence: str, words: int) -> list[str]:
-    """A sentence in parts of about ``words`` words: after a comma or at a blank where there is one, and nowhere between
-    a letter and its marks."""
+def _cut(sentence: str, words: int) -> Iterator[tuple[str, str]]:
+    """(part of about ``words`` words, what stood behind it) of a sentence: cut at a line's end (of a table, a list,
+    code), after a comma or at a blank where there is one, and nowhere between a letter and its marks."""
     count = word_count(sentence)
-    if count <= 1.25 * words:
-        return [sentence]
-    size = max(1, int(len(sentence) * words / count))
-    parts, start = [], 0
+    size = max(1, int(len(sentence) * words / count)) if count > 1.25 * words else len(sentence)
+    start = 0
     while start < len(sentence):
         end = min(len(sentence), start + size)
         if end < len(sentence):
             end = _place(sentence, start + size // 2, end)
-        parts.append(sentence[start:end].strip())
+        if part := sentence[start:end].strip():
+            yield part, sentence[end : end + 1] if sentence[end : end + 1].isspace() else ""
         start = end
-    return [part for part in parts if part]
 
 
 def _place(text: str, least: int, most: int) -> int:
     """Where to cut a text, between two of its places."""
-    for sign in (". ", " ", "，", "、", "；", "၊"):
+    for sign in ("\n", ". ", " ", "，", "、", "；", "၊"):
         if (found := text.rfind(sign, least, most)) > 0:
-            return found + (sign != " ")
+            return found + (not sign.isspace())
     while most > least and (unicodedata.category(text[most])[0] == "M" or text[most - 1] in _JOINING):
         most -= 1
     return most
