@@ -17,6 +17,7 @@ import psutil
 import torch
 from synthembed import profile as profiles
 from synthembed.cluster import actor_pool, session
+from synthembed.cluster.actor_pool import Pool
 from synthembed.model import backbone
 from synthembed.model.blocks import store as blocks
 from synthembed.model.blocks.spread import BlockWorker, over
@@ -45,9 +46,11 @@ def run(
     with (
         tempfile.TemporaryDirectory() as folder,
         session.joined(Cluster(workers=2, object_store_mb=200)) as ray,
+        actors_of(ray, encoder, 2) as two,
     ):
-        rows = speeds(ray, encoder, corpus, Path(folder), cores, rounds)
-        return [*rows, memory(ray, encoder, Path(folder), shards)]
+        with actors_of(ray, encoder, 1) as one:
+            rows = speeds(one, two, encoder, corpus, Path(folder), cores, rounds)
+        return [*rows, memory(two, encoder, Path(folder), shards)]
 
 
 def encode_words() -> list[str]:
@@ -58,7 +61,7 @@ def encode_words() -> list[str]:
 
 
 def speeds(
-    ray, encoder: Encoder, corpus: list[str], folder: Path, cores: list[int], rounds: int
+    one: Pool, two: Pool, encoder: Encoder, corpus: list[str], folder: Path, cores: list[int], rounds: int
 ) -> list[dict]:
     """Rows of two workers against twice one, and of one against this process."""
     runs, kept = iter(range(10_000)), {}
@@ -68,7 +71,7 @@ def speeds(
             store = blocks.Store(str(folder / f"{kind}-{next(runs)}"))
             kept[kind] = store, blocks.keep(encoder, corpus, blocks.Reading("bench"), store, run=run)
 
-    with block_of(BLOCK), actors_of(ray, encoder, 1) as one, actors_of(ray, encoder, 2) as two:
+    with block_of(BLOCK):
         sides = {
             "alone": lambda: keep("alone", cores[:1]),
             "one": lambda: keep("one", cores[:1], over(one)),
@@ -89,11 +92,11 @@ def speeds(
     ]  # fmt: skip
 
 
-def memory(ray, encoder: Encoder, folder: Path, shards: int) -> dict:
+def memory(pool: Pool, encoder: Encoder, folder: Path, shards: int) -> dict:
     """What the driver holds more after ``shards`` blocks than after a tenth of them, in MB."""
     me, held = psutil.Process(), []
     texts = (f"text {n} of many" for n in range(shards * TINY))
-    with block_of(TINY), actors_of(ray, encoder, 2) as pool:
+    with block_of(TINY):
 
         def looked_at(missing, reading, store, advance):
             for block in over(pool)(missing, reading, store, advance):

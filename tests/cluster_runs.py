@@ -17,9 +17,8 @@ SMALL = {"address": "local", "object_store_mb": 100, "workers": 4}
 
 
 def python_path() -> str:
-    """Where Ray's processes look for modules: where this one does, and before that for a grammar of URIs that is
-    none. Building the real one is three quarters of the start of each of them (jsonschema imports it)."""
-    return os.pathsep.join([str(Path(__file__).parent / "quick_start"), *sys.path])
+    """Where Ray's processes look for modules: where this one does."""
+    return os.pathsep.join(sys.path)
 
 
 def losses(folder) -> list[float]:

@@ -10,9 +10,9 @@ from synthembed.profile.cluster import Cluster
 from tiny_models import saved_base
 
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # seconds that a dead worker goes unnoticed
-os.environ.setdefault(
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30"
-)  # that a worker of a dead node is waited for
+# Seconds that a worker of a dead node is waited for, of which Ray hears every 20; then as many are tried as there are.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "10")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process of each group; no node drains
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # processes that nothing here needs
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets every other test go first, on two cores
 collect_ignore_glob = [] if find_spec("ray") else ["test_*"]

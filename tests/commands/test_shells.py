@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 
 def shell(line: str, runs) -> subprocess.CompletedProcess:
-    settings = {"SYNTHEMBED_RUNS": str(runs), "PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "lib")}
+    path = os.pathsep.join([str(ROOT / "lib"), os.environ["PYTHONPATH"]])
+    settings = {"SYNTHEMBED_RUNS": str(runs), "PYTHON": sys.executable, "PYTHONPATH": path}
     return subprocess.run(["sh", "-c", line], env=os.environ | settings, capture_output=True, text=True)
 
 

@@ -1,3 +1,3 @@
-"""In the place of the package of this name, which jsonschema uses where it is there: see cluster_runs.python_path."""
+"""In the place of the package of this name, which jsonschema uses where it is there: see tests/conftest.py."""
 
-raise ImportError("Ray's processes start without it")
+raise ImportError("processes of the tests start without it")
