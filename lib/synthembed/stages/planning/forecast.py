@@ -8,13 +8,16 @@ within 30 %.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from synthembed.ground import run_folders
 from synthembed.profile.settings import Profile
+from synthembed.stages.definitions import stages_of
 from synthembed.stages.planning import workload
 from synthembed.training import gpu_cost
 
@@ -24,6 +27,7 @@ A_MODEL = 7.0  # seconds to load a base, and to merge what was trained
 A_SYSTEM = 5.0  # seconds of the suite beside the vectors: classifiers, k-means, BM25
 EXPORTING = 25.0  # the trained model, read back and compared
 ANALYSIS = 0.024  # seconds an example, filters and figures included
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container that this process is in: "max", or bytes
 DISK = 5.0  # GB of a run and of the embedded models
 MISTRAL_7B, KNOWN_SHAPE = gpu_cost.MISTRAL_7B, "/Mistral-7B-v0.1"  # without asking the hub
 
@@ -88,7 +92,13 @@ def rate_here(profile: Profile, on) -> tuple[float, str]:
 
 
 def needs(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> Iterator[Need]:
-    """Every stage's seconds at ``rate`` operations a second, measured in ``kind``, as ``rate_here`` returns both."""
+    """Seconds of every stage of the profile at ``rate`` operations a second, measured in ``kind``, as ``rate_here``
+    returns both."""
+    stages = stages_of(profile)
+    return (need for need in _needs(profile, shape, rate, kind) if need.stage in stages)
+
+
+def _needs(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> Iterator[Need]:
     shares = SHARES[kind]
     yield Need("00_overview", START)
     yield _generating(profile)
@@ -144,20 +154,19 @@ def memory_gb(profile: Profile, shape: gpu_cost.Shape, on) -> float:
     chunk = min(settings.chunk_tokens, tokens)
     kept = gpu_cost.memory(
         shape, profile.lora.rank, chunk, max(0, min(settings.graph_tokens, tokens - chunk)),
-        settings.gradient_checkpointing is not False, 3 * settings.batch_size,
+        settings.gradient_checkpointing is not False, 3 * settings.batch_size, settings.method,
     )  # fmt: skip
-    return kept["peak"] * (1 if on.type == "cuda" else 2)
+    if on.type == "cuda":
+        return kept["peak"]
+    return 2 * kept["peak"] - kept["trained"] - kept["gradients and optimiser"]  # which are float32 anywhere
 
 
 def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
-    import psutil
     import torch
 
     wanted = memory_gb(profile, shape, on)
-    if on.type == "cuda":
-        free, total = (n / 1e9 for n in torch.cuda.mem_get_info(on))
-    else:
-        free, total = psutil.virtual_memory().available / 1e9, psutil.virtual_memory().total / 1e9
+    found = torch.cuda.mem_get_info(on) if on.type == "cuda" else memory_here()
+    free, total = (n / 1e9 for n in found)
     where = "of the GPU" if on.type == "cuda" else "here"
     print(f"memory: training takes about {wanted:.0f} GB; {free:.1f} of {total:.1f} GB {where} are free")
     if wanted > free:
@@ -165,6 +174,19 @@ def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:
             f"training takes about {wanted:.0f} GB of memory, and {free:.1f} GB are free {where}: halve "
             "train.chunk_tokens, lower train.graph_tokens, or choose a smaller base or profile"
         )
+
+
+def memory_here() -> tuple[int, int]:
+    """Bytes (free, in all) of this machine, or of the container that this process is in."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no cgroups, or no limit
+        limit = int(LIMIT.read_text(encoding="ascii"))
+        told = LIMIT.with_name("memory.stat").read_text(encoding="ascii")
+        taken = int(dict(line.split() for line in told.splitlines())["anon"])
+        return min(machine.available, max(0, limit - taken)), min(machine.total, limit)
+    return machine.available, machine.total
 
 
 def _disk(profile: Profile, shape: gpu_cost.Shape) -> Iterator[str]:
