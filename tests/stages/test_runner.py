@@ -207,3 +207,16 @@ def test_a_kernel_has_minutes_to_answer_and_one_that_does_not_is_named(notebooks
     with pytest.raises(runner.StageFailed, match=f"01_generate: .*{said}"):
         runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
     assert given["start_timeout"] == 600
+
+
+@pytest.mark.parametrize("left", ["", '{"status": "do', "\0\0\0"])
+def test_a_record_that_a_crash_left_empty_is_named_and_nothing_is_lost(notebooks, left):
+    place = notebooks / "results" / "smoke" / "01_generate"
+    place.mkdir(parents=True)
+    (place / "stage.json").write_text(left)
+    (place / "replies.jsonl").write_text("paid for")
+    with pytest.raises(
+        runner.StageFailed, match=r"01_generate/stage\.json is empty or damaged .*delete this file alone"
+    ):
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
+    assert (place / "replies.jsonl").read_text() == "paid for"

@@ -218,6 +218,7 @@ def run_stages(
         os.environ.pop(name, None)
     loaded = profiles.load(profile, overrides)
     folder = results / run_folders.name_of(run, loaded.name)
+    _check_records(folder)
     waiting = [stage for stage in stages if anew or stale(stage, loaded, folder)]
     if waiting:
         check_names(loaded)
@@ -267,6 +268,18 @@ def _server(waiting: list[str], cold: bool) -> Iterator[Server | None]:
         return
     with contextlib.closing(Server()) as server:
         yield server
+
+
+def _check_records(folder: Path) -> None:
+    """A machine that went down may have left an empty stage.json: it is named, with what to do."""
+    for path in folder.glob("*/stage.json"):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StageFailed(
+                f"{shown(path)} is empty or damaged ({error}): delete this file alone and run again; replies, checkpoints "
+                "and results that lie beside it are kept"
+            ) from None
 
 
 def check_names(profile: Profile) -> None:
