@@ -34,7 +34,7 @@ def row(factor: int) -> dict:
     longer = sum(workload.synthetic_tokens(paper)) / sum(workload.synthetic_tokens(profiles.load("laptop")))
     training = workload.training("03_train", large, gpu_cost.MISTRAL_7B, GPUS)
     hours = bill.machines(KIND, GPUS).hours(training)
-    everyone = examples + workload.LABELLED["full"]
+    everyone = examples + workload.labelled_examples(paper.data)
     # the mixture is a list in every worker
     node = A_NODE * everyone * IN_MEMORY * longer
     found = cost.figures(paper)

@@ -223,3 +223,28 @@ def test_what_is_kept_is_one_folder_among_the_committed_ones(folders, name):
     finish(runs / name, STAGES)
     found = CliRunner().invoke(app, ["keep", name])
     assert found.exit_code == 1 and "name" in found.output and not results.exists()
+
+
+def test_stages_that_are_named_run_in_their_order_and_once(tmp_path, monkeypatch):
+    from synthembed.stages import runner
+
+    asked = []
+    monkeypatch.setattr(runner, "run_stages", lambda *given: asked.append(given[3]) or tmp_path)
+    named = ["--only", "03", "--only", "02_analyze", "--only", "train"]
+    assert CliRunner().invoke(app, ["run", "--profile", "smoke", *named]).exit_code == 0
+    assert asked == [["02_analyze", "03_train"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["board", "--by", "Ada"], "--add RUN"),
+        (["board", "--note", "a line"], "--add RUN"),
+        (["publish", "--to", "out", "--public"], "--hub OWNER/NAME"),
+        (["publish", "--to", "out", "--hub", "name-alone"], "OWNER/NAME"),
+    ],
+)
+def test_what_a_review_command_cannot_use_is_refused_before_it_works(tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 2 and said in " ".join(done.output.split()) and not list(tmp_path.iterdir())

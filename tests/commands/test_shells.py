@@ -10,6 +10,7 @@ import typer
 from synthembed.adapt import adaptation
 from synthembed.commands.command_line import app
 from synthembed.commands.options import plain_errors
+from synthembed.ground import run_folders
 from synthembed.ground.files import ROOT
 from typer.testing import CliRunner
 
@@ -129,3 +130,26 @@ def test_a_profile_of_another_encoding_is_an_error_that_shows_where(tmp_path, en
     done = CliRunner().invoke(app, ["estimate", "--profile", str(mine)])
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
     assert "UTF-8" in done.output
+
+
+def test_the_folder_of_runs_is_told_as_files_of_variables_tell_it(tmp_path, monkeypatch):
+    """KEY=~/runs in such a file, or KEY= where nothing is meant."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SYNTHEMBED_RUNS", "~/runs")
+    CliRunner().invoke(app, ["runs"])
+    assert run_folders.own() == tmp_path / "runs"
+    monkeypatch.setenv("SYNTHEMBED_RUNS", "")
+    CliRunner().invoke(app, ["runs"])
+    assert run_folders.own() == ROOT / "runs"
+
+
+def test_a_folder_that_the_doctor_may_not_look_into_is_told_in_a_sentence(monkeypatch):
+    from synthembed.stages import doctor
+
+    def folders():
+        raise PermissionError(13, "Permission denied", "/another/users/runs")
+
+    monkeypatch.setattr(doctor, "_folders", folders)
+    done = CliRunner().invoke(app, ["doctor", "--profile", "smoke"])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert "/another/users/runs: Permission denied" in done.output

@@ -94,17 +94,18 @@ def test_the_slurm_script_puts_its_job_back_before_the_time_limit(tmp_path):
     bodies = {
         "srun": SRUN,
         "scontrol": f'if [[ $1 == requeue ]]; then echo "$2" > "{tmp_path}/requeued"; else echo node1; fi',
-        "hostname": "echo 127.0.0.1",
+        # As Debian has it: the name leads to the node alone, and the first address of the network is the one.
+        "hostname": 'case $1 in --ip-address) echo 127.0.1.1;; *) echo "fe80::1 10.0.0.7 172.17.0.1 ";; esac',
         "ray": "exec sleep 60",
         "python": "exit 0",
-        "synthembed": f'touch "{tmp_path}/running"; exec sleep 60',
+        "synthembed": f'echo "$@" > "{tmp_path}/asked"; touch "{tmp_path}/running"; exec sleep 60',
     }
     write_commands(tmp_path, bodies)
     environment = os.environ | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "BIN": str(tmp_path), "RAY_AUTH_TOKEN": "t",
         "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node1", "SLURM_JOB_ID": "77",
     }  # fmt: skip
-    script = subprocess.Popen([shutil.which("bash"), DEPLOY / "slurm/run.sbatch", "doctor"], env=environment)
+    script = subprocess.Popen([shutil.which("bash"), DEPLOY / "slurm/run.sbatch", "run"], env=environment)
     try:
         while not (tmp_path / "running").exists():
             assert script.poll() is None
@@ -114,6 +115,7 @@ def test_the_slurm_script_puts_its_job_back_before_the_time_limit(tmp_path):
     finally:
         script.kill()
     assert (tmp_path / "requeued").read_text() == "77\n"
+    assert "cluster.address=10.0.0.7:6379" in (tmp_path / "asked").read_text()
 
 
 @pytest.mark.skipif(not RAY.exists(), reason="Ray is not installed (make extras)")

@@ -104,3 +104,13 @@ def test_an_entry_that_says_more_or_less_than_a_run_is_named(folders, text, said
     (folders / "results" / "board" / "mine.yaml").write_text(text)
     with pytest.raises(board.BoardError, match=rf"mine\.yaml.*{said}"):
         board.entries()
+
+
+def test_a_run_that_lies_elsewhere_or_has_no_row_leaves_nothing_behind(folders):
+    elsewhere = Path(shutil.copytree(LAPTOP, folders / "elsewhere" / "warm"))
+    with pytest.raises(board.BoardError, match="copy its folder to the first of them"):
+        board.add(elsewhere, "Ada")
+    shutil.rmtree(folders / "runs" / "warm" / "04_evaluate")
+    with pytest.raises(board.BoardError, match="no trained model has been evaluated"):
+        board.add(folders / "runs" / "warm", "Ada")
+    assert not list((folders / "results").iterdir())

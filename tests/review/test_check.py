@@ -1,6 +1,7 @@
 """`synthembed check`: a run that nobody touched passes; each kind of tampering is caught by its name."""
 
 import json
+import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -389,3 +390,24 @@ def test_a_commit_is_looked_for_in_this_checkout_alone(tmp_path, monkeypatch):
         pytest.skip("no history here")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another" / ".git"))
     assert provenance.tree_of.__wrapped__(commit) is not None
+
+
+def test_a_picture_that_is_none_is_told(run, tmp_path):
+    picture = next((run / "07_report" / "figures").glob("*.png"))
+    other = tmp_path / "pointer.png"
+    for content in (b"version https://git-lfs.github.com/spec/v1\n", picture.read_bytes()[:200]):
+        other.write_bytes(content)
+        assert rendered._pixels(other, picture) == "it cannot be read as a picture"
+
+
+def test_a_number_that_cannot_be_divided_by_is_no_traceback(run, monkeypatch):
+    log = run / "03_train" / "log.jsonl"
+    log.write_text(re.sub(r'"tokens_per_s": [\d.]+', '"tokens_per_s": 0', log.read_text()))
+    monkeypatch.setattr(checking, "CHECKS", (executed_notebooks.check,))
+    assert "ZeroDivisionError" in checking.review(run).text()
+
+
+def test_a_run_with_a_damaged_file_is_not_compared_and_said_so(run):
+    not_json(run)
+    with pytest.raises(checking.NotCompared, match="cannot be set beside"):
+        checking.reproduction(run, COMMITTED)

@@ -5,7 +5,7 @@ import json
 import pytest
 from synthembed import profile
 from synthembed.commands.command_line import app
-from synthembed.stages.planning import bill, workload
+from synthembed.stages.planning import bill, forecast, workload
 from synthembed.training import gpu_cost
 from typer.testing import CliRunner
 
@@ -130,7 +130,7 @@ def test_the_command_tells_it_in_words_and_in_json():
         app, ["estimate", "--gpu", "v100", "--gpus", "8", "--usd-per-hour", "2", "--json"]
     )
     found = json.loads(told.output)
-    assert found["usd_per_hour"] == 2 and found["gpus"] == 8
+    assert found["usd_per_hour"] == 2 and found["gpus"] == 8 and found["generation"]["batch_usd"] > 1000
     total = sum(row["gpu_hours"] for row in found["parts"])
     assert sum(row["usd"] for row in found["stages"]) == pytest.approx(2 * total)
 
@@ -144,3 +144,69 @@ def test_a_gpu_that_is_not_known_is_refused_with_the_known_ones():
 def test_a_price_that_is_none_is_refused(price):
     done = CliRunner().invoke(app, ["estimate", "-P", "smoke", "--gpu", "h100", f"--usd-per-hour={price}"])
     assert done.exit_code == 1 and "a price from 0 on" in done.output
+
+
+def test_a_training_is_billed_for_the_examples_that_it_takes(monkeypatch):
+    monkeypatch.setattr(workload, "SAMPLE", 20)
+
+    def steps(name, *overrides):
+        return workload.steps(profile.load(name, list(overrides)))
+
+    assert steps("gpu") == 40_000 / 512  # of MS MARCO the 20,000 of its limit
+    assert steps("gpu", "train.max_steps=500") == steps("gpu")  # the most, and one epoch ends before
+    assert steps("gpu", "train.max_steps=5") == 5
+    assert steps("gpu", "data.setting=synthetic", "data.select={share: 0.5}") == 10_000 / 512
+    assert steps("gpu", "data.setting=synthetic", "data.select={examples: 5120}") == 10
+    without = steps("paper", "data.sets.nli.ratio=0")
+    assert 2048 * (steps("paper") - without) == pytest.approx(275_601)
+    pairs = "pretrain={source: docstrings, set: {train.max_steps: 30000}}"  # of how many, nobody says
+    first, _ = workload._trainings("03_train", profile.load("paper", [pairs]), MISTRAL, 1, "")
+    assert first.steps == 30_000
+
+
+def test_stages_that_a_profile_does_not_have_are_not_billed(monkeypatch):
+    monkeypatch.setattr(workload, "SAMPLE", 20)
+    alone = profile.load("smoke", ["experiments.alone=true"])
+    assert {part.stage for part in workload.works(alone, MISTRAL)} == {"03_train", "08_beyond"}
+    found = [need.stage for need in forecast.needs(alone, MISTRAL, 1e12, "float32")]
+    assert found == ["01_generate", "02_analyze", "03_train", "08_beyond"]
+
+
+def test_the_memory_of_a_training_is_that_of_its_method(monkeypatch):
+    monkeypatch.setattr(workload, "SAMPLE", 20)
+
+    def said(gpus, *overrides):
+        loaded = profile.load("paper", list(overrides))
+        return next(bill.memory(loaded, MISTRAL, bill.machines("h100", gpus)))
+
+    def peak(line):
+        return float(line.split("about ")[1].split()[0])
+
+    lora, full = said(1), said(1, "train.method=full")
+    assert "(fits)" in lora and peak(full) > 16 * MISTRAL.parameters / 1e9
+    assert "does not fit, and" in full and "train.sharded=true" in full
+    assert "(fits)" in said(8, "train.method=full", "train.sharded=true")
+    assert peak(lora) - peak(said(1, "train.method=qlora")) == pytest.approx(
+        1.5 * MISTRAL.matrices / 1e9, abs=1
+    )
+    on = bill.machines("h100", 8)
+    sent = bill.network(profile.load("paper", ["train.method=full"]), MISTRAL, on)["gradients, each GPU"]
+    assert sent > 100 * bill.network(profile.load("paper"), MISTRAL, on)["gradients, each GPU"]
+
+
+def test_budgets_that_the_training_halves_by_itself_are_no_fault():
+    gpu = profile.load("gpu")
+    assert "the training halves train.chunk_tokens until it does" in next(
+        bill.memory(gpu, MISTRAL, bill.machines("h100", 1))
+    )
+
+
+@pytest.mark.parametrize("option", ["--gpus=8", "--usd-per-hour=2", "--parts"])
+def test_an_option_of_gpus_is_refused_where_the_estimate_is_of_this_machine(option):
+    done = CliRunner().invoke(app, ["estimate", "-P", "smoke", option])
+    assert done.exit_code == 2 and "without --gpu" in done.output
+
+
+def test_a_task_that_nobody_has_is_not_free():
+    done = CliRunner().invoke(app, ["estimate", "-P", "smoke", "--set", "evaluate.tasks=[EmbeddedTopik]"])
+    assert done.exit_code == 1 and "EmbeddedTopik" in done.output

@@ -180,3 +180,29 @@ def test_the_doctor_asks_for_the_rows_as_well(monkeypatch):
     monkeypatch.setattr(doctor, "_model", lambda *_: iter(()))
     monkeypatch.setattr(doctor, "_rows", lambda loaded: iter([f"rows of {loaded.name}"]))
     assert "rows of smoke" in list(doctor.problems_of(profile.load("smoke")))
+
+
+def test_names_that_a_run_would_refuse_are_a_problem():
+    assert list(doctor._names(profile.load("smoke"))) == []
+    (said,) = doctor._names(profile.load("smoke", ["evaluate.tasks=[EmbeddedTopik]"]))
+    assert "EmbeddedTopik" in said
+
+
+def test_a_kernel_that_ended_by_an_error_of_its_own_is_told_with_it(tmp_path):
+    errors = tmp_path / "03_train.stderr"
+    errors.write_text(
+        'Traceback (most recent call last):\n  File "x"\nzmq.error.ZMQError: Address already in use\n'
+    )
+    said = doctor.kernel_died("03_train", errors)
+    assert "ended with an error of its own: zmq.error.ZMQError: Address" in said and "memory" not in said
+    errors.write_text("RuntimeError: in a thread, which was caught\nand it went on\n")
+    assert "most likely by the system for want of memory" in doctor.kernel_died("03_train", errors)
+
+
+def test_trained_weights_are_float32_on_a_cpu_as_well():
+    import torch
+
+    laptop, on = profile.load("laptop"), torch.device("cpu")
+    whole = profile.load("laptop", ["train.method=full"])
+    more = forecast.memory_gb(whole, LAPTOP, on) - forecast.memory_gb(laptop, LAPTOP, on)
+    assert 12 < 1e9 * more / LAPTOP.parameters < 21  # gradients and optimiser are 12 bytes a parameter

@@ -187,3 +187,36 @@ def test_a_kernel_imports_nothing_of_the_shells_folder_and_its_checks_hold(noteb
     monkeypatch.setenv("GIT_DIR", str(notebooks / "another" / ".git"))
     with pytest.raises(runner.StageFailed, match="AssertionError: the notebook checks"):
         runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "runs")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("Kernel didn't respond in 600 seconds", "did not answer in 600 s"),
+        ("Kernel died before", "was killed"),
+    ],
+)
+def test_a_kernel_has_minutes_to_answer_and_one_that_does_not_is_named(notebooks, monkeypatch, error, said):
+    given = {}
+
+    def execute(*_, **settings):
+        given.update(settings)
+        raise RuntimeError(error)
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    with pytest.raises(runner.StageFailed, match=f"01_generate: .*{said}"):
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
+    assert given["start_timeout"] == 600
+
+
+@pytest.mark.parametrize("left", ["", '{"status": "do', "\0\0\0"])
+def test_a_record_that_a_crash_left_empty_is_named_and_nothing_is_lost(notebooks, left):
+    place = notebooks / "results" / "smoke" / "01_generate"
+    place.mkdir(parents=True)
+    (place / "stage.json").write_text(left)
+    (place / "replies.jsonl").write_text("paid for")
+    with pytest.raises(
+        runner.StageFailed, match=r"01_generate/stage\.json is empty or damaged .*delete this file alone"
+    ):
+        runner.run_stages("smoke", [], "", ["01_generate"], notebooks / "results")
+    assert (place / "replies.jsonl").read_text() == "paid for"

@@ -82,7 +82,8 @@ def run(
 
     if only and start:
         raise typer.BadParameter("--only names the stages by itself: leave --from out", param_hint="--from")
-    named, order = [_stage(s) for s in only], list(STAGES)
+    order = list(STAGES)
+    named = sorted({_stage(s) for s in only}, key=order.index)
     first = order.index(_stage(start)) if start else 0
     if where:
         os.environ[sampling.SWITCH] = "1"  # for the kernels, which inherit it
@@ -379,8 +380,7 @@ def doctor(profile: ProfileOption = "laptop", set_: SetOption = []) -> None:  # 
     from synthembed.stages.doctor import problems_of
 
     with plain_errors():
-        loaded = profiles.load(profile, set_)
-    problems = list(problems_of(loaded))
+        problems = list(problems_of(profiles.load(profile, set_)))
     for problem in problems:
         print(f"problem: {problem}")
     print("ready" if not problems else f"{len(problems)} problem(s)")

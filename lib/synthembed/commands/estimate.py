@@ -23,10 +23,16 @@ def estimate(
     """Requests, tokens, operations, hours, money, memory, disk and network of a profile, before it runs."""
     from synthembed import profile as profiles
     from synthembed.generation import cost
+    from synthembed.stages import runner
     from synthembed.stages.planning import bill, workload
 
+    of_gpus = {"--gpus": gpus > 1, "--usd-per-hour": usd_per_hour is not None, "--parts": parts}
+    for option, given in of_gpus.items():
+        if given and not (gpu or json):
+            raise typer.BadParameter("without --gpu the estimate is of this machine", param_hint=option)
     with plain_errors():
         loaded = profiles.load(profile, set_)
+        runner.check_names(loaded)  # a name that nobody has would cost nothing
         shape = workload.known_shape(loaded.backbone.model, loaded.backbone.layers)
         if shape is None:
             raise bill.BillError(

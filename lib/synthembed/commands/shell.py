@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from synthembed.ground import places
+from synthembed.ground import places, run_folders
 
 
 def prepare() -> None:
@@ -15,6 +15,13 @@ def prepare() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     places.keep_out_of_home()
+    _folder_of_runs()
+
+
+def _folder_of_runs() -> None:
+    """Files of variables and quotes leave ~ as it is written, and a variable that is empty is one that is not set."""
+    if folder := os.environ.pop(run_folders.ELSEWHERE, ""):
+        os.environ[run_folders.ELSEWHERE] = os.path.expanduser(folder)
 
 
 def _standard_streams() -> None:

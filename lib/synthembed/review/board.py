@@ -86,12 +86,17 @@ def _entry(path: Path) -> Entry:
 
 def add(run: Path, by: str, note: str = "") -> Path:
     """Put a run of one's own on the board: checked, kept in results/, named by a YAML file, which is returned.
-    Raises BoardError if it contradicts itself, and FileExistsError if results/ has another run of its name."""
+    Raises BoardError if it contradicts itself, has no row or lies elsewhere, and FileExistsError if results/ has another run of its name."""
     for name, value in (("by", by), ("note", note)):
         if len(value.splitlines()) > 1:  # it would end its row or its list
             raise BoardError(f"--{name} {value!r}: one line of text")
+    own = run.parent.resolve() == run_folders.own().resolve()
+    if not own and not run.is_relative_to(run_folders.committed()):
+        places = f"{shown(run_folders.own())} nor in {shown(run_folders.committed())}"
+        raise BoardError(f"{shown(run)} lies neither in {places}: copy its folder to the first of them")
     _refuse(run, review(run))
-    if run.parent == run_folders.own():
+    _row(Entry(run.name, run, by, note))  # who has no row is refused before anything is written
+    if own:
         if (run_folders.committed() / run.name).exists():
             there = shown(run_folders.committed() / run.name)
             raise FileExistsError(f"{there} is another run's: run yours under a name of its own (--run NAME)")

@@ -34,6 +34,10 @@ CHECKS: tuple[Callable[[Run], Findings], ...] = (
     provenance.files, provenance.chain, provenance.settings, provenance.code, executed_notebooks.check,
     stage_facts.corpus, stage_facts.check, stored_scores.check, rendered.check, doubts.check,
 )  # fmt: skip
+# What code meets that reads a file which somebody wrote by hand.
+OF_ANOTHER_FORM = (
+    KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, ArithmeticError,
+)  # fmt: skip
 
 
 @dataclass
@@ -94,7 +98,7 @@ def review(folder: Path) -> Review:
             found.findings += [f for f in of_check if not (broken and f.kind == HELD)]
         except Unreadable as error:
             found.findings.append(wrong("unreadable", "", str(error)))
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration) as error:
+        except OF_ANOTHER_FORM as error:
             said = f"a file is not of the form that this code writes ({type(error).__name__}: {error})"
             found.findings.append(wrong("unreadable", check.__module__.rpartition(".")[2], said))
     found.findings = sorted(dict.fromkeys(found.findings), key=doubts.rank)
@@ -108,6 +112,10 @@ REPRODUCED, NEAR, CONCLUSIONS, FAILED = (
     "reproduced, bit for bit", "reproduced within what other seeds differ by",
     "reproduced in its conclusions, not in its numbers", "not reproduced",
 )  # fmt: skip
+
+
+class NotCompared(RuntimeError):
+    """A run that cannot be set beside another."""
 
 
 @dataclass
@@ -132,14 +140,21 @@ class Reproduction:
 
 
 def reproduction(own: Path, reference: Path) -> Reproduction:
-    """The verdict of the reproduction. Raises FileNotFoundError if the two are one and the same run."""
-    found = reference_run.compare(own, reference)
+    """The verdict of the reproduction. Raises FileNotFoundError if the two are one and the same run, NotCompared if
+    a file of theirs is not what its name says."""
+    try:
+        found = reference_run.compare(own, reference)
+        mine, theirs = (
+            {c["id"]: c["verdict"] for c in read_json(f / "07_report" / "claims.json", [])}
+            for f in (own, reference)
+        )
+    except OF_ANOTHER_FORM as error:
+        raise NotCompared(
+            f"{shown(own)} cannot be set beside {shown(reference)}: a file of one of them is not of the form that this "
+            f"code writes ({type(error).__name__}: {error}); `synthembed check` of each says which"
+        ) from None
     if found is None:
         raise FileNotFoundError(f"{shown(own)} is the reference itself: name another run with --against")
-    mine, theirs = (
-        {c["id"]: c["verdict"] for c in read_json(f / "07_report" / "claims.json", [])}
-        for f in (own, reference)
-    )
     apart = [
         f"{name}: {mine.get(name, 'not judged')!r}, in the reference {theirs[name]!r}"
         for name in theirs

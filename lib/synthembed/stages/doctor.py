@@ -22,15 +22,20 @@ LESS_MEMORY = {  # stage → settings that lower what it needs
     "06_long_context": "leave out the longest of long_context.lengths",
 }
 
+RAISED = re.compile(r"[\w.]*(Error|Exception): ")  # the end of a traceback
+AGAIN = "Run the same command again: finished stages, stored replies and checkpoints are kept, and it goes on from there."
+
 
 def kernel_died(stage: str, errors: Path) -> str:
-    """What to say when a stage's kernel ended by no doing of its own; ``errors`` is what it wrote to stderr."""
+    """What to say when a stage's kernel ended in the middle of its work; ``errors`` is what it wrote to stderr."""
     from synthembed.stages.planning import system_memory
 
-    (free, total), told = system_memory.free_and_total(), ""
-    if errors.exists():
-        lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        told = next((f"\nIts last words: {x.strip()[:300]}" for x in reversed(lines) if "atal" in x), "")
+    told = errors.read_text(encoding="utf-8", errors="replace") if errors.exists() else ""
+    lines = [line.strip()[:300] for line in told.strip().splitlines()]
+    if lines and RAISED.match(lines[-1]):
+        return f"the notebook's kernel ended with an error of its own: {lines[-1]}\n{AGAIN}"
+    told = next((f"\nIts last words: {line}" for line in reversed(lines) if "atal" in line), "")
+    free, total = system_memory.free_and_total()
     remedy = (
         f"{LESS_MEMORY[stage]} (--set), or close other programs"
         if stage in LESS_MEMORY
@@ -39,8 +44,7 @@ def kernel_died(stage: str, errors: Path) -> str:
     return (
         f"the notebook's kernel was killed, most likely by the system for want of memory ("
         f"{total:.1f} GB, {free:.1f} of them free now).{told}\n"
-        f"To need less, {remedy}. Run the same command again: finished "
-        "stages, stored replies and checkpoints are kept, and it goes on from there."
+        f"To need less, {remedy}. {AGAIN}"
     )
 
 
@@ -60,6 +64,7 @@ def problems_of(profile: Profile) -> Iterator[str]:
     yield from _folders()
     if endpoint.proxies():
         print(f"proxies: {_proxies()}; this machine's own servers are asked past them")
+    yield from _names(profile)
     yield from _generation(profile)
     yield from mixture.missing(profile.data)
     yield from _model(profile, on)
@@ -79,6 +84,16 @@ def _folders() -> Iterator[str]:
             yield f"{folder}, where {what} go, cannot be written: set {variable} to another"
     if not shutil.which("git"):
         print("git: none, so that no record names a commit")
+
+
+def _names(profile: Profile) -> Iterator[str]:
+    """What a run would refuse before it begins."""
+    from synthembed.stages import runner
+
+    try:
+        runner.check_names(profile)
+    except ValueError as error:
+        yield str(error)
 
 
 def _generation(profile: Profile) -> Iterator[str]:

@@ -24,7 +24,7 @@ from synthembed.profile.reading import ProfileError
 from synthembed.profile.settings import Profile
 from synthembed.stages import sampling, warm_kernels
 from synthembed.stages.definitions import stages_of
-from synthembed.stages.doctor import kernel_died
+from synthembed.stages.doctor import AGAIN, kernel_died
 from synthembed.stages.record import stale
 from synthembed.stages.warm_kernels import Server
 
@@ -35,6 +35,9 @@ WHOLE = "whole"  # tag of a cell whose print is what it shows, however long
 MISLEADING = (
     "PYTHONOPTIMIZE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR",
 )  # fmt: skip
+PATIENCE = (
+    600  # seconds for a kernel to answer; papermill's 60 are few on a busy node or a cold shared file system
+)
 LIGHT = ("00_overview", "01_generate", "07_report")  # need neither torch nor what comes with it
 
 
@@ -84,9 +87,13 @@ def _execute(
             papermill.execute_notebook(
                 ROOT / "notebooks" / f"{stage}.ipynb", out, parameters=parameters, kernel_name="python3",
                 cwd=Path.cwd(), progress_bar=False, stdout_file=sys.stdout, stderr_file=stderr,
-                kernel_manager_class=kernels,
+                kernel_manager_class=kernels, start_timeout=PATIENCE,
             )  # fmt: skip
     except (DeadKernelError, RuntimeError) as error:
+        if "didn't respond" in str(error):
+            raise StageFailed(
+                f"{stage}: its kernel did not answer in {PATIENCE} s: a busy machine, or a slow file system? {AGAIN}"
+            ) from None
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):  # as it began
             raise
         raise StageFailed(f"{stage}: {kernel_died(stage, errors)}") from None
@@ -211,9 +218,10 @@ def run_stages(
         os.environ.pop(name, None)
     loaded = profiles.load(profile, overrides)
     folder = results / run_folders.name_of(run, loaded.name)
+    _check_records(folder)
     waiting = [stage for stage in stages if anew or stale(stage, loaded, folder)]
     if waiting:
-        _check_names(loaded)
+        check_names(loaded)
     started = time.monotonic()
     with _server(waiting, cold) as server:
         for number, stage in enumerate(stages, 1):
@@ -262,7 +270,19 @@ def _server(waiting: list[str], cold: bool) -> Iterator[Server | None]:
         yield server
 
 
-def _check_names(profile: Profile) -> None:
+def _check_records(folder: Path) -> None:
+    """A machine that went down may have left an empty stage.json: it is named, with what to do."""
+    for path in folder.glob("*/stage.json"):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StageFailed(
+                f"{shown(path)} is empty or damaged ({error}): delete this file alone and run again; replies, checkpoints "
+                "and results that lie beside it are kept"
+            ) from None
+
+
+def check_names(profile: Profile) -> None:
     """Names that only mteb or the paper's tables can tell from misspelt ones, before anything runs."""
     paper.check_fills(profile)
     rows = [profile.with_overrides(profile.ablations.set | r.set) for r in profile.ablations.rows]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from synthembed.paper import registry
 
 GB = 1e9
-BFLOAT16, FLOAT32 = 2, 4  # bytes
+BFLOAT16, FLOAT32, FOUR_BIT = 2, 4, 0.5  # bytes
 CONTEXT = 1 * GB  # of CUDA and its libraries, outside torch's allocator; assumed
 
 
@@ -55,6 +55,15 @@ class Shape:
     def lora(self, rank: int) -> int:
         """Parameters of an adapter on all projections."""
         return self.layers * rank * sum(a + b for a, b in self.projections)
+
+    def trained(self, method: str, rank: int) -> int:
+        """Parameters that have gradients."""
+        return self.parameters if method == "full" else self.lora(rank)
+
+    def frozen(self, method: str) -> float:
+        """Bytes of the weights that have none."""
+        in_16 = self.parameters * BFLOAT16
+        return {"full": 0, "lora": in_16, "qlora": in_16 - self.matrices * (BFLOAT16 - FOUR_BIT)}[method]
 
 
 MISTRAL_7B = Shape()  # v0.1's config.json
@@ -103,19 +112,22 @@ def memory(
     graph_tokens: int = 0,
     checkpointing: bool = True,
     texts: int = 3 * 2_048,
+    method: str = "lora",
+    shards: int = 1,
 ) -> dict[str, float]:
-    """GB of each part of a step of LoRA training with gradient caching, and their sum, the peak.
+    """GB of each part of a step of training with gradient caching, and their sum, the peak. Of ``shards`` workers
+    each has a part of the weights.
 
     The peak is in the backward pass of a chunk while ``graph_tokens`` of others are kept. "passing" is
     what a layer's backward pass makes and drops: as much again as the layer keeps is allowed for, and a test
     counts less at the 7B's widths. Vectors are float32: those of all ``texts``, and their gradient.
     """
-    adapter, layer = shape.lora(rank), kept_of_a_layer(shape, rank)
+    trained, layer = shape.trained(method, rank) / shards, kept_of_a_layer(shape, rank)
     again = layer if checkpointing else 0  # a layer that runs again keeps all of itself meanwhile
     parts = {
-        "weights": shape.parameters * BFLOAT16,
-        "adapter": adapter * (FLOAT32 + BFLOAT16),  # and its copy in 16 bits under autocast
-        "gradients and optimiser": adapter * 3 * FLOAT32,
+        "weights": shape.frozen(method) / shards,
+        "trained": trained * (FLOAT32 + BFLOAT16),  # and their copy in 16 bits under autocast
+        "gradients and optimiser": trained * 3 * FLOAT32,
         "kept by the chunk": chunk_tokens * (kept_of_a_token(shape, rank, checkpointing) + again),
         "kept of other chunks": graph_tokens * kept_of_a_token(shape, rank, checkpointing),
         "passing": chunk_tokens * layer,

@@ -19,6 +19,8 @@ def board(
     """Check the runs of the board and write results/board.md; with --add, put a run of yours on it first."""
     if add and not by:
         raise typer.BadParameter("who made it? --by NAME", param_hint="--by")
+    if (by or note) and not add:
+        raise typer.BadParameter("which run is it of? --add RUN", param_hint="--add")
     with plain_errors():
         from synthembed.review import board as boards
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,10 @@ def publish(
     public: Annotated[bool, typer.Option("--public", help="Repositories that everybody sees.")] = False,
 ) -> None:
     """Gather what is published of a run, with its cards, once `check` has passed; upload it only with --hub."""
+    if public and not hub:
+        raise typer.BadParameter("repositories are those of --hub OWNER/NAME", param_hint="--public")
+    if hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", hub):  # gathering takes minutes
+        raise typer.BadParameter(f"{hub!r}: OWNER/NAME", param_hint="--hub")
     to = to.expanduser()
     with plain_errors():
         folder = run_folders.find(run)

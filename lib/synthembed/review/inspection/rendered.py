@@ -161,7 +161,10 @@ def _pixels(stored: Path, made: Path) -> str | None:
     import numpy as np
     from PIL import Image
 
-    mine, theirs = (np.asarray(Image.open(p).convert("RGB"), dtype=int) for p in (stored, made))
+    try:
+        mine, theirs = (np.asarray(Image.open(p).convert("RGB"), dtype=int) for p in (stored, made))
+    except (OSError, SyntaxError):  # cut off, or a pointer of git-lfs
+        return "it cannot be read as a picture"
     if mine.shape != theirs.shape:
         return (
             f"{mine.shape[1]} by {mine.shape[0]} pixels, by the scores {theirs.shape[1]} by {theirs.shape[0]}"

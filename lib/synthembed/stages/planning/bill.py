@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from synthembed.generation import cost
 from synthembed.ground.files import ROOT, read_json, read_yaml
 from synthembed.profile.cluster import Cluster
 from synthembed.profile.settings import Profile
@@ -144,7 +145,8 @@ def network(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> dict[str, 
     """Bytes that a GPU sends or a machine fetches, by purpose."""
     parts = [part for part in workload.works(profile, shape, on.count) if part.steps]
     others = (on.count - 1) / on.count
-    gradients = 2 * others * gpu_cost.FLOAT32 * shape.lora(profile.lora.rank)  # a ring's all-reduce
+    trained = shape.trained(profile.train.method, profile.lora.rank)
+    gradients = 2 * others * gpu_cost.FLOAT32 * trained  # a ring's all-reduce
     vectors = (
         2 * others * 3 * profile.train.batch_size * shape.hidden * gpu_cost.FLOAT32
     )  # and their gradients
@@ -186,14 +188,13 @@ def memory(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> Iterator[st
     chunk = min(settings.chunk_tokens, share)
     arguments = {
         "rank": profile.lora.rank, "chunk_tokens": int(chunk), "checkpointing": settings.gradient_checkpointing is True,
-        "texts": 3 * settings.batch_size,
+        "texts": 3 * settings.batch_size, "method": settings.method,
+        "shards": on.count if settings.sharded else 1,
     }  # fmt: skip
     kept = max(0, min(settings.graph_tokens, int(share - chunk)))
     peak = gpu_cost.memory(shape, graph_tokens=kept, **arguments)["peak"]
     held = on.gpu.memory / gpu_cost.GB
-    fits = (
-        "fits" if peak <= 0.95 * held else "does not fit: halve train.chunk_tokens, or set train.sharded=true"
-    )
+    fits = _fits(profile, shape, arguments, peak, held)
     yield f"memory: a training step takes about {peak:.0f} GB of a GPU's {held:.0f} ({fits})"
     room = gpu_cost.graph_tokens_in(held, shape, **arguments)
     if peak <= 0.95 * held and kept < share - chunk <= room:
@@ -201,6 +202,27 @@ def memory(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> Iterator[st
             f"  all graphs of a GPU's share of a batch fit as well: train.graph_tokens={int(share)} makes 2N "
             "fewer operations a token of training"
         )
+
+
+def _fits(profile: Profile, shape: gpu_cost.Shape, arguments: dict, peak: float, held: float) -> str:
+    """Whether a step fits, as training.memory_budget has it: budgets that do not are halved by the training itself,
+    but for workers that share the weights."""
+    if peak <= 0.95 * held:
+        return "fits"
+    settings = profile.train
+    least = arguments | {
+        "chunk_tokens": min(arguments["chunk_tokens"], max(settings.max_length, settings.document_length)),
+        "checkpointing": settings.gradient_checkpointing is not False,
+    }  # fmt: skip
+    least = gpu_cost.memory(shape, graph_tokens=0, **least)["peak"]
+    if least > 0.95 * held:
+        remedy = (
+            "more GPUs" if settings.sharded else "train.sharded=true over more GPUs, or train.method=qlora"
+        )
+        return f"does not fit, and {least:.0f} GB are the least: {remedy}"
+    if settings.try_longest_first and arguments["shards"] == 1:
+        return "does not fit: the training halves train.chunk_tokens until it does"
+    return "does not fit: halve train.chunk_tokens"
 
 
 def text(profile: Profile, shape: gpu_cost.Shape, on: Machines, parts: bool = False) -> str:
@@ -261,7 +283,8 @@ def as_json(profile: Profile, shape: gpu_cost.Shape, on: Machines) -> str:
     """Every number of the bill, for other programs."""
     found = rows(profile, shape, on)
     return json.dumps({
-        "profile": profile.name, "gpu": on.name, "gpus": on.count, "usd_per_hour": on.usd, "shares": on.said,
+        "profile": profile.name, "generation": cost.figures(profile),
+        "gpu": on.name, "gpus": on.count, "usd_per_hour": on.usd, "shares": on.said,
         "parts": found, "stages": by_stage(found),
         "cluster_hours": as_placed(profile, shape, on, rows_are_tasks(profile)),
         "disk_bytes": disk(profile, shape), "network_bytes": network(profile, shape, on),

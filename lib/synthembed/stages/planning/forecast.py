@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from synthembed.ground import run_folders
 from synthembed.profile.settings import Profile
+from synthembed.stages.definitions import stages_of
 from synthembed.stages.planning import system_memory, workload
 from synthembed.training import gpu_cost
 
@@ -88,7 +89,13 @@ def rate_here(profile: Profile, on) -> tuple[float, str]:
 
 
 def needs(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> Iterator[Need]:
-    """Every stage's seconds at ``rate`` operations a second, measured in ``kind``, as ``rate_here`` returns both."""
+    """Seconds of every stage of the profile at ``rate`` operations a second, measured in ``kind``, as ``rate_here``
+    returns both."""
+    stages = stages_of(profile)
+    return (need for need in _needs(profile, shape, rate, kind) if need.stage in stages)
+
+
+def _needs(profile: Profile, shape: gpu_cost.Shape, rate: float, kind: str) -> Iterator[Need]:
     shares = SHARES[kind]
     yield Need("00_overview", START)
     yield _generating(profile)
@@ -144,9 +151,11 @@ def memory_gb(profile: Profile, shape: gpu_cost.Shape, on) -> float:
     chunk = min(settings.chunk_tokens, tokens)
     kept = gpu_cost.memory(
         shape, profile.lora.rank, chunk, max(0, min(settings.graph_tokens, tokens - chunk)),
-        settings.gradient_checkpointing is not False, 3 * settings.batch_size,
+        settings.gradient_checkpointing is not False, 3 * settings.batch_size, settings.method,
     )  # fmt: skip
-    return kept["peak"] * (1 if on.type == "cuda" else 2)
+    if on.type == "cuda":
+        return kept["peak"]
+    return 2 * kept["peak"] - kept["trained"] - kept["gradients and optimiser"]  # which are float32 anywhere
 
 
 def _memory(profile: Profile, shape: gpu_cost.Shape, on) -> Iterator[str]:

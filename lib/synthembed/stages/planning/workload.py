@@ -7,6 +7,7 @@ what mteb's own statistics or their papers say.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from synthembed.ground.files import PACKAGE
-from synthembed.profile.settings import Profile
+from synthembed.labelled import public_sets
+from synthembed.profile.settings import Data, Profile, Source
+from synthembed.stages.definitions import stages_of
 from synthembed.training import gpu_cost
 
 OWN = ("base", "trained")
@@ -28,10 +31,7 @@ SHAPES = {
     "FacebookAI/xlm-roberta-large": gpu_cost.Shape(1024, 4096 * 2 // 3, 24, 16, 16, 64, 250_002),
 }
 
-# examples of the public sets that a data setting draws (FACTS: 1.3M after sampling; MS MARCO's 490k), and of
-# the stand-ins from installed packages
-LABELLED = {"synthetic+msmarco": 490_000, "msmarco": 490_000, "labelled": 1_300_000, "full": 1_300_000}
-INSTALLED = 1_000
+INSTALLED = 1_000  # examples of the stand-ins from installed packages
 
 TOKENS_PER_WORD = {True: 1.3, False: 2.3}  # of English, and of the mean of the other languages; assumed
 INSTRUCTION = 20.0  # tokens before a query: "Instruct: ", a sentence, "Query: "
@@ -62,7 +62,12 @@ class Work:
 
 
 def works(profile: Profile, shape: gpu_cost.Shape, workers: int = 1) -> Iterator[Work]:
-    """Every part that runs a model, in the order of the stages, on ``workers`` that share each batch."""
+    """Every part that runs a model, in the order of the profile's stages, on ``workers`` that share each batch."""
+    stages = stages_of(profile)
+    return (part for part in _works(profile, shape, workers) if part.stage in stages)
+
+
+def _works(profile: Profile, shape: gpu_cost.Shape, workers: int) -> Iterator[Work]:
     seeds = len(profile.training_seeds)
     yield from _trainings("03_train", profile, shape, workers, "")
     for system in profile.evaluate.systems:
@@ -129,7 +134,8 @@ def _trainings(
     seeds = len(profile.training_seeds)
     if profile.pretrain:
         first = profile.for_pretraining()
-        yield training(stage, first, shape, workers, f"{name}pre-training", profile.pretrain.limit, seeds)
+        pairs = profile.pretrain.limit or (math.inf if first.train.max_steps else None)
+        yield training(stage, first, shape, workers, f"{name}pre-training", pairs, seeds)
     yield training(stage, profile, shape, workers, f"{name}training", None, seeds)
 
 
@@ -139,7 +145,7 @@ def training(
     shape: gpu_cost.Shape,
     workers: int = 1,
     what: str = "training",
-    examples: int | None = None,
+    examples: float | None = None,
     seeds: int = 1,
 ) -> Work:
     """A training of ``seeds`` models; 6N where the graphs of a worker's share of a batch do not stay, and 2N
@@ -153,19 +159,37 @@ def training(
     return Work(stage, what, count * each, shape.matrices, useful, made, texts, count)
 
 
-def steps(profile: Profile, examples: int | None = None) -> float:
-    if profile.train.max_steps:
-        return profile.train.max_steps
-    ours, theirs = _examples(profile)
-    return max(1.0, profile.train.epochs * (examples or ours + theirs) / profile.train.batch_size)
+def steps(profile: Profile, examples: float | None = None) -> float:
+    """As many as the epochs give, and ``max_steps`` at most. Of how many pairs to pre-train on there are, nobody
+    can say without a limit: then it is ``max_steps``."""
+    most = profile.train.max_steps or math.inf
+    if examples is None:
+        examples = sum(_examples(profile))
+    return min(most, max(1.0, profile.train.epochs * examples / profile.train.batch_size))
 
 
 def _examples(profile: Profile) -> tuple[float, float]:
-    """Examples of a training: synthetic ones, labelled ones."""
-    setting = profile.data.setting
-    ours = 0 if setting in ("msmarco", "labelled") else profile.generate.examples
-    public = profile.data.labelled == "public"
-    return ours, (LABELLED.get(setting, 0) if public else INSTALLED) if setting != "synthetic" else 0
+    """Examples of a training: synthetic ones, as far as a number says which are taken, and labelled ones."""
+    data, ours = profile.data, 0.0
+    if data.setting not in ("msmarco", "labelled"):
+        ours = profile.generate.examples * (data.select.share if data.select else 1.0)
+        ours = min(ours, data.select.examples or ours) if data.select else ours
+    return ours, labelled_examples(data)
+
+
+def labelled_examples(data: Data) -> float:
+    """Examples that a setting draws of the public sets, by the sizes of their table, ratios and limits."""
+    if data.setting == "synthetic":
+        return 0.0
+    if data.labelled == "installed":
+        return INSTALLED
+    total = 0.0
+    for entry in public_sets.PUBLIC:
+        if data.setting in ("labelled", "full") or entry.name == public_sets.MSMARCO:
+            own = data.sets.get(entry.name, Source())
+            drawn = entry.size * (entry.ratio if own.ratio is None else own.ratio)
+            total += min(drawn, own.limit or drawn)
+    return total
 
 
 def step_tokens(profile: Profile) -> float:
