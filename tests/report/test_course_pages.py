@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import pytest
 from synthembed.ground.files import ROOT
 from synthembed.report.web import book, course
 
@@ -44,3 +45,22 @@ def test_the_first_page_has_the_claims_of_the_other_committed_runs(tmp_path, mon
     report = (tmp_path / "static" / href).read_text()
     assert "longer" in href and ledger[0]["claim"] in report and ".ipynb" not in report
     assert not book._other_runs(other, tmp_path / "none")
+
+
+def test_a_site_is_replaced_in_a_checkout_that_stays(tmp_path, monkeypatch):
+    """A worktree of the branch that GitHub's pages are made of, which leave out _static without .nojekyll."""
+    pytest.importorskip("sphinx", reason="Sphinx is not installed: make extras")
+
+    def one_page(run, source):
+        (source / "_static").mkdir(parents=True)
+        (source / "index.md").write_text("# A page\n")
+
+    monkeypatch.setattr(book, "write_source", one_page)
+    out = tmp_path / "site"
+    (out / ".git").mkdir(parents=True)
+    (out / "CNAME").write_text("a.b")
+    book.build(tmp_path, out)
+    (out / "old.html").write_text("of the last run")
+    book.build(tmp_path, out)
+    assert (out / ".git").is_dir() and (out / "CNAME").read_text() == "a.b" and (out / ".nojekyll").exists()
+    assert (out / "index.html").exists() and not (out / "old.html").exists()

@@ -3,6 +3,7 @@
 import shutil
 
 import nbformat
+import pytest
 from jupyter_server.services.contents.filemanager import FileContentsManager
 from synthembed.ground.files import ROOT
 
@@ -47,3 +48,11 @@ def test_notebooks_elsewhere_keep_their_outputs(tmp_path):
     shutil.copy(ROOT / "notebooks" / "07_report.ipynb", tmp_path / "mine")
     run_and_saved(manager(tmp_path), "mine/07_report.ipynb")
     assert "printed by a cell" in (tmp_path / "mine" / "07_report.ipynb").read_text()
+
+
+@pytest.mark.parametrize("name", ["07_report-Copy1.ipynb", "Untitled.ipynb"])
+def test_a_readers_own_beside_ours_keeps_its_outputs(tmp_path, name):
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "07_report.ipynb", tmp_path / "notebooks" / name)
+    run_and_saved(manager(tmp_path), f"notebooks/{name}")
+    assert "printed by a cell" in (tmp_path / "notebooks" / name).read_text()

@@ -53,11 +53,18 @@ def export(
         raise ExportError(
             f"precision {precision}: only gguf has it, and {form} keeps the weights as they are"
         )
-    source = run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model)
+    source = (
+        run / "03_train" / ("adapter" if form == "peft" else "model") if run else Path(model).expanduser()
+    )
     wanted = {"peft": "adapter_config.json"}.get(form, "modules.json")
     if form == "peft" and not run and (source / "modules.json").exists():
         raise FileNotFoundError(
             f"{source} has its adapter in its weights, and none apart: choose sentence-transformers, gguf or onnx"
+        )
+    if form == "peft" and run and not source.exists() and (run / "03_train" / "model").exists():
+        raise FileNotFoundError(
+            f"{run.name} has no adapter: its base was pre-trained, or all of its weights were trained, and model/ alone has "
+            "that: choose sentence-transformers, gguf or onnx"
         )
     if not (source / wanted).exists():
         remedy = (
@@ -120,7 +127,9 @@ def _compared(folder: Path, source: Path, check: bool) -> str:
     from sentence_transformers import SentenceTransformer
 
     def encode(texts):
-        return SentenceTransformer(str(folder)).encode(list(texts), prompt="", normalize_embeddings=True)
+        # In float32, as ours are: what was saved in half precision would be read in half.
+        model = SentenceTransformer(str(folder), model_kwargs={"dtype": "float32"})
+        return model.encode(list(texts), prompt="", normalize_embeddings=True)
 
     return f"; the least cosine to our vectors is {parity.check(source, 'sentence-transformers', encode):.5f}"
 

@@ -8,14 +8,18 @@ and a run keeps executed copies of its own.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+
+OURS = re.compile(r"\d\d_\w+\.ipynb")  # a reader's own beside them, or a copy of one, keeps what it printed
 
 
 def without_outputs(model: dict, path: str, contents_manager, **more) -> None:
-    """Take outputs, counts and what Lab notes about the kernel out of a notebook of notebooks/ before it is
-    written; code and prose that were changed are kept. Other files are written as they are."""
+    """Take outputs, counts and what Lab notes about the kernel out of the project's notebooks in notebooks/ before
+    they are written; code and prose that were changed are kept. Other files are written as they are."""
     file = Path(contents_manager.root_dir) / path.strip("/")
-    if model.get("type") != "notebook" or file.parent.name != "notebooks" or not file.exists():
+    ours = file.parent.name == "notebooks" and OURS.fullmatch(file.name) and file.exists()
+    if model.get("type") != "notebook" or not ours:
         return
     content = model["content"]
     content["metadata"] = json.loads(file.read_text(encoding="utf-8"))["metadata"]

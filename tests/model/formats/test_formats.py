@@ -1,6 +1,8 @@
 """Each format is loaded by its own runtime, and its vectors are ours."""
 
 import json
+import runpy
+import shutil
 
 import numpy as np
 import pytest
@@ -122,6 +124,17 @@ def test_sentence_transformers_has_our_vectors(tmp_path):
     assert parity.check(source, "sentence-transformers", lambda texts: model.encode(list(texts))) > 0.99999
 
 
+def test_a_model_saved_in_half_precision_is_compared_in_float32(tmp_path):
+    """Read in bfloat16, as it was saved, its vectors are not of length 1 to three digits, and it would be refused."""
+    from sentence_transformers import SentenceTransformer
+
+    source = exported(tmp_path, model=tiny_model("llama", layers=12).to(torch.bfloat16))
+    in_half = SentenceTransformer(str(source), device="cpu").encode(parity.TEXTS)
+    with pytest.raises(ExportError):
+        parity.check(source, "any", lambda texts: in_half)
+    assert "least cosine" in publishing.export(None, tmp_path / "out", "sentence-transformers", str(source))
+
+
 def test_a_missing_eos_is_noticed(tmp_path):
     """The fault that last-token pooling suffers most from: the check is to see it."""
     source = exported(tmp_path)
@@ -142,9 +155,8 @@ def test_what_gguf_cannot_carry_is_refused_or_said(tmp_path):
         gguf_file.write(exported(tmp_path / "b", pooling="weighted-mean"), tmp_path / "b.gguf")
     source = exported(tmp_path / "c")
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(
-        json.dumps(config | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}})
-    )
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 2048}
+    (source / "config.json").write_text(json.dumps(config | {"rope_parameters": yarn}))
     with pytest.raises(ExportError, match="scaled"):
         gguf_file.write(source, tmp_path / "c.gguf")
     (source / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
@@ -204,6 +216,60 @@ def test_what_no_format_carries_is_refused_though_no_vector_is_compared(tmp_path
         assert "the length of vectors: the model leaves it as it is, and here it is 1" in said
 
 
+def test_gguf_reads_a_folder_as_transformers_does(tmp_path):
+    """Saved with its head, beside a file of other names, and RoPE's scaling under the name of transformers 4."""
+    source = exported(tmp_path)
+    weights = load_file(source / "model.safetensors")
+    head = {"lm_head.weight": weights["embed_tokens.weight"].clone()}
+    with_head = {f"model.{name}": weight for name, weight in weights.items()} | head
+    save_file(with_head, source / "model.safetensors", {"format": "pt"})
+    save_file({"tok_embeddings.weight": torch.ones(2, 2)}, source / "consolidated.safetensors")
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["<image>"] = 300  # behind the last row
+    image = tokenizer["added_tokens"][0] | {"id": 300, "content": "<image>"}
+    change(
+        source / "tokenizer.json", model=tokenizer["model"], added_tokens=[*tokenizer["added_tokens"], image]
+    )
+    written = gguf_file.write(source, tmp_path / "model.gguf")
+    encode = lambda texts: gguf_file.encode(written.path, texts)  # noqa: E731
+    assert parity.check(source, "llama.cpp", encode, parity.TEXTS[:3]) >= parity.LEAST
+    change(source / "config.json", rope_parameters=None, rope_scaling={"type": "linear", "factor": 4.0})
+    with pytest.raises(ExportError, match=r"RoPE is scaled \(linear\)"):
+        gguf_file.write(source, tmp_path / "scaled.gguf")
+    (source / "model.safetensors").unlink()
+    change(source / "config.json", rope_scaling=None)
+    with pytest.raises(ExportError, match=r"has no model\.safetensors"):
+        gguf_file.write(source, tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize("form", ["gguf", "onnx"])
+def test_a_folder_without_a_tokenizer_file_is_refused_at_once(tmp_path, form):
+    source = exported(tmp_path)
+    (source / "tokenizer.json").unlink()
+    with pytest.raises(ExportError, match=r"model has no tokenizer\.json"):
+        publishing.export(None, tmp_path / "out", form, str(source), check=False)
+
+
+def test_the_script_beside_a_graph_takes_one_text_and_many(tmp_path):
+    """One text is no list of its letters, and ten thousand are not one batch."""
+    pytest.importorskip("onnxruntime")
+    onnx_graph.write(exported(tmp_path), tmp_path / "onnx")
+    encode = runpy.run_path(str(tmp_path / "onnx" / "run_onnx.py"))["encode"]
+    texts = [f"text {n}" for n in range(70)]
+    alone = np.concatenate([encode(text) for text in texts])
+    assert alone.shape == (70, 32) and np.allclose(encode(texts), alone, atol=1e-5)
+    sizes, session = [], encode.__globals__["session"]
+
+    class Noting:
+        def run(self, names, given):
+            sizes.append(len(given["input_ids"]))
+            return session.run(names, given)
+
+    encode.__globals__["session"] = Noting()
+    encode(texts)
+    assert sum(sizes) == 70 and max(sizes) == 32
+
+
 def test_the_command_writes_a_card_and_leaves_nothing_of_a_refusal(tmp_path, monkeypatch):
     source = exported(tmp_path)
     said = publishing.export(None, tmp_path / "out", "gguf", str(source), "f16")
@@ -215,8 +281,11 @@ def test_the_command_writes_a_card_and_leaves_nothing_of_a_refusal(tmp_path, mon
     with pytest.raises(ExportError):
         publishing.export(None, tmp_path / "other", "gguf", str(source))
     assert not (tmp_path / "other").exists()
-    with pytest.raises(FileNotFoundError, match="missing: --model is a folder"):
-        publishing.export(None, tmp_path / "third", "onnx", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(
+        FileNotFoundError, match=f"{tmp_path}/none/modules.json is missing: --model is a folder"
+    ):
+        publishing.export(None, tmp_path / "third", "onnx", "~/none")  # as --model=~/none comes from a shell
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="file is a file, or not empty"):
         publishing.export(None, tmp_path / "file", "onnx", str(source))
@@ -259,3 +328,11 @@ def test_an_adapter_loaded_by_peft_has_our_vectors(trained_run, tmp_path):
     with pytest.raises(ExportError, match="peft has another vector"):
         publishing.export(run, tmp_path / "other", "peft")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_whose_training_leaves_no_adapter_is_told_so(trained_run, tmp_path):
+    """After a pre-training, or one of all weights: to run the training again would not make one."""
+    run, _ = trained_run
+    shutil.rmtree(run / "03_train" / "adapter")
+    with pytest.raises(FileNotFoundError, match="run has no adapter: its base was pre-trained"):
+        publishing.export(run, tmp_path / "peft", "peft")

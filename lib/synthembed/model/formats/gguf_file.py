@@ -46,20 +46,22 @@ def write(source: Path, path: Path, precision: str = "f32") -> Written:
     Raises ExportError for a model, pooling or tokenizer that the format cannot carry.
     """
     import gguf
+    from transformers import AutoConfig
 
     if precision not in ("f32", "f16"):
         raise ExportError(f"--precision {precision!r}: f32 or f16")
-    config, tokenizer = read_json(source / "config.json"), read_json(source / "tokenizer.json")
-    kind = config["model_type"]
+    kind = read_json(source / "config.json")["model_type"]
     if kind not in ARCHITECTURES:
         raise ExportError(
             f"{kind} models are not written as GGUF here: {', '.join(ARCHITECTURES)} are; ONNX takes any decoder or encoder"
         )
+    # As transformers reads it: older files have other names for RoPE's scaling, and leave out what is usual.
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False).to_dict()
     architecture, neighbours = ARCHITECTURES[kind]
     losses: list[str] = []
     writer = gguf.GGUFWriter(path, architecture)
     _describe(writer, gguf, source, config, precision, losses)
-    _tokens(writer, gguf, tokenizer, config["vocab_size"], losses)
+    _tokens(writer, gguf, read_json(source / "tokenizer.json"), config["vocab_size"], losses)
     number = {member.name.lower(): member for member in gguf.MODEL_ARCH}[architecture]
     names = gguf.get_tensor_name_map(number, config["num_hidden_layers"])
     for name, weight in _weights(source):
@@ -81,10 +83,15 @@ def write(source: Path, path: Path, precision: str = "f32") -> Written:
 
 
 def _weights(source: Path):
-    for file in sorted(source.glob("*.safetensors")):
+    """(name, weight) of what transformers reads, without the head of a causal model, which no vector is read from."""
+    files = sorted(source.glob("model.safetensors")) or sorted(source.glob("model-*.safetensors"))
+    if not files:
+        raise ExportError(f"{source} has no model.safetensors: save the model anew with save_pretrained")
+    for file in files:
         with safe_open(file, "pt") as tensors:
             for name in sorted(tensors.keys()):
-                yield name, tensors.get_tensor(name).float().numpy()
+                if not name.startswith("lm_head."):
+                    yield name.removeprefix("model."), tensors.get_tensor(name).float().numpy()
 
 
 def _describe(writer, gguf, source: Path, config: dict, precision: str, losses: list[str]) -> None:
@@ -177,7 +184,11 @@ def _tokens(writer, gguf, tokenizer: dict, size: int, losses: list[str]) -> None
         raise ExportError(
             f"a {model['type']} tokenizer is not written as GGUF here: BPE is, byte-level or with byte fallback"
         )
-    vocabulary = model["vocab"] | {t["content"]: t["id"] for t in tokenizer["added_tokens"]}
+    # Tokens behind the model's last row, as Gemma 3's <image_soft_token> is, have no vector and no place.
+    added = [t for t in tokenizer["added_tokens"] if t["id"] < size]
+    vocabulary = {t: n for t, n in model["vocab"].items() if n < size} | {
+        t["content"]: t["id"] for t in added
+    }
     tokens, types = [f"[PAD{n}]" for n in range(size)], [gguf.TokenType.UNUSED] * size
     for token, number in vocabulary.items():
         tokens[number], types[number] = token, gguf.TokenType.NORMAL
@@ -185,7 +196,7 @@ def _tokens(writer, gguf, tokenizer: dict, size: int, losses: list[str]) -> None
             types[number] = gguf.TokenType.BYTE
         elif token == model.get("unk_token"):
             types[number] = gguf.TokenType.UNKNOWN
-    for token in tokenizer["added_tokens"]:
+    for token in added:
         if types[token["id"]] != gguf.TokenType.UNKNOWN:
             types[token["id"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]

@@ -40,9 +40,13 @@ session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxr
 def encode(texts, prompt=""):
     """Vectors (texts, dim), float32, of length 1; give queries ``PROMPTS["query"]``, documents none."""
     rows = []
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         ids = tokenizer.encode(prompt + text).ids
         rows.append(ids if len(ids) <= MAX_LENGTH else ids[: MAX_LENGTH - 1] + ids[-1:])
+    return np.concatenate([_run(rows[n : n + 32]) for n in range(0, len(rows), 32)])
+
+
+def _run(rows):
     mask = np.zeros((len(rows), max(map(len, rows))), np.int64)
     ids = np.zeros_like(mask)
     for number, row in enumerate(rows):

@@ -45,6 +45,11 @@ def read_as(folder: Path) -> Recipe:
     recipe = recipe_of(str(folder), positions=said.get("max_position_embeddings"))
     if recipe.refusal:
         raise ExportError(f"{folder.name} is not exported: {recipe.refusal}")
+    if not (folder / "tokenizer.json").exists():
+        raise ExportError(
+            f"{folder.name} has no tokenizer.json, which every other runtime reads; where its tokenizer has a fast form, "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes one"
+        )
     return replace(recipe, max_length=recipe.max_length or UNSAID)
 
 

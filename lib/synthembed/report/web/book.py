@@ -29,7 +29,9 @@ DOCS = {
     "Understand it": ["lesson-plan", "glossary", "review", "protocol", "suite-validity", "data-card", "deviations"],
     "How it was built": ["architecture", "decisions", "bugs-and-fixes", "minutes", "prefix-cache"],
 }  # fmt: skip
-EXTENSIONS = ["myst_nb", "synthembed.report.web.mathml"]
+KEPT = re.compile(r"\..*|CNAME")  # in the folder of a site that is replaced: what publishes it
+# The second one writes .nojekyll, without which GitHub's pages leave out _static.
+EXTENSIONS = ["myst_nb", "sphinx.ext.githubpages", "synthembed.report.web.mathml"]
 
 
 class SiteError(RuntimeError):
@@ -41,7 +43,8 @@ class MissingPackages(SiteError, ImportError):
 
 
 def build(run: Path, out: Path) -> Path:
-    """Build the site of a run into ``out``, which is replaced; returns its first page.
+    """Build the site of a run into ``out``, which is replaced but for a checkout's .git and the like; returns its first
+    page.
 
     Raises SiteError if Sphinx is not installed (MissingPackages), has an error, or ``out`` holds something else
     than a site.
@@ -52,7 +55,8 @@ def build(run: Path, out: Path) -> Path:
         raise MissingPackages(
             f"{error.name} is missing: `make site` installs what the site needs (requirements-extras.lock)"
         ) from None
-    if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
+    there = [p for p in out.iterdir() if not KEPT.fullmatch(p.name)] if out.exists() else []
+    if there and not (out / "searchindex.js").exists():
         raise SiteError(f"{shown(out)} holds something else than a site: choose another folder with --out")
     with tempfile.TemporaryDirectory() as temporary:
         source, made = Path(temporary) / "source", Path(temporary) / "html"
@@ -70,8 +74,9 @@ def build(run: Path, out: Path) -> Path:
         if said:
             print(said)
         shutil.rmtree(made / "_sources", ignore_errors=True)
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(made, out)
+        for old in there:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        shutil.copytree(made, out, dirs_exist_ok=True)
     return out / "index.html"
 
 
