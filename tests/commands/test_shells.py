@@ -11,7 +11,7 @@ from synthembed.adapt import adaptation
 from synthembed.commands.command_line import app
 from synthembed.commands.options import plain_errors
 from synthembed.ground import run_folders
-from synthembed.ground.files import ROOT
+from synthembed.ground.files import PACKAGE, ROOT
 from typer.testing import CliRunner
 
 
@@ -153,3 +153,15 @@ def test_a_folder_that_the_doctor_may_not_look_into_is_told_in_a_sentence(monkey
     done = CliRunner().invoke(app, ["doctor", "--profile", "smoke"])
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
     assert "/another/users/runs: Permission denied" in done.output
+
+
+def test_a_command_that_runs_notebooks_builds_no_grammar_of_uris(tmp_path):
+    """Three seconds of each start on a slow machine; papermill asks for it by way of jsonschema."""
+    code = (
+        "import synthembed.commands, papermill, sys; print([m for m in sys.modules if m.startswith('lark')])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+    ).stdout  # fmt: skip
+    assert said.strip() == "[]"

@@ -220,7 +220,7 @@ def by_bytes(points: dict[tuple[str, str], list[tuple]], lines: list[Outcome]):
     styles, marks = ("-", "--", ":", "-."), "osD^"
     figure, axis = plt.subplots(figsize=(7, 4.2))
     for (row, kind), some in points.items():
-        color, n = PALETTE[rows.index(row)], kinds.index(kind)
+        color, n = PALETTE[rows.index(row) % len(PALETTE)], kinds.index(kind)
         shift = 1.03 ** (rows.index(row) - (len(rows) - 1) / 2)
         axis.plot([p[0] * shift for p in some], [p[1] for p in some], styles[n % 4], marker=marks[n % 4],
                   color=color, markersize=4, linewidth=1.1, label=f"{row}, {kind}")  # fmt: skip

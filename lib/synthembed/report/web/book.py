@@ -75,7 +75,7 @@ def build(run: Path, out: Path) -> Path:
             print(said)
         shutil.rmtree(made / "_sources", ignore_errors=True)
         for old in there:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         shutil.copytree(made, out, dirs_exist_ok=True)
     return out / "index.html"
 
