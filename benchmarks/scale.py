@@ -8,5 +8,5 @@ from benchmarks import scale_encode, scale_train
 
 
 def run() -> Iterator[dict]:
-    yield from scale_train.run()
     yield from scale_encode.run()
+    yield from scale_train.run()
