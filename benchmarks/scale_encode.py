@@ -28,7 +28,7 @@ from synthembed.profile.settings import Backbone
 from benchmarks import encode
 from benchmarks.measure import in_turn, row
 
-TEXTS, BLOCK, ROUNDS = 512, 64, 5
+TEXTS, BLOCK, ROUNDS = 192, 32, 3
 SHARDS, TINY = 1_000, 4  # blocks of so many texts: what grows with their number shows
 EFFICIENT, OVERHEAD, GROWN_MB = 0.85, 0.05, 20.0  # what is wanted
 
